@@ -1,0 +1,1 @@
+"""The one seam to models, and what stands behind it."""

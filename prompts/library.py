@@ -1,0 +1,63 @@
+"""The tasks known by name."""
+
+import difflib
+from dataclasses import replace
+
+from pydantic import BaseModel
+
+from branchwise.answers.formats import Letter, Math, Structured, Text, YesNo
+from branchwise.errors import ConfigError
+from branchwise.prompts.exemplars import ARITHMETIC
+from branchwise.prompts.task import Task
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="math",
+            format=Math(),
+            instruction="Please reason step by step, and put your final answer within \\boxed{}.",
+        ),
+        Task(
+            name="math-few-shot",
+            format=Math(),
+            instruction='Reason step by step as in the examples, and end with "The answer is".',
+            exemplars=ARITHMETIC,
+        ),
+        Task(
+            name="choice",
+            format=Letter(),
+            instruction='Think step by step, then end with "The answer is (X)", where X is the letter of an option.',
+        ),
+        Task(
+            name="yes-no",
+            format=YesNo(),
+            instruction='Think step by step, then end with "The answer is yes" or "The answer is no".',
+        ),
+        Task(
+            name="text",
+            format=Text(),
+            instruction='Think step by step, then end with a line "Answer:" and the answer alone.',
+        ),
+    )
+}
+
+
+def task(name: str) -> Task:
+    """The task called `name`. Raises ConfigError, with the nearest name, when there is none."""
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(TASKS)}"
+        raise ConfigError("task", f"{name!r} is unknown", hint)
+    return TASKS[name]
+
+
+def structured(model: type[BaseModel], base: Task | None = None) -> Task:
+    """A task whose answer is a pydantic object, voted field by field."""
+    schema = model.model_json_schema()
+    asked = base or Task(name="structured", format=Text(), instruction="Think step by step.")
+    return replace(
+        asked,
+        format=Structured(model),
+        instruction=f"{asked.instruction}\nEnd with one JSON object that fits this JSON schema:\n{schema}",
+    )

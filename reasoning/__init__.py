@@ -1,0 +1,103 @@
+"""branchwise: better answers from a language model by exploring many reasoning paths, cheaply.
+
+    import branchwise as bw
+
+    backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")
+    result = bw.solve_sync("What is 6 times 7?", backend, strategy=bw.PathConsistency(paths=8))
+    print(result.answer, result.confidence, result.usage.sampled)
+"""
+
+from importlib.metadata import version
+
+from branchwise.actions import (
+    Action,
+    Cancel,
+    Event,
+    Extend,
+    Failed,
+    Finished,
+    Progress,
+    Root,
+    Rooted,
+    Score,
+    Scored,
+    Verified,
+    Verify,
+)
+from branchwise.answers.answer import Answer
+from branchwise.backends.base import Backend, Capabilities
+from branchwise.backends.models.load import load
+from branchwise.budget import Budget
+from branchwise.consistency.greedy import Greedy
+from branchwise.consistency.path_consistency import PathConsistency
+from branchwise.consistency.self_consistency import SelfConsistency
+from branchwise.driver.observe import RunEvent
+from branchwise.driver.solve import solve, solve_batch, solve_sync
+from branchwise.driver.stop import Stop
+from branchwise.errors import BackendError, BranchwiseError, ConfigError, MissingExtraError, ModelError
+from branchwise.messages import Message, Messages, ToolCall
+from branchwise.path import Path, StopReason
+from branchwise.prompts.library import task
+from branchwise.prompts.task import Exemplar, Task
+from branchwise.prompts.thinking import Thinking
+from branchwise.result import Branch, Outcome, Result, Vote
+from branchwise.sampling import Sampling
+from branchwise.search.best_of_n import BestOfN
+from branchwise.strategy import Decision, Strategy, Tally
+from branchwise.usage import Usage
+
+__version__ = version("branchwise")
+
+__all__ = [
+    "Action",
+    "Answer",
+    "Backend",
+    "BackendError",
+    "BestOfN",
+    "Branch",
+    "BranchwiseError",
+    "Budget",
+    "Cancel",
+    "Capabilities",
+    "ConfigError",
+    "Decision",
+    "Event",
+    "Exemplar",
+    "Extend",
+    "Failed",
+    "Finished",
+    "Greedy",
+    "Message",
+    "Messages",
+    "MissingExtraError",
+    "ModelError",
+    "Outcome",
+    "Path",
+    "PathConsistency",
+    "Progress",
+    "Result",
+    "Root",
+    "Rooted",
+    "RunEvent",
+    "Sampling",
+    "Score",
+    "Scored",
+    "SelfConsistency",
+    "Stop",
+    "StopReason",
+    "Strategy",
+    "Tally",
+    "Task",
+    "Thinking",
+    "ToolCall",
+    "Usage",
+    "Verified",
+    "Verify",
+    "Vote",
+    "__version__",
+    "load",
+    "solve",
+    "solve_batch",
+    "solve_sync",
+    "task",
+]

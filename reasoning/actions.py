@@ -1,0 +1,146 @@
+"""What a strategy asks for (actions) and what it is told (events).
+
+Every event names the question it belongs to, by its place among the roots the strategy started with.
+"""
+
+from dataclasses import dataclass, field
+
+from branchwise.answers.answer import Answer
+from branchwise.errors import BranchwiseError, require
+from branchwise.messages import Messages
+from branchwise.path import Path, TopLogprob
+from branchwise.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extend:
+    """Grow `count` new branches from `path`.
+
+    Branches are numbered 0, 1, 2, ... over the whole run in the order they are asked for.
+    `resume=True` (with count 1) goes on with the path's own sample instead of drawing a new one:
+    a path generated step by step has the same tokens as one generated at once. A path can be
+    resumed once.
+    """
+
+    path: Path
+    count: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    watch_every: int | None = None  # tell Progress at least every so many tokens; None: only the end
+    resume: bool = False
+    tag: int = 0  # the strategy's own mark
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, "Extend.count", f"is {self.count}", "use at least 1")
+        require(not self.resume or self.count == 1, "Extend.resume", "goes with count 1", "ask for one branch")
+        require(
+            self.watch_every is None or self.watch_every >= 1,
+            "Extend.watch_every", f"is {self.watch_every}", "use at least 1, or None",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Log-probabilities of given texts as continuations of `path`."""
+
+    path: Path
+    continuations: tuple[str, ...]
+    tag: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.continuations) and all(self.continuations),
+            "Score.continuations", "are missing or empty", "give at least one text",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verify:
+    """The run's verifier's opinion of `path`."""
+
+    path: Path
+    tag: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Root:
+    """A new prompt (a value prompt, a judge) on behalf of question number `question`."""
+
+    messages: Messages
+    question: int = 0
+    tag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop a branch now; its tokens count as discarded. A branch that has ended is left alone."""
+
+    branch: int
+
+
+Action = Extend | Score | Verify | Root | Cancel
+Request = Extend | Score | Verify | Root  # the actions that are answered by an event
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """New tokens of a watched branch. Decide on token counts only: arrival times vary."""
+
+    question: int
+    action: Extend
+    branch: int
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    top_logprobs: tuple[tuple[TopLogprob, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A branch ended. `answer` is None where none was found; `steps` are the token counts, from the
+    prompt on, at which its steps end (`path.cut(steps[k - 1])` is its first k steps)."""
+
+    question: int
+    action: Extend
+    branch: int
+    path: Path
+    answer: Answer | None
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """[continuations][tokens] log-probabilities in nats."""
+
+    question: int
+    action: Score
+    logprobs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The verifier's score."""
+
+    question: int
+    action: Verify
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rooted:
+    """The path of a new prompt."""
+
+    question: int
+    action: Root
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request failed, or a branch did (then `branch` is its number) or was cancelled (`error` is None)."""
+
+    question: int
+    action: Request
+    branch: int | None
+    error: BranchwiseError | None
+
+
+Event = Progress | Finished | Scored | Verified | Rooted | Failed

@@ -1,0 +1,1 @@
+"""Answers: finding them in text, and telling which are the same."""

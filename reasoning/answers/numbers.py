@@ -1,0 +1,77 @@
+"""Reading plain numbers the way people write them in answers."""
+
+import re
+from fractions import Fraction
+
+_DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right|displaystyle)\b|[$€£¥]|\\%|%|\\\$")
+_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf|textit)\s*\{([^{}]*)\}")
+_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\s*(?:\{([^{}]+)\}\s*\{([^{}]+)\}|(\d)\s*(\d))")
+_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_UNIT = re.compile(r"^(.*?[\d)}])\s*(?:[A-Za-z°][A-Za-z°.\s/]*)(?:\^\{?\d\}?)?$", re.DOTALL)
+_MOST_DIGITS = 400  # longer ones are not answers, and exact arithmetic on them is slow
+
+
+def clean(text: str) -> str:
+    """An answer without the marks that carry no meaning: `$`, `\\text`, spacing, outer punctuation."""
+    text = _TEXT.sub(r"\1", text)
+    text = _DROPPED.sub("", text).replace("−", "-").replace("\\ ", " ")
+    text = re.sub(r"\s+", " ", text).strip()
+    while len(text) > 1 and text[-1] in ".,;:" and not text.endswith("..."):
+        text = text[:-1].rstrip()
+    for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
+        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing):
+            text = text[len(opening) : -len(closing)].strip()
+    return text
+
+
+def read_number(text: str) -> Fraction | None:
+    """The number an answer is, units and thousands separators aside; None when it is something else.
+
+    "1,234", "1234.0", "72 clips", "\\frac{1}{2}", "1/2", "0.5", "1 1/2", "x = 3" and "1e3" are numbers.
+    """
+    text = clean(text)
+    if len(text) > _MOST_DIGITS:
+        return None
+    text = re.sub(r"^[A-Za-z]\w*\s*=\s*", "", text)
+    found = _exact(text)
+    if found is None and (unit := _UNIT.match(text)):
+        found = _exact(unit.group(1))
+    return found
+
+
+def write_number(number: Fraction) -> str:
+    """A number as a decimal where it is a short one, else as a fraction: "72", "12.5", "1/3"."""
+    for digits in range(13):
+        scaled = number * 10**digits
+        if scaled.denominator == 1:
+            sign, whole = "-" if scaled < 0 else "", str(abs(scaled.numerator)).rjust(digits + 1, "0")
+            return sign + (f"{whole[:-digits]}.{whole[-digits:]}" if digits else whole)
+    return str(number)
+
+
+def _exact(text: str) -> Fraction | None:
+    text = text.strip()
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1].strip()
+    if fraction := _FRACTION.fullmatch(text):
+        sign, top, bottom, short_top, short_bottom = fraction.groups()
+        value = _ratio(_plain(top or short_top), _plain(bottom or short_bottom))
+        return -value if value is not None and sign == "-" else value
+    if mixed := re.fullmatch(r"([+-]?\d+) (\d+)\s*/\s*(\d+)", text):
+        whole, part = Fraction(mixed.group(1)), _ratio(Fraction(mixed.group(2)), Fraction(mixed.group(3)))
+        return None if part is None else whole + (-part if text.startswith("-") else part)
+    if "/" in text:
+        top, _, bottom = text.partition("/")
+        return _ratio(_plain(top), _plain(bottom))
+    return _plain(text)
+
+
+def _plain(text: str) -> Fraction | None:
+    text = text.strip()
+    if not any(c.isdigit() for c in text) or not text.isascii() or not _NUMBER.fullmatch(text):
+        return None
+    return Fraction(text.replace(",", ""))
+
+
+def _ratio(top: Fraction | None, bottom: Fraction | None) -> Fraction | None:
+    return None if top is None or not bottom else top / bottom

@@ -1,0 +1,69 @@
+"""What a run may spend, and the purse from which it is leased."""
+
+from dataclasses import dataclass
+
+from branchwise.errors import require
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most a run may spend over all its questions; None is no limit.
+
+    Tokens and paths are hard: they are leased before they are spent. Seconds overrun by at most one
+    step of the model.
+    """
+
+    tokens: int | None = None
+    """Sampled and scored tokens."""
+    seconds: float | None = None
+    """Wall-clock time from the start of the run."""
+    paths: int | None = None
+    """Branches started."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "seconds", "paths"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"budget_{name}", f"is {value}", "use a positive number, or leave it out")
+
+
+class Purse:
+    """Leases tokens and paths, first come first served, so that a result never depends on timing.
+
+    A lease of the full amount is granted whenever that much is left. A smaller one is granted only
+    when nothing else is out, since only then is what is left the same in every run.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._tokens = budget.tokens
+        self._paths = budget.paths
+        self._out = 0
+
+    def lease(self, most: int, *, path: bool) -> int | None:
+        """Tokens granted for one request: `most`, fewer at the end of the budget, 0 when it is spent;
+        None means to wait for what is out."""
+        if path and self._paths == 0:
+            return 0
+        granted = most
+        if self._tokens is not None and self._tokens < most:
+            if self._out:
+                return None
+            granted = self._tokens
+        if granted == 0:
+            return 0
+        if self._tokens is not None:
+            self._tokens -= granted
+        if path and self._paths is not None:
+            self._paths -= 1
+        self._out += 1
+        return granted
+
+    def settle(self, granted: int, spent: int) -> None:
+        """Give back what a lease did not need."""
+        self._out -= 1
+        if self._tokens is not None:
+            self._tokens += granted - spent
+
+    @property
+    def paths_spent(self) -> bool:
+        """Whether it is the paths that ran out."""
+        return self._paths == 0

@@ -1,0 +1,151 @@
+"""`branchwise solve`."""
+
+import json
+import os
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from branchwise.backends.models.catalog import DEFAULT_MODEL
+from branchwise.budget import Budget
+from branchwise.cli.live import LiveRun
+from branchwise.cli.options import load_backend, stderr
+from branchwise.driver.solve import solve_sync
+from branchwise.errors import ConfigError, require
+from branchwise.messages import as_messages
+from branchwise.prompts.library import task as find_task
+from branchwise.prompts.task import Task
+from branchwise.prompts.thinking import Thinking
+from branchwise.registry import strategy as find_strategy
+from branchwise.result import Outcome, Result
+from branchwise.sampling import Sampling
+
+
+def solve(
+    question: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
+    strategy: Annotated[str, typer.Option(help="How to explore paths.")] = "path-consistency",
+    paths: Annotated[int, typer.Option(help="Most paths to explore.")] = 16,
+    model: Annotated[str, typer.Option(help="A name, a hub id or a local folder.")] = DEFAULT_MODEL,
+    task: Annotated[str, typer.Option(help="math, math-few-shot, choice, yes-no or text.")] = "math",
+    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample.")] = None,
+    budget_seconds: Annotated[float | None, typer.Option(help="Most seconds to take.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Keep the most probable tokens up to this sum.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 is all.")] = 0,
+    min_p: Annotated[float, typer.Option(help="Keep tokens this probable against the best.")] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a path; the task's default otherwise.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End a path at this text; repeatable.")] = None,
+    thinking: Annotated[
+        bool | None, typer.Option("--thinking/--no-thinking", help="Switch a thinking model's template.")
+    ] = None,
+    thinking_budget: Annotated[int | None, typer.Option(help="Most tokens of thinking before the answer.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...; the model's own otherwise.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    trace: Annotated[Path | None, typer.Option(help="Write the result with every path to this file, as JSON.")] = None,
+) -> None:
+    """Answer one question by exploring many reasoning paths.
+
+    Ends with the answer, its confidence, the votes and the cost. Exit status 0 with an answer, 1 with
+    none, 2 for bad arguments. Ctrl-C stops early and prints the best answer so far.
+    """
+    text = _question(question)
+    sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
+    chosen = find_strategy(strategy, paths, sampling)
+    asked = _with_thinking(find_task(task), Thinking(thinking, thinking_budget))
+    budget = Budget(budget_tokens, budget_seconds)
+    as_messages(text)
+    if trace is not None:
+        _check_writable(trace)
+    backend = load_backend(model, device, dtype)
+    live = LiveRun(stderr, paths) if sys.stderr.isatty() and not as_json else None
+    with live or nullcontext():
+        result = solve_sync(
+            text,
+            backend,
+            strategy=chosen,
+            task=asked,
+            budget=budget,
+            seed=seed,
+            observer=live.observe if live else None,
+        )
+    setup: dict[str, JsonValue] = {
+        "question": text,
+        "strategy": strategy,
+        "model": backend.capabilities.model,
+        "task": task,
+        "seed": seed,
+    }
+    if trace is not None:
+        _write(trace, {**setup, **result.record()})
+    if as_json:
+        record = {**result.record(), **setup}
+        del record["paths"]
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        print_result(Console(), result)
+    raise typer.Exit(0 if result.answer is not None else 1)
+
+
+def print_result(console: Console, result: Result) -> None:
+    """The result for a person."""
+    if result.answer is None:
+        console.print(Text("no answer", style="bold red"))
+    else:
+        console.print(Text.assemble(("answer      ", "dim"), (result.answer, "bold green")))
+    if result.confidence is not None:
+        console.print(Text.assemble(("confidence  ", "dim"), f"{result.confidence:.1%}"))
+    votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:8])
+    more = len(result.votes) - 8
+    stated = sum(1 for branch in result.paths if branch.answer is not None)
+    console.print(
+        Text.assemble(("votes       ", "dim"), votes or "none", f"  (+{more} more)" if more > 0 else "", style=None)
+    )
+    console.print(Text.assemble(("paths       ", "dim"), f"{len(result.paths)} finished, {stated} with an answer"))
+    if result.outcome is not Outcome.COMPLETE:
+        console.print(Text.assemble(("outcome     ", "dim"), (result.outcome.value, "yellow")))
+    for note in (*result.degraded, *result.errors):
+        console.print(Text.assemble(("note        ", "dim"), note))
+    usage = result.usage
+    ledger = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("prompt", "reused", "prefilled", "sampled", "discarded", "drafted", "accepted", "passes", "seconds"):
+        ledger.add_column(name, justify="right")
+    counts = (usage.prompt, usage.reused, usage.prefilled, usage.sampled, usage.discarded, usage.drafted, usage.accepted)
+    ledger.add_row(*map(str, counts), f"{usage.forward_passes:.0f}", f"{usage.seconds:.1f}")
+    console.print(ledger)
+
+
+def _question(argument: str) -> str:
+    return sys.stdin.read() if argument == "-" else argument
+
+
+def _with_thinking(task: Task, thinking: Thinking) -> Task:
+    from dataclasses import replace
+
+    return replace(task, thinking=thinking)
+
+
+def _check_writable(file: Path) -> None:
+    """Find out before the work, not after it."""
+    require(file.parent.is_dir(), "trace", f"the folder {file.parent} does not exist", "create it")
+    require(not file.is_dir(), "trace", f"{file} is a folder", "name a file in it")
+    require(os.access(file.parent, os.W_OK), "trace", f"the folder {file.parent} is not writable", "use another one")
+
+
+def _write(file: Path, record: dict[str, JsonValue]) -> None:
+    """Write a file that appears whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    try:
+        partial.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise ConfigError("trace", f"cannot write {file} ({error.strerror})", "use another file") from error

@@ -1,0 +1,139 @@
+"""Path-consistency: later paths continue the beginnings of those that agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from branchwise.actions import Action, Extend, Finished
+from branchwise.answers.answer import Answer
+from branchwise.consistency.per_question import PerQuestion, Samples
+from branchwise.errors import require
+from branchwise.keys import choose
+from branchwise.path import Path
+from branchwise.sampling import Sampling
+from branchwise.strategy import Decision, Tally
+from branchwise.votes import confidence, count, leader
+
+
+@dataclass(slots=True)
+class PrefixSamples(Samples):
+    """One question: its branches, and the prefixes the next window continues."""
+
+    level: int = 0  # steps of the prefixes; 0 is the bare prompt
+    prefixes: list[Path] = field(default_factory=list)
+    settled_early: bool = False
+    looked_at: int = 0  # branches that had settled when the level was last decided
+
+    def rooted(self) -> list[Finished]:
+        """The branches that grew from the bare prompt: independent samples of the model."""
+        return [branch for branch in self.finished if branch.action.path is self.root]
+
+
+@dataclass(frozen=True, slots=True)
+class PathConsistency(PerQuestion[PrefixSamples]):
+    """Draw paths in windows; once an answer leads clearly, continue the first steps of the paths that
+    gave it (Zhu et al. 2024, arXiv 2409.01281).
+
+    Prefixes of agreeing paths make the rest shorter, but they are no longer independent samples: the
+    leader reinforces itself. `root_share`, `step_back` and `stop_at` control that bias; `plain()`
+    switches them off.
+    """
+
+    name: ClassVar[str] = "path-consistency"
+
+    paths: int = 20
+    """Most paths to draw (N in the paper)."""
+    window: int = 5
+    """Paths drawn between decisions."""
+    max_level: int = 3
+    """Most steps a prefix may have."""
+    threshold: float = 0.8
+    """The leading answer's confidence at which prefixes grow by a step."""
+    root_share: float = 0.25
+    """Share of the paths after the first window that still start at the bare prompt; 0 is the paper's form."""
+    step_back: bool = True
+    """Shorten the prefixes by a step when confidence falls below the threshold; False is the paper's form."""
+    stop_at: float | None = 0.95
+    """Stop when paths from the bare prompt alone reach this confidence; None is the paper's form."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How to draw the paths."""
+
+    def __post_init__(self) -> None:
+        require(self.paths >= 1, "paths", f"is {self.paths}", "use at least 1")
+        require(self.window >= 1, "window", f"is {self.window}", "use at least 1")
+        require(self.max_level >= 0, "max_level", f"is {self.max_level}", "use 0 (no prefixes) or more")
+        require(0.5 <= self.threshold <= 1, "threshold", f"is {self.threshold}", "use 0.5 to 1")
+        require(0 <= self.root_share <= 1, "root_share", f"is {self.root_share}", "use 0 to 1")
+        require(
+            self.stop_at is None or 0.5 <= self.stop_at <= 1, "stop_at", f"is {self.stop_at}", "use 0.5 to 1, or None"
+        )
+
+    @classmethod
+    def plain(cls, paths: int = 20, sampling: Sampling | None = None) -> "PathConsistency":
+        """The paper's algorithm, without bias control."""
+        return cls(paths, root_share=0.0, step_back=False, stop_at=None, sampling=sampling or Sampling())
+
+    def begin(self, root: Path) -> PrefixSamples:
+        return PrefixSamples(root, prefixes=[root])
+
+    def more(self, samples: PrefixSamples) -> Sequence[Action]:
+        if samples.settled < samples.asked:
+            return ()
+        if samples.settled > samples.looked_at:
+            samples.looked_at = samples.settled
+            self._decide_level(samples)
+        if samples.settled_early or samples.asked >= self.paths:
+            return ()
+        first, end = samples.asked, min(samples.asked + self.window, self.paths)
+        samples.asked = end
+        counts: dict[Path, int] = {}
+        for branch in range(first, end):
+            path = self._origin(samples, branch)
+            counts[path] = counts.get(path, 0) + 1
+        return [Extend(path, paths, self.sampling) for path, paths in counts.items()]
+
+    def _origin(self, samples: PrefixSamples, branch: int) -> Path:
+        """Where the question's `branch`-th path starts: the prompt in its share of cases, else a prefix by lot."""
+        if int((branch + 1) * self.root_share) > int(branch * self.root_share):
+            return samples.root
+        return samples.prefixes[choose(samples.root.key, self.name, branch, len(samples.prefixes))]
+
+    def _decide_level(self, samples: PrefixSamples) -> None:
+        """After a window: stop, or lengthen or shorten the prefixes."""
+        if self.stop_at is not None:
+            alone = confidence(count(branch.answer for branch in samples.rooted()))
+            samples.settled_early = alone is not None and alone >= self.stop_at
+        votes = count(samples.answers)
+        top = leader(votes)
+        if top is None:
+            return
+        sure = (confidence(votes) or 0.0) >= self.threshold
+        if sure and samples.level < self.max_level:
+            longer = _prefixes(samples, top, samples.level + 1)
+            if longer:  # where no path is long enough, the level stays
+                samples.level, samples.prefixes = samples.level + 1, longer
+        elif not sure and self.step_back and samples.level > 0:
+            samples.level -= 1
+            samples.prefixes = _prefixes(samples, top, samples.level) or [samples.root]
+
+    def decide(self, samples: PrefixSamples) -> Decision:
+        pooled = count(samples.answers)
+        alone = count(branch.answer for branch in samples.rooted())
+        answer = leader(pooled)
+        tallies = {"pooled": Tally(pooled, confidence(pooled)), "root": Tally(alone, confidence(alone))}
+        # Continued prefixes vote for what they were chosen for: only paths from the bare prompt say how
+        # often the model gives the answer by itself.
+        independent = self.root_share > 0 and answer is not None
+        sure = confidence(alone, answer) if independent else confidence(pooled)
+        return Decision(answer, sure, pooled, tallies)
+
+
+def _prefixes(samples: PrefixSamples, top: Answer, level: int) -> list[Path]:
+    """The first `level` steps of every path that gave `top` and has more; repeats count."""
+    if level == 0:
+        return [samples.root]
+    return [
+        branch.path.cut(branch.steps[level - 1])
+        for branch in samples.finished
+        if branch.answer == top and len(branch.steps) > level
+    ]

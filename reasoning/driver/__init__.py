@@ -1,0 +1,1 @@
+"""The driver: runs a strategy over a backend, and keeps the account."""

@@ -1,0 +1,33 @@
+"""Stopping a run from outside: from another thread, a signal handler or another task."""
+
+import threading
+from collections.abc import Callable
+
+
+class Stop:
+    """Set it to end a run early; the run returns its best answer so far."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = False
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        """Ask the run to end. Safe from any thread; setting it twice changes nothing."""
+        with self._lock:
+            self._set = True
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once when it is set, at once if it is."""
+        with self._lock:
+            if not self._set:
+                self._listeners.append(listener)
+                return
+        listener()

@@ -1,0 +1,88 @@
+"""Questions with reference answers, from JSON Lines files."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from branchwise.errors import ConfigError
+from branchwise.prompts.library import TASKS
+from branchwise.prompts.task import Task
+
+_TASKS = {
+    "number": "math",
+    "latex": "math",
+    "letter": "choice",
+    "yes_no": "yes-no",
+    "boolean": "yes-no",
+    "text": "text",
+}
+
+
+class Row(BaseModel):
+    """One question. Fields beyond these are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    question: str
+    answer: str
+    answer_type: str = "number"
+
+    @property
+    def task(self) -> Task:
+        """The task its kind of answer asks for."""
+        return TASKS[_TASKS[self.answer_type]]
+
+
+def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
+    """The first `limit` rows of a file, named by its path or by its name in the folder BRANCHWISE_DATA.
+
+    Raises ConfigError naming the line and field of the first row that is wrong.
+    """
+    file = _find(source)
+    rows = []
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if limit is not None and len(rows) == limit:
+                    break
+                if line.strip():
+                    rows.append(_row(file, number, line))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("data", f"cannot read {file} ({error})", "give a JSON Lines file in UTF-8") from error
+    if not rows:
+        raise ConfigError("data", f"{file} holds no rows", "give a JSON Lines file with one question a line")
+    return rows
+
+
+def _find(source: str) -> Path:
+    direct = Path(source).expanduser()
+    if direct.is_file():
+        return direct
+    if folder := os.environ.get("BRANCHWISE_DATA"):
+        for name in (source, f"{source}.jsonl"):
+            if (found := Path(folder).expanduser() / name).is_file():
+                return found
+    raise ConfigError(
+        "data", f"there is no file {source}", "give a path, or set BRANCHWISE_DATA to the folder that holds it"
+    )
+
+
+def _row(file: Path, number: int, line: str) -> Row:
+    try:
+        row = Row.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise ConfigError(
+            "data", f"{file}, line {number}, {where}: {first['msg']}", "mend the row or leave it out"
+        ) from error
+    if row.answer_type not in _TASKS:
+        raise ConfigError(
+            "data",
+            f"{file}, line {number}, answer_type: {row.answer_type!r} can't be scored",
+            f"use one of {', '.join(_TASKS)}",
+        )
+    return row

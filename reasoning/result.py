@@ -1,0 +1,106 @@
+"""What a run returns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from pydantic import BaseModel, JsonValue
+
+from branchwise.answers.answer import Answer
+from branchwise.path import Path
+from branchwise.usage import Usage
+
+
+class Outcome(Enum):
+    """How a run ended; the value is advice to a person."""
+
+    COMPLETE = "The strategy finished."
+    NO_ANSWER = (
+        "No branch stated an answer in the expected form. Raise max_tokens if branches end at their limit, "
+        "or check that the task fits the question."
+    )
+    TOKENS_SPENT = "The token budget ran out: this is the best answer so far. Raise the budget to explore more."
+    SECONDS_SPENT = "The time budget ran out: this is the best answer so far. Raise the budget to explore more."
+    PATHS_SPENT = "The path budget ran out: this is the best answer so far. Raise the budget to explore more."
+    CANCELLED = "The run was stopped: this is the best answer so far."
+    FAILED = "Every branch failed. The errors say why."
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One finished branch: its path, the answer it states (None: none), and where it grew from."""
+
+    number: int
+    path: Path
+    answer: Answer | None
+    steps: tuple[int, ...]
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Generated tokens it took over from an earlier branch."""
+        return self.path.generated - len(self.path.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One way of counting the branches: the weight of each answer, and the probability that the leader leads."""
+
+    votes: Mapping[str, float]
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer, how sure it is, what it rests on and what it cost."""
+
+    answer: str | None
+    """The answer with most weight, as its first branch in issue order wrote it; None when there is none."""
+    confidence: float | None
+    """Probability that `answer` is the model's most frequent one; None where the strategy has no estimate."""
+    votes: Mapping[str, float]
+    """Weight of each answer, most first."""
+    outcome: Outcome
+    usage: Usage
+    paths: tuple[Branch, ...] = ()
+    """Every finished branch, in issue order."""
+    tallies: Mapping[str, Vote] = field(default_factory=dict)
+    """Other ways of counting the same branches."""
+    value: BaseModel | None = None
+    """The answer as an object, where the task has a pydantic model."""
+    degraded: tuple[str, ...] = ()
+    """What the backend could not do as asked, in words."""
+    errors: tuple[str, ...] = ()
+    """Messages of branches that failed."""
+
+    def record(self) -> dict[str, JsonValue]:
+        """The result as JSON data, paths as text and counts."""
+        return {
+            "answer": self.answer,
+            "confidence": self.confidence,
+            "votes": dict(self.votes),
+            "outcome": self.outcome.name.lower(),
+            "advice": self.outcome.value,
+            "usage": self.usage.model_dump(),
+            "value": None if self.value is None else self.value.model_dump(mode="json"),
+            "tallies": {
+                name: {"votes": dict(vote.votes), "confidence": vote.confidence} for name, vote in self.tallies.items()
+            },
+            "paths": [_path_record(branch) for branch in self.paths],
+            "degraded": list(self.degraded),
+            "errors": list(self.errors),
+        }
+
+
+def _path_record(branch: Branch) -> dict[str, JsonValue]:
+    path = branch.path
+    return {
+        "branch": branch.number,
+        "answer": None if branch.answer is None else branch.answer.text,
+        "vote": None if branch.answer is None else branch.answer.value,
+        "text": path.answer_text,
+        "tokens": path.generated,
+        "prefix_tokens": branch.prefix_tokens,
+        "steps": list(branch.steps),
+        "stop_reason": None if path.stop_reason is None else path.stop_reason.value,
+        "key": f"{path.key:016x}",
+    }

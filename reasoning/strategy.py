@@ -1,0 +1,64 @@
+"""What a strategy is: a frozen configuration that decides what to sample next."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from branchwise.actions import Action, Event
+from branchwise.answers.answer import Answer
+from branchwise.path import Path
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One way of counting votes: the weight of each answer, and the probability that the leader leads."""
+
+    votes: Mapping[Answer, float]
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a strategy makes of a question so far."""
+
+    answer: Answer | None
+    confidence: float | None
+    """Probability that `answer` is the model's most frequent one; None where a strategy has no estimate."""
+    votes: Mapping[Answer, float] = field(default_factory=dict)
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    """Other ways of counting the same branches, by name."""
+
+
+class Strategy(ABC, Generic[State]):
+    """Deterministic state transitions: no I/O, no clock, no randomness of its own, no backend.
+
+    The driver owns the loop: it asks for actions, runs them, and tells the events. Events of
+    finished work are told in the order in which the work was asked for, whatever finished first.
+    The state is mutated by its one owner, the driver; a strategy itself never changes.
+    """
+
+    name: ClassVar[str]
+    """The name on the command line."""
+
+    @abstractmethod
+    def start(self, roots: Sequence[Path]) -> State:
+        """The state before anything was asked, for one or more questions."""
+
+    @abstractmethod
+    def ask(self, state: State) -> Sequence[Action]:
+        """What to do now; empty to wait for what is under way, or to end when nothing is."""
+
+    @abstractmethod
+    def tell(self, state: State, event: Event) -> None:
+        """Take in an event."""
+
+    @abstractmethod
+    def finish(self, state: State) -> Sequence[Decision]:
+        """The best answer to each question so far. Called at any time; leaves the state as it is."""
+
+
+AnyStrategy = Strategy[Any]
+"""A strategy whose state is its own business."""

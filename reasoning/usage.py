@@ -1,0 +1,48 @@
+"""The ledger: what an answer cost."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Usage(BaseModel):
+    """Tokens, passes and seconds. Sums of these are exact; see the equations.
+
+    Every branch and every scored path is a request whose input tokens are counted once:
+    `prompt == reused + prefilled`. `discarded` and `accepted` are parts of `sampled`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: int = 0
+    """Input tokens of all requests."""
+    reused: int = 0
+    """Input tokens whose keys and values were held already."""
+    prefilled: int = 0
+    """Input tokens that were computed."""
+    sampled: int = 0
+    """Tokens drawn, a stop's own tokens included, those after a stop not."""
+    discarded: int = 0
+    """Sampled tokens of branches that were cancelled or failed before they ended."""
+    drafted: int = 0
+    """Tokens proposed by drafters."""
+    accepted: int = 0
+    """Sampled tokens that a drafter had proposed."""
+    scored: int = 0
+    """Tokens of given continuations whose log-probability was computed."""
+    forward_passes: float = 0.0
+    """Passes of the target model; a pass shared by questions counts for each by its share of positions."""
+    seconds: float = 0.0
+    """Wall-clock time of the run; it does not add up over concurrent questions."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            prompt=self.prompt + other.prompt,
+            reused=self.reused + other.reused,
+            prefilled=self.prefilled + other.prefilled,
+            sampled=self.sampled + other.sampled,
+            discarded=self.discarded + other.discarded,
+            drafted=self.drafted + other.drafted,
+            accepted=self.accepted + other.accepted,
+            scored=self.scored + other.scored,
+            forward_passes=self.forward_passes + other.forward_passes,
+            seconds=self.seconds + other.seconds,
+        )

@@ -1,0 +1,1 @@
+"""Strategies that choose among paths by a value: search over reasoning."""

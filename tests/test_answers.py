@@ -1,0 +1,179 @@
+"""Finding answers in text, and telling which are the same."""
+
+import asyncio
+import time
+from fractions import Fraction
+
+import pytest
+from pydantic import BaseModel
+
+from branchwise.answers.equivalence import Equivalence
+from branchwise.answers.fields import vote_fields
+from branchwise.answers.formats import AnswerFormat, Letter, Math, Structured, Text, YesNo
+from branchwise.answers.groups import AnswerGroups
+from branchwise.answers.numbers import read_number, write_number
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("72", 72),
+        ("72.0", 72),
+        ("1,234", 1234),
+        ("12,34", None),
+        ("$1,234.50", Fraction("1234.5")),
+        ("\\$18", 18),
+        ("-3", -3),
+        ("−3", -3),
+        ("50%", 50),
+        ("50\\%", 50),
+        ("1/2", Fraction(1, 2)),
+        ("\\frac{1}{2}", Fraction(1, 2)),
+        ("\\dfrac12", Fraction(1, 2)),
+        ("-\\frac{3}{4}", Fraction(-3, 4)),
+        ("1 1/2", Fraction(3, 2)),
+        ("-1 1/2", Fraction(-3, 2)),
+        ("0.5", Fraction(1, 2)),
+        (".5", Fraction(1, 2)),
+        ("1e3", 1000),
+        ("72 clips", 72),
+        ("72 \\text{ clips}", 72),
+        ("12 cm^2", 12),
+        ("\\(72\\)", 72),
+        ("**72**", 72),
+        ("72.", 72),
+        ("x = 3", 3),
+        ("3:30", None),
+        ("1/0", None),
+        ("five", None),
+        ("", None),
+        ("2x", 2),
+        ("x^2", None),
+        ("9" * 500, None),
+        ("\u0663", None),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(text: str, number: int | Fraction | None) -> None:
+    assert read_number(text) == number
+
+
+@pytest.mark.parametrize(("number", "text"), [(Fraction(25, 2), "12.5"), (Fraction(1, 3), "1/3"), (Fraction(-1, 20), "-0.05"), (Fraction(72), "72")])
+def test_numbers_are_written_as_decimals_where_they_are_short(number: Fraction, text: str) -> None:
+    assert write_number(number) == text
+
+
+@pytest.mark.parametrize(
+    ("format_", "text", "answer"),
+    [
+        (Math(), "so \\boxed{72}.", "72"),
+        (Math(), "first \\boxed{1}, then \\boxed{2}", "2"),
+        (Math(), "\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+        (Math(), "\\boxed{72", None),
+        (Math(), "\\boxed{}", None),
+        (Math(), "The answer is 72.", "72"),
+        (Math(), "The answer is $1,234.50. Done", "1,234.50"),
+        (Math(), "Final answer: **18**", "18"),
+        (Math(), "The answer is 5 + 3 = 8.", "8"),
+        (Math(), "work\n#### 42", "42"),
+        (Math(), "The answer is as follows: we add 3 and 4", None),
+        (Math(), "The answer is unknown.", None),
+        (Math(), "there are 12 apples", None),
+        (Math(), "", None),
+        (Letter(), "So the answer is (B).", "B"),
+        (Letter(), "the answer is b", "B"),
+        (Letter(), "The answer is a long story", None),
+        (Letter(), "\\boxed{C}", "C"),
+        (Letter(), "Answer: (A) Amy finished last", "A"),
+        (Letter(), "(D)", "D"),
+        (Letter("AB"), "The answer is (C)", None),
+        (Letter(), "I think B is better than A in every respect", None),
+        (YesNo(), "So the answer is yes.", "yes"),
+        (YesNo(), "The answer is True", "True"),
+        (YesNo(), "The answer is **no**", "no"),
+        (YesNo(), "The answer is nothing", None),
+        (YesNo(), "yes", "yes"),
+        (YesNo(), "No one knows whether it is so", None),
+        (Text(), "Thinking...\nAnswer: Paris", "Paris"),
+        (Text(), "Paris is nice", None),
+    ],
+)
+def test_an_answer_is_extracted_where_it_is_stated_and_never_guessed(
+    format_: AnswerFormat, text: str, answer: str | None
+) -> None:
+    assert format_.extract(text) == answer
+
+
+def group(format_: AnswerFormat, *answers: str) -> list[str]:
+    async def place() -> list[str]:
+        groups = AnswerGroups(format_)
+        return [(await groups.place(answer)).value for answer in answers]
+
+    return asyncio.run(place())
+
+
+@pytest.mark.parametrize(
+    ("format_", "answers"),
+    [
+        (Math(), ("1/2", "0.5", "\\frac{1}{2}", ".5", "\\dfrac12")),
+        (Math(), ("1,234", "1234", "1234.0", "$1,234")),
+        (Math(), ("72", "72 clips", "72\\text{ clips}", "\\(72\\)")),
+        (Math(), ("\\sqrt{8}", "2\\sqrt{2}")),
+        (Math(), ("x+1", "1+x")),
+        (Math(), ("2", "\\sqrt{4}")),
+        (Letter(), ("B", "(B)", "b.")),
+        (YesNo(), ("yes", "True", "YES")),
+        (Text(), ("New  York", "new york", "New York.")),
+    ],
+)
+def test_equivalent_answers_form_one_group(format_: AnswerFormat, answers: tuple[str, ...]) -> None:
+    assert len(set(group(format_, *answers))) == 1
+
+
+@pytest.mark.parametrize(
+    ("format_", "answers"),
+    [
+        (Math(), ("72", "27", "7.2", "-72")),
+        (Math(), ("x+1", "x-1")),
+        (Math(), ("1/3", "0.333")),
+        (Letter(), ("A", "B")),
+        (YesNo(), ("yes", "False")),
+    ],
+)
+def test_different_answers_stay_apart(format_: AnswerFormat, answers: tuple[str, ...]) -> None:
+    assert len(set(group(format_, *answers))) == len(answers)
+
+
+def test_a_comparison_that_never_ends_is_killed_and_the_next_one_works() -> None:
+    equivalence = Equivalence(seconds=2.0)
+    assert equivalence.same("x+1", "1+x")  # the worker has started: what follows times the pair alone
+    began = time.monotonic()
+    assert not equivalence.same("9^{9^{9^{9^9}}}", "y")
+    assert time.monotonic() - began < 30
+    assert equivalence.same("\\sqrt{8}", "2\\sqrt{2}")
+    equivalence.close()
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+def test_structured_answers_are_validated_and_voted_field_by_field() -> None:
+    format_ = Structured(Person)
+    assert format_.extract('so {"name": "Ada", "age": 36} it is') == '{"name":"Ada","age":36}'
+    assert format_.extract('{"name": "Ada"}') is None
+    assert format_.extract('first {"name": "A", "age": 1} then {"name": "B", "age": 2}') == '{"name":"B","age":2}'
+    assert format_.extract("{" * 5000) is None
+
+    async def answers() -> dict[object, float]:
+        groups = AnswerGroups(format_)
+        placed: dict[object, float] = {}
+        for name, age in [("Ada", 36), ("Ada", 35), ("Eva", 36), ("Ida", 36), ("Ada", 34)]:
+            answer = await groups.place(Person(name=name, age=age).model_dump_json())
+            placed[answer] = placed.get(answer, 0) + 1
+        return placed
+
+    voted = vote_fields(Person, asyncio.run(answers()))  # type: ignore[arg-type]
+    assert voted is not None
+    assert voted.value == Person(name="Ada", age=36)  # no branch said both most often
+    assert 0.5 < voted.confidence < 1
