@@ -31,6 +31,7 @@ class Reply:
     fail_after: int | None = None
     """Break the branch after so many tokens."""
 
+
 Script = Mapping[str, Sequence[str | Reply]] | Callable[[Path, int], str | Reply]
 
 

@@ -58,7 +58,8 @@ def step_ends(path: Path) -> tuple[int, ...]:
 
 def _token_ends(path: Path, prefix: int) -> list[int]:
     """[generated tokens] the length of `path.answer_text` once each token is read."""
-    ends, before = [], prefix
+    ends: list[int] = []
+    before = prefix
     for segment in path.segments():
         ends.extend(before + end for end in segment.ends)
         before += len(segment.text)
@@ -80,9 +81,15 @@ def _boundaries(text: str) -> Iterator[int]:
             depth = max(0, depth - 1)
         elif kind == "display":
             display = not display
-        elif depth == 0 and not display and not _in_inline_math(text, mark.start()):
-            if kind == "newline" or (kind == "sentence" and not _NOT_A_SENTENCE.search(text[: mark.start()][-24:])):
-                yield mark.end()
+        elif depth or display or _in_inline_math(text, mark.start()):
+            continue
+        elif kind == "newline" or (kind == "sentence" and _ends_a_sentence(text, mark.start())):
+            yield mark.end()
+
+
+def _ends_a_sentence(text: str, at: int) -> bool:
+    """Whether the mark at `at` ends a sentence, not an abbreviation or the number of a list item."""
+    return not _NOT_A_SENTENCE.search(text[max(0, at - 24) : at])
 
 
 def _in_inline_math(text: str, at: int) -> bool:

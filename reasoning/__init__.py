@@ -1,10 +1,10 @@
 """branchwise: better answers from a language model by exploring many reasoning paths, cheaply.
 
-    import branchwise as bw
+import branchwise as bw
 
-    backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")
-    result = bw.solve_sync("What is 6 times 7?", backend, strategy=bw.PathConsistency(paths=8))
-    print(result.answer, result.confidence, result.usage.sampled)
+backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")
+result = bw.solve_sync("What is 6 times 7?", backend, strategy=bw.PathConsistency(paths=8))
+print(result.answer, result.confidence, result.usage.sampled)
 """
 
 from importlib.metadata import version

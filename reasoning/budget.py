@@ -23,7 +23,12 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("tokens", "seconds", "paths"):
             value = getattr(self, name)
-            require(value is None or value > 0, f"budget_{name}", f"is {value}", "use a positive number, or leave it out")
+            require(
+                value is None or value > 0, f"budget_{name}", f"is {value}", "use a positive number, or leave it out"
+            )
+
+
+UNLIMITED = Budget()
 
 
 class Purse:

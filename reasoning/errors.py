@@ -1,10 +1,10 @@
 """The error tree. Every message names what is wrong and what to do about it.
 
-    BranchwiseError
-    ├── ConfigError(field, problem, fix)     an argument is wrong (also a ValueError)
-    ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
-    ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
-    └── BackendError(problem, retryable, hint)   a model failed while it was working
+BranchwiseError
+├── ConfigError(field, problem, fix)     an argument is wrong (also a ValueError)
+├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
+├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
+└── BackendError(problem, retryable, hint)   a model failed while it was working
 """
 
 

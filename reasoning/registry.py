@@ -13,10 +13,10 @@ from branchwise.strategy import AnyStrategy
 
 STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "greedy": lambda paths, sampling: Greedy(sampling),
-    "self-consistency": lambda paths, sampling: SelfConsistency(paths, sampling),
+    "self-consistency": SelfConsistency,
     "path-consistency": lambda paths, sampling: PathConsistency(paths, sampling=sampling),
-    "path-consistency-plain": lambda paths, sampling: PathConsistency.plain(paths, sampling),
-    "best-of-n": lambda paths, sampling: BestOfN(paths, sampling),
+    "path-consistency-plain": PathConsistency.plain,
+    "best-of-n": BestOfN,
 }
 
 

@@ -40,8 +40,6 @@ class Sampling:
             self.max_tokens is None or self.max_tokens >= 1,
             "max_tokens", f"is {self.max_tokens}", "use at least 1, or leave it out",
         )  # fmt: skip
-        require(
-            not isinstance(self.stop, str), "stop", "is a bare string", "use a tuple of strings, such as ('\\n',)"
-        )
+        require(not isinstance(self.stop, str), "stop", "is a bare string", "use a tuple of strings, such as ('\\n',)")
         require(all(self.stop), "stop", "holds an empty string", "leave it out")
         require(0 <= self.logprobs <= 64, "logprobs", f"is {self.logprobs}", "use 0 to 64")

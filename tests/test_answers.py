@@ -57,7 +57,10 @@ def test_numbers_are_read_as_people_write_them(text: str, number: int | Fraction
     assert read_number(text) == number
 
 
-@pytest.mark.parametrize(("number", "text"), [(Fraction(25, 2), "12.5"), (Fraction(1, 3), "1/3"), (Fraction(-1, 20), "-0.05"), (Fraction(72), "72")])
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(Fraction(25, 2), "12.5"), (Fraction(1, 3), "1/3"), (Fraction(-1, 20), "-0.05"), (Fraction(72), "72")],
+)
 def test_numbers_are_written_as_decimals_where_they_are_short(number: Fraction, text: str) -> None:
     assert write_number(number) == text
 

@@ -57,7 +57,8 @@ class Engine(Backend):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
-                f"model: {folder} has no tokenizer transformers can read", "add tokenizer.json and tokenizer_config.json"
+                f"model: {folder} has no tokenizer transformers can read",
+                "add tokenizer.json and tokenizer_config.json",
             ) from error
         if not tokenizer.is_fast:
             raise ModelError(f"model: {folder} has only a slow tokenizer", "add a tokenizer.json")
@@ -107,7 +108,9 @@ class Engine(Backend):
         longest = len(tokens) + max(map(len, ids))
         if longest > self._capabilities.context:
             raise ConfigError(
-                "continuations", f"reach {longest} tokens, the model's context is {self._capabilities.context}", "cut them"
+                "continuations",
+                f"reach {longest} tokens, the model's context is {self._capabilities.context}",
+                "cut them",
             )
         job = ScoreJob(tokens, ids, loop.create_future(), loop)
         self._loop.submit(job)

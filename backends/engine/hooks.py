@@ -95,7 +95,9 @@ def tree_attention(
     if plan.decoding:
         out[: plan.decoding] = _decode(query[0, :, : plan.decoding], keys, values, plan, sliding_window, rule)
     for span in plan.spans:
-        out[span.start : span.end] = _prefill(query[0, :, span.start : span.end], keys, values, span, sliding_window, rule)
+        out[span.start : span.end] = _prefill(
+            query[0, :, span.start : span.end], keys, values, span, sliding_window, rule
+        )
     return out[None], None
 
 

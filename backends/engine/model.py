@@ -148,13 +148,14 @@ def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) 
             f"model: cannot load {folder} ({reason[:300]})",
             "use a folder with config.json, safetensors weights and tokenizer files",
         ) from error
-    return network.to(device)
+    nn.Module.to(network, device)
+    return network  # type: ignore[no-any-return]
 
 
 def _default_dtype(config: object, device: torch.device) -> torch.dtype:
     """The checkpoint's own type, but float32 where the processor has no fast bfloat16."""
-    stored = getattr(config, "dtype", None)
-    if stored not in (torch.float16, torch.bfloat16):
+    stored: torch.dtype | None = getattr(config, "dtype", None)
+    if stored is None or stored not in (torch.float16, torch.bfloat16):
         return torch.float32
     if device.type != "cpu":
         return stored

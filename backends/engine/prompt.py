@@ -49,11 +49,11 @@ class Prompter:
                 raise ConfigError("thinking", "this model's chat template has no thinking switch", "leave it out")
         try:
             text = self.tokenizer.apply_chat_template(
-                [_turn(message) for message in messages.turns],
+                [_turn(message) for message in messages.turns],  # type: ignore[arg-type]  # tool calls are no text
                 tools=list(messages.tools) or None,
                 add_generation_prompt=True,
                 tokenize=False,
-                **switches,
+                **switches,  # type: ignore[arg-type]  # the template's own variables
             )
         except TemplateError as error:
             raise ConfigError(

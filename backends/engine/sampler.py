@@ -56,9 +56,8 @@ def draw(logits: Tensor, draws: Sequence[Draw]) -> Drawn:
 
 def _width(draws: Sequence[Draw]) -> int:
     """Enough candidates for the widest top-k; all of the vocabulary is never needed up front."""
-    if all(d.sampling.temperature == 0 for d in draws):
-        return max(64, max(d.sampling.logprobs for d in draws))
-    return max(CANDIDATES, max(d.sampling.top_k for d in draws))
+    least = 64 if all(d.sampling.temperature == 0 for d in draws) else CANDIDATES
+    return max(least, *(max(d.sampling.top_k, d.sampling.logprobs) for d in draws))
 
 
 def _sorted_candidates(logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -75,7 +74,6 @@ def _column(like: Tensor, values: Sequence[float], dtype: torch.dtype | None = N
 
 def _noisy_choice(logits: Tensor, values: Tensor, ids: Tensor, draws: Sequence[Draw]) -> Tensor:
     """[rows] tokens drawn with keyed noise (rows with temperature 0 hold anything)."""
-    rows, width = values.shape
     temperature = _column(logits, [d.sampling.temperature or 1.0 for d in draws])
     keys = _column(logits, [signed(d.key) for d in draws], torch.int64)
     positions = _column(logits, [d.position for d in draws], torch.int64)
@@ -97,7 +95,7 @@ def _filter(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which candidates each row keeps [rows, width], the log of the weight left outside them [rows]
     (in the units of `scaled`), and the rows whose filters reach beyond the candidates [rows]."""
-    rows, width = scaled.shape
+    width = scaled.shape[1]
     rank = torch.arange(width, device=scaled.device)
     top_k = _column(logits, [d.sampling.top_k or logits.shape[-1] for d in draws], torch.int64)
     top_p = _column(logits, [d.sampling.top_p for d in draws])

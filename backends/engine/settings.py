@@ -27,7 +27,10 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         require(
-            self.dtype is None or self.dtype in _DTYPES, "dtype", f"is {self.dtype!r}", f"use one of {', '.join(_DTYPES)}"
+            self.dtype is None or self.dtype in _DTYPES,
+            "dtype",
+            f"is {self.dtype!r}",
+            f"use one of {', '.join(_DTYPES)}",
         )
         require(self.memory is None or self.memory > 0, "memory", f"is {self.memory}", "use a positive number of bytes")
         require(self.max_batch >= 1, "max_batch", f"is {self.max_batch}", "use at least 1")

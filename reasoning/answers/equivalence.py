@@ -25,7 +25,10 @@ class Equivalence:
         atexit.register(self.close)
 
     def same(self, first: str, second: str) -> bool:
-        """Whether two answers mean the same; False when it can't be told in time. Blocks: call it off the event loop."""
+        """Whether two answers mean the same; False when it can't be told in time.
+
+        Blocks: call it off the event loop.
+        """
         if first == second:
             return True
         numbers = read_number(first), read_number(second)

@@ -1,14 +1,24 @@
 """`branchwise eval`."""
 
+import functools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from branchwise.backends.models.catalog import DEFAULT_MODEL
@@ -49,32 +59,52 @@ def evaluate(
         out.mkdir(parents=True, exist_ok=True)
     console = Console()
     stop = Stop()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=stderr, transient=True, disable=not sys.stderr.isatty()) as bar:
         for name, rows in files.items():
             task = bar.add_task(name, total=len(rows) * len(strategies))
 
-            def on_scored(strategy: str, scored: Scored, name: str = name) -> None:
+            def on_scored(strategy: str, scored: Scored, name: str = name, task: TaskID = task) -> None:
                 bar.advance(task)
                 if out is not None:
                     _append(out / "results.jsonl", name, strategy, scored)
 
-            summaries = run_sync(
-                lambda rows=rows, on_scored=on_scored: run_evaluation(
-                    rows, strategies, backend, seed=seed, concurrency=concurrency, on_scored=on_scored, stop=stop
-                ),
-                stop,
+            run = functools.partial(
+                run_evaluation,
+                rows,
+                strategies,
+                backend,
+                seed=seed,
+                concurrency=concurrency,
+                on_scored=on_scored,
+                stop=stop,
             )
+            summaries = run_sync(run, stop)
             bar.remove_task(task)
             print_summaries(console, name, rows, summaries)
             if stop.is_set:
                 raise typer.Exit(1)
 
 
-def print_summaries(console: Console, name: str, rows: list[Row], summaries: list[Summary]) -> None:
+def print_summaries(console: Console, name: str, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
     """A table of one file's results; tokens against the first strategy's."""
     table = Table(title=f"{name}, {len(rows)} questions", title_justify="left", header_style="dim")
-    for column in ("strategy", "accuracy", "sampled tokens", "against first", "paths", "reused", "prefilled", "seconds"):
+    for column in (
+        "strategy",
+        "accuracy",
+        "sampled tokens",
+        "against first",
+        "paths",
+        "reused",
+        "prefilled",
+        "seconds",
+    ):
         table.add_column(column, justify="left" if column == "strategy" else "right")
     for summary in summaries:
         usage, first = summary.usage, summaries[0].usage.sampled

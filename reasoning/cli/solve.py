@@ -106,9 +106,7 @@ def print_result(console: Console, result: Result) -> None:
     votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:8])
     more = len(result.votes) - 8
     stated = sum(1 for branch in result.paths if branch.answer is not None)
-    console.print(
-        Text.assemble(("votes       ", "dim"), votes or "none", f"  (+{more} more)" if more > 0 else "", style=None)
-    )
+    console.print(Text.assemble(("votes       ", "dim"), votes or "none", f"  (+{more} more)" if more > 0 else ""))
     console.print(Text.assemble(("paths       ", "dim"), f"{len(result.paths)} finished, {stated} with an answer"))
     if result.outcome is not Outcome.COMPLETE:
         console.print(Text.assemble(("outcome     ", "dim"), (result.outcome.value, "yellow")))
@@ -118,7 +116,15 @@ def print_result(console: Console, result: Result) -> None:
     ledger = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("prompt", "reused", "prefilled", "sampled", "discarded", "drafted", "accepted", "passes", "seconds"):
         ledger.add_column(name, justify="right")
-    counts = (usage.prompt, usage.reused, usage.prefilled, usage.sampled, usage.discarded, usage.drafted, usage.accepted)
+    counts = (
+        usage.prompt,
+        usage.reused,
+        usage.prefilled,
+        usage.sampled,
+        usage.discarded,
+        usage.drafted,
+        usage.accepted,
+    )
     ledger.add_row(*map(str, counts), f"{usage.forward_passes:.0f}", f"{usage.seconds:.1f}")
     console.print(ledger)
 

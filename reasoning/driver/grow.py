@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from branchwise.backends.base import Backend, ExtendRequest
-from branchwise.backends.extension import Broken, Ended, Extension, Tokens
+from branchwise.backends.extension import Broken, Ended, Tokens
 from branchwise.errors import BranchwiseError
 from branchwise.path import Path, StopReason, TopLogprob
 from branchwise.prompts.thinking import Thinking

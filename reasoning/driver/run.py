@@ -1,6 +1,7 @@
 """One run: the loop between a strategy and a backend."""
 
 import asyncio
+import contextlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -91,7 +92,7 @@ class Run(Generic[State]):
         """Run to the end; the decision on each question. `ledgers` and `outcome` hold the rest."""
         setup = self.setup
         loop = asyncio.get_running_loop()
-        setup.stop.listen(lambda: loop.call_soon_threadsafe(self._changed.set) if not loop.is_closed() else None)
+        setup.stop.listen(lambda: _wake(loop, self._changed))
         roots = [await self._root(setup.task.render(question), i) for i, question in enumerate(questions)]
         for _ in roots:
             self.ledgers.append(Ledger(Usage(), [], [], AnswerGroups(setup.task.format)))
@@ -256,9 +257,7 @@ class Run(Generic[State]):
 
     def _grow(self, batch: Sequence[Item], action: Extend) -> None:
         setup = self.setup
-        sampling = replace(
-            action.sampling, max_tokens=batch[0].granted, stop=(*action.sampling.stop, *setup.task.stop)
-        )
+        sampling = replace(action.sampling, max_tokens=batch[0].granted, stop=(*action.sampling.stop, *setup.task.stop))
         keys = [item.key for item in batch]
         try:
             growth = Growth(setup.backend, action.path, keys, sampling, setup.task.thinking)
@@ -400,6 +399,11 @@ class Run(Generic[State]):
         item.running = False
         item.event = event
         self._changed.set()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+        loop.call_soon_threadsafe(changed.set)
 
 
 def _progress(action: Extend, item: Item, events: Sequence[Tokens]) -> Progress:

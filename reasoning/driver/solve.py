@@ -11,7 +11,7 @@ from branchwise.answers.answer import Answer
 from branchwise.answers.fields import vote_fields
 from branchwise.answers.formats import Structured
 from branchwise.backends.base import Backend
-from branchwise.budget import Budget
+from branchwise.budget import UNLIMITED, Budget
 from branchwise.consistency.path_consistency import PathConsistency
 from branchwise.driver.observe import Observer
 from branchwise.driver.run import Ledger, Run, Setup, Verifier
@@ -33,7 +33,7 @@ async def solve(
     strategy: AnyStrategy | None = None,
     task: Task = TASKS["math"],
     answer_type: type[BaseModel] | None = None,
-    budget: Budget = Budget(),
+    budget: Budget = UNLIMITED,
     seed: int = 0,
     verifier: Verifier | None = None,
     observer: Observer | None = None,
@@ -68,7 +68,7 @@ async def solve_batch(
     strategy: AnyStrategy | None = None,
     task: Task = TASKS["math"],
     answer_type: type[BaseModel] | None = None,
-    budget: Budget = Budget(),
+    budget: Budget = UNLIMITED,
     seed: int = 0,
     verifier: Verifier | None = None,
     observer: Observer | None = None,
@@ -91,7 +91,7 @@ def solve_sync(
     strategy: AnyStrategy | None = None,
     task: Task = TASKS["math"],
     answer_type: type[BaseModel] | None = None,
-    budget: Budget = Budget(),
+    budget: Budget = UNLIMITED,
     seed: int = 0,
     verifier: Verifier | None = None,
     observer: Observer | None = None,

@@ -42,7 +42,7 @@ def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
     Raises ConfigError naming the line and field of the first row that is wrong.
     """
     file = _find(source)
-    rows = []
+    rows: list[Row] = []
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):

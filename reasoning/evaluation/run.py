@@ -61,7 +61,9 @@ async def evaluate(
         began = time.monotonic()
         gate = asyncio.Semaphore(concurrency)
 
-        async def one(row: Row, name: str = name, strategy: AnyStrategy = strategy) -> Scored | None:
+        async def one(
+            row: Row, name: str = name, strategy: AnyStrategy = strategy, gate: asyncio.Semaphore = gate
+        ) -> Scored | None:
             async with gate:
                 if stop.is_set:
                     return None
