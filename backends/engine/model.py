@@ -21,6 +21,7 @@ class EngineModel:
 
     def __init__(self, network: PreTrainedModel) -> None:
         """Raises ModelError when the engine would not compute what the model itself computes."""
+        network.set_attn_implementation(ATTENTION)
         self.network = network.eval().requires_grad_(False)
         self.device = network.device
         self.vocabulary = int(network.config.get_text_config().vocab_size)
@@ -149,7 +150,7 @@ def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) 
             "use a folder with config.json, safetensors weights and tokenizer files",
         ) from error
     nn.Module.to(network, device)
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def _default_dtype(config: object, device: torch.device) -> torch.dtype:
