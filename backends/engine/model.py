@@ -130,7 +130,8 @@ def _gap(ours: Tensor, theirs: Tensor) -> float:
 
 def _tolerance(dtype: torch.dtype) -> float:
     """How far apart summing in another order may put logits."""
-    return {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 0.1)
+    # Norms and softmax run in float32 inside float64 models, too.
+    return {torch.float64: 1e-5, torch.float32: 1e-4}.get(dtype, 0.1)
 
 
 def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) -> PreTrainedModel:
