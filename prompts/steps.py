@@ -18,8 +18,8 @@ _MARKS = re.compile(
     r"|(?P<close>\\\)|\\\]|\\end\{[^}]*\})"
     r"|(?P<display>\$\$)"
     r"|(?P<brace>\{)|(?P<unbrace>\})"
-    r"|(?P<newline>\n)"
-    r"|(?P<sentence>[.!?](?:[\"')\]*]*)(?=\s))"
+    r"|(?P<newline>\n\s*)"
+    r"|(?P<sentence>[.!?](?:[\"')\]*]*)(?=[ \t]))"
 )
 _NOT_A_SENTENCE = re.compile(
     r"(?:^|\n)\s*\(?(?:\d+|[A-Za-z])$"  # "1. " opens a list item
@@ -45,12 +45,16 @@ def step_ends(path: Path) -> tuple[int, ...]:
             continue
         while at < len(ends) and ends[at] < end:
             at += 1
-        # A token that runs on past the end with more than white space does not end there.
-        if at < len(ends) and not text[end : ends[at]].strip():
-            count = at + 1
-            if not counts or count > counts[-1]:
-                counts.append(count)
-                start = end
+        # The cut is after the token that ends the step. Where that token runs on into the next one, it
+        # is before it, if only white space is lost; else there is none.
+        count = at + 1
+        if at == len(ends) or text[end : ends[at]].strip():
+            if at == 0 or text[ends[at - 1] : end].strip():
+                continue
+            count = at
+        if not counts or count > counts[-1]:
+            counts.append(count)
+            start = end
     if not counts or counts[-1] < path.generated:
         counts.append(path.generated)
     return tuple(counts)
@@ -94,6 +98,6 @@ def _ends_a_sentence(text: str, at: int) -> bool:
 
 def _in_inline_math(text: str, at: int) -> bool:
     """Whether `at` is inside $...$ on its line; "$5 and $6" is money, not mathematics."""
-    line = text[text.rfind("\n", 0, at) + 1 : at]
+    line = text[text.rfind("\n", 0, at) + 1 : at].replace("$$", "")
     dollars = re.findall(r"(?<![\\$])\$(?!\$)(?!\d)|(?<=[\w})])\$(?!\w)", line)
     return len(dollars) % 2 == 1

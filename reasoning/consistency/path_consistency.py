@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import ClassVar
 
 from branchwise.actions import Action, Extend, Finished
@@ -86,11 +87,8 @@ class PathConsistency(PerQuestion[PrefixSamples]):
             return ()
         first, end = samples.asked, min(samples.asked + self.window, self.paths)
         samples.asked = end
-        counts: dict[Path, int] = {}
-        for branch in range(first, end):
-            path = self._origin(samples, branch)
-            counts[path] = counts.get(path, 0) + 1
-        return [Extend(path, paths, self.sampling) for path, paths in counts.items()]
+        origins = (self._origin(samples, branch) for branch in range(first, end))
+        return [Extend(path, len(list(same)), self.sampling) for path, same in groupby(origins)]
 
     def _origin(self, samples: PrefixSamples, branch: int) -> Path:
         """Where the question's `branch`-th path starts: the prompt in its share of cases, else a prefix by lot."""
