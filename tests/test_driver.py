@@ -311,7 +311,9 @@ async def test_the_ledger_adds_up() -> None:
 
 async def test_an_observer_sees_every_branch_and_the_standing() -> None:
     seen: list[bw.RunEvent] = []
-    await bw.solve("q", ScriptedBackend({"": ["The answer is 1."]}), strategy=bw.SelfConsistency(3), observer=seen.append)
+    await bw.solve(
+        "q", ScriptedBackend({"": ["The answer is 1."]}), strategy=bw.SelfConsistency(3), observer=seen.append
+    )
     assert [e.branch for e in seen if isinstance(e, BranchStarted)] == [0, 1, 2]
     assert [(e.branch, e.kept) for e in seen if isinstance(e, BranchEnded)] == [(0, True), (1, True), (2, True)]
     standing = [e.decision.votes for e in seen if isinstance(e, Standing)]

@@ -7,9 +7,7 @@ from branchwise.messages import as_messages
 from branchwise.path import Path, StopReason
 
 ROOT = Path(None, key=1, token_ids=(1, 2, 3), text="", messages=as_messages("q"))
-FIRST = Path(
-    ROOT, 7, (10, 11, 12), "abc", (1, 2, 3), logprobs=(-1.0, -2.0, -3.0), stop_reason=StopReason.LENGTH
-)
+FIRST = Path(ROOT, 7, (10, 11, 12), "abc", (1, 2, 3), logprobs=(-1.0, -2.0, -3.0), stop_reason=StopReason.LENGTH)
 SECOND = Path(FIRST, 8, (13, 14), "de", (1, 2), logprobs=(-4.0, -5.0), stop_reason=StopReason.END)
 
 

@@ -8,7 +8,6 @@ from branchwise.messages import as_messages
 from branchwise.path import Path
 from branchwise.prompts.steps import step_ends
 
-
 TOKENS = r" ?\w+| ?[^\w\s]|\n+|\s"
 
 
@@ -23,7 +22,10 @@ def path_of(text: str, pattern: str = TOKENS) -> Path:
 def steps_of(text: str, pattern: str = TOKENS) -> list[str]:
     path = path_of(text, pattern)
     cuts = [0, *step_ends(path)]
-    return [path.answer_text[len(path.cut(a).answer_text) : len(path.cut(b).answer_text)] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [
+        path.answer_text[len(path.cut(a).answer_text) : len(path.cut(b).answer_text)]
+        for a, b in zip(cuts, cuts[1:], strict=False)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class LiveRun:
                 self._running.pop(branch, None)
                 self._done += 1
             case Standing(decision=decision) if decision.answer is not None:
-                sure = "" if decision.confidence is None else f"  confidence {decision.confidence:.0%}"
+                sure = "" if decision.confidence is None else f"  confidence {decision.confidence:.1%}"
                 self._leader = Text.assemble(("leading: ", "dim"), (decision.answer.value, "bold green"), (sure, "dim"))
 
     def _render(self) -> RenderableType:

@@ -18,12 +18,12 @@ models = typer.Typer(help="The models branchwise knows by name.", no_args_is_hel
 def list_models() -> None:
     """List the models that package indexes carry, and whether they are here."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("name", "hub", "package form", "download", "licence", "here"):
-        table.add_column(column, overflow="fold")
+    for column in ("name", "as packages", "download", "licence", "here"):
+        table.add_column(column, no_wrap=True)
     for entry in CATALOG:
         name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
         size, here = f"{entry.size / 1e6:.0f} MB", "yes" if is_model(model_folder(entry.name)) else "no"
-        table.add_row(name, entry.hub_id, f"GGUF {entry.quantization}", size, entry.licence, here)
+        table.add_row(name, f"GGUF {entry.quantization}", size, entry.licence, here)
     console = Console()
     console.print(table)
     console.print("Any local folder, GGUF file or hub id of a causal LM works too.", style="dim")

@@ -4,13 +4,13 @@ import json
 import os
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from branchwise.backends.models.catalog import DEFAULT_MODEL
@@ -21,11 +21,12 @@ from branchwise.driver.solve import solve_sync
 from branchwise.errors import ConfigError, require
 from branchwise.messages import as_messages
 from branchwise.prompts.library import task as find_task
-from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import strategy as find_strategy
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
+
+_SHOWN_VOTES = 8
 
 
 def solve(
@@ -60,7 +61,7 @@ def solve(
     text = _question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
     chosen = find_strategy(strategy, paths, sampling)
-    asked = _with_thinking(find_task(task), Thinking(thinking, thinking_budget))
+    asked = replace(find_task(task), thinking=Thinking(thinking, thinking_budget))
     budget = Budget(budget_tokens, budget_seconds)
     as_messages(text)
     if trace is not None:
@@ -98,45 +99,38 @@ def solve(
 def print_result(console: Console, result: Result) -> None:
     """The result for a person."""
     if result.answer is None:
-        console.print(Text("no answer", style="bold red"))
+        _line(console, "answer", Text("none", style="bold red"))
     else:
-        console.print(Text.assemble(("answer      ", "dim"), (result.answer, "bold green")))
+        _line(console, "answer", Text(result.answer, style="bold green"))
     if result.confidence is not None:
-        console.print(Text.assemble(("confidence  ", "dim"), f"{result.confidence:.1%}"))
-    votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:8])
-    more = len(result.votes) - 8
-    stated = sum(1 for branch in result.paths if branch.answer is not None)
-    console.print(Text.assemble(("votes       ", "dim"), votes or "none", f"  (+{more} more)" if more > 0 else ""))
-    console.print(Text.assemble(("paths       ", "dim"), f"{len(result.paths)} finished, {stated} with an answer"))
+        _line(console, "confidence", _percent(result.confidence))
+    votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:_SHOWN_VOTES])
+    more = len(result.votes) - _SHOWN_VOTES
+    _line(console, "votes", (votes or "none") + (f"  and {more} more" if more > 0 else ""))
+    stated = sum(branch.answer is not None for branch in result.paths)
+    _line(console, "paths", f"{len(result.paths)} finished, {stated} with an answer")
     if result.outcome is not Outcome.COMPLETE:
-        console.print(Text.assemble(("outcome     ", "dim"), (result.outcome.value, "yellow")))
+        _line(console, "outcome", Text(result.outcome.value, style="yellow"))
     for note in (*result.degraded, *result.errors):
-        console.print(Text.assemble(("note        ", "dim"), note))
+        _line(console, "note", note)
     usage = result.usage
-    ledger = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("prompt", "reused", "prefilled", "sampled", "discarded", "drafted", "accepted", "passes", "seconds"):
-        ledger.add_column(name, justify="right")
-    counts = (
-        usage.prompt,
-        usage.reused,
-        usage.prefilled,
-        usage.sampled,
-        usage.discarded,
-        usage.drafted,
-        usage.accepted,
-    )
-    ledger.add_row(*map(str, counts), f"{usage.forward_passes:.0f}", f"{usage.seconds:.1f}")
-    console.print(ledger)
+    _line(console, "prompt", f"{usage.prompt} tokens: {usage.reused} reused, {usage.prefilled} prefilled")
+    drafts = f", {usage.accepted} of {usage.drafted} drafted ones accepted" if usage.drafted else ""
+    _line(console, "sampled", f"{usage.sampled} tokens, {usage.discarded} of them discarded{drafts}")
+    _line(console, "time", f"{usage.seconds:.1f} s, {usage.forward_passes:.0f} forward passes")
+
+
+def _line(console: Console, name: str, value: str | Text) -> None:
+    console.print(Text.assemble((f"{name:<12}", "dim"), value), soft_wrap=True)
+
+
+def _percent(share: float) -> str:
+    """A probability that never rounds up to certainty."""
+    return "above 99.9%" if share > 0.999 else f"{share:.1%}"
 
 
 def _question(argument: str) -> str:
     return sys.stdin.read() if argument == "-" else argument
-
-
-def _with_thinking(task: Task, thinking: Thinking) -> Task:
-    from dataclasses import replace
-
-    return replace(task, thinking=thinking)
 
 
 def _check_writable(file: Path) -> None:

@@ -1,0 +1,40 @@
+"""A strategy of one's own: ask for two paths at a time until two of them agree."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import branchwise as bw
+from branchwise.consistency.per_question import PerQuestion, Samples
+
+
+@dataclass(frozen=True)
+class UntilTwoAgree(PerQuestion[Samples]):
+    """Stops at the first answer two paths share."""
+
+    name = "until-two-agree"
+
+    paths: int = 10  # most to draw
+
+    def begin(self, root: bw.Path) -> Samples:
+        return Samples(root)
+
+    def more(self, samples: Samples) -> Sequence[bw.Action]:
+        agreed = any(weight >= 2 for weight in samples.majority().votes.values())
+        if agreed or samples.settled < samples.asked or samples.asked >= self.paths:
+            return ()
+        samples.asked += 2
+        return (bw.Extend(samples.root, 2),)
+
+    def decide(self, samples: Samples) -> bw.Decision:
+        return samples.majority()
+
+
+def main(backend: bw.Backend) -> bw.Result:
+    """Run it like any other."""
+    result = bw.solve_sync("What is 6 times 7?", backend, strategy=UntilTwoAgree())
+    print(result.answer, f"after {len(result.paths)} paths")
+    return result
+
+
+if __name__ == "__main__":
+    main(bw.load("Qwen2.5-Coder-0.5B-Instruct"))
