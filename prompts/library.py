@@ -1,6 +1,7 @@
 """The tasks known by name."""
 
 import difflib
+import json
 from dataclasses import replace
 
 from pydantic import BaseModel
@@ -59,5 +60,5 @@ def structured(model: type[BaseModel], base: Task | None = None) -> Task:
     return replace(
         asked,
         format=Structured(model),
-        instruction=f"{asked.instruction}\nEnd with one JSON object that fits this JSON schema:\n{schema}",
+        instruction=f"{asked.instruction}\nEnd with one JSON object that fits this JSON schema:\n{json.dumps(schema)}",
     )

@@ -1,7 +1,7 @@
 """The embedded engine: a backend over torch and transformers, in this process."""
 
 import asyncio
-import functools
+import atexit
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
@@ -47,6 +47,8 @@ class Engine(Backend):
         )
         self._capabilities = Capabilities(model=name, context=min(self._model.context, limit))
         self._loop.start()
+        # A thread still inside torch when the interpreter goes down aborts the process.
+        atexit.register(self._loop.close)
 
     @classmethod
     def load(cls, folder: FilePath, *, name: str | None = None, settings: EngineSettings | None = None) -> "Engine":
@@ -136,7 +138,8 @@ class Engine(Backend):
         self._loop.forget(None)
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, functools.partial(self._loop.close))
+        atexit.unregister(self._loop.close)
+        await asyncio.to_thread(self._loop.close)
 
 
 def _end_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

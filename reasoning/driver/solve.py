@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -125,25 +126,21 @@ def run_sync(start: Callable[[], Coroutine[None, None, Returned]], stop: Stop) -
     A thread, so that it works wherever it is called, and so that an interrupt of the calling thread
     can ask the run to stop instead of tearing it down.
     """
-    done: list[Returned] = []
-    failed: list[BaseException] = []
+    done: Future[Returned] = Future()
 
     def work() -> None:
         try:
-            done.append(asyncio.run(start()))
+            done.set_result(asyncio.run(start()))
         except BaseException as error:  # handed to the calling thread
-            failed.append(error)
+            done.set_exception(error)
 
-    thread = threading.Thread(target=work, name="branchwise-run", daemon=True)
-    thread.start()
+    threading.Thread(target=work, name="branchwise-run", daemon=True).start()
     try:
-        thread.join()
+        # A future, not Thread.join(): a join that was interrupted takes the thread for finished.
+        return done.result()
     except KeyboardInterrupt:
         stop.set()
-        thread.join()
-    if failed:
-        raise failed[0]
-    return done[0]
+        return done.result()
 
 
 def _result(run: Run[State], ledger: Ledger, decision: Decision) -> Result:
