@@ -1,6 +1,7 @@
 """Where reasoning steps end."""
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -22,10 +23,7 @@ def path_of(text: str, pattern: str = TOKENS) -> Path:
 def steps_of(text: str, pattern: str = TOKENS) -> list[str]:
     path = path_of(text, pattern)
     cuts = [0, *step_ends(path)]
-    return [
-        path.answer_text[len(path.cut(a).answer_text) : len(path.cut(b).answer_text)]
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [path.answer_text[len(path.cut(a).answer_text) : len(path.cut(b).answer_text)] for a, b in pairwise(cuts)]
 
 
 @pytest.mark.parametrize(

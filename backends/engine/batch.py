@@ -67,7 +67,11 @@ class Batch:
         starts = [b.node.depth for b in branches if b.node is not None]
         positions = starts + ([*range(chunk.input.done, chunk.input.done + len(extra))] if chunk else [])
         wanted = [*range(len(branches))] + ([len(tokens) - 1] if chunk else [])
-        logits = self.model.step(tokens, positions, self._plan(slots, positions, chunk), wanted)
+        try:
+            logits = self.model.step(tokens, positions, self._plan(slots, positions, chunk), wanted)
+        except BaseException:
+            self.store.free(slots if reused is None else slots[:-1])
+            raise
         for branch, slot in zip(branches, slots, strict=False):
             self._advance(branch, slot)
         if chunk:

@@ -131,8 +131,8 @@ class StepLoop(threading.Thread):
             if job.input.done < len(job.tokens):
                 return job
             if isinstance(job, ScoreJob):
-                self._leave_queue(job)
                 self._score(job, job.input)
+                self._leave_queue(job)
             else:
                 logits = self.model.logits_of(self._hidden(job.input))
                 self._start(job, logits)
@@ -280,11 +280,11 @@ class StepLoop(threading.Thread):
                 _post(job, broken)
 
     def _flush(self) -> None:
-        for extension in self.outbox.flush():
-            for branch in list(self.batch.running):
-                if branch.job.extension is extension:
-                    branch.done = True
-                    self.batch.leave(branch)
+        orphans = self.outbox.flush()
+        for branch in [*self.batch.running, *self._waiting()] if orphans else ():
+            if branch.job.extension in orphans:
+                branch.done = True
+                self.batch.leave(branch)
 
 
 def _alternatives(drawn: Drawn) -> list[tuple[TopLogprob, ...]]:

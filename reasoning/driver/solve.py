@@ -32,7 +32,7 @@ async def solve(
     backend: Backend,
     *,
     strategy: AnyStrategy | None = None,
-    task: Task = TASKS["math"],
+    task: Task | None = None,
     answer_type: type[BaseModel] | None = None,
     budget: Budget = UNLIMITED,
     seed: int = 0,
@@ -42,10 +42,10 @@ async def solve(
 ) -> Result:
     """Answer one question.
 
-    `strategy` defaults to PathConsistency(). `answer_type` asks for a pydantic object, voted field
-    by field. Cancelling the awaiting task stops every branch; `stop` ends the run with the best
-    answer so far. Raises ConfigError for arguments that make no sense, BackendError never: branches
-    that fail are in `Result.errors`.
+    `strategy` defaults to PathConsistency(), `task` to a math problem. `answer_type` asks for a pydantic
+    object, voted field by field. Cancelling the awaiting task stops every branch; `stop` ends the run
+    with the best answer so far. Raises ConfigError for arguments that make no sense, BackendError
+    never: branches that fail are in `Result.errors`.
     """
     results = await solve_batch(
         [question],
@@ -67,7 +67,7 @@ async def solve_batch(
     backend: Backend,
     *,
     strategy: AnyStrategy | None = None,
-    task: Task = TASKS["math"],
+    task: Task | None = None,
     answer_type: type[BaseModel] | None = None,
     budget: Budget = UNLIMITED,
     seed: int = 0,
@@ -77,9 +77,10 @@ async def solve_batch(
 ) -> list[Result]:
     """Answer several questions in one run that shares the budget; one result for each, in order."""
     require(bool(questions), "questions", "are none", "ask at least one")
+    asked = task or TASKS["math"]
     if answer_type is not None:
-        task = structured(answer_type, task)
-    setup = Setup(backend, task, budget, seed, verifier, observer, stop or Stop())
+        asked = structured(answer_type, task)
+    setup = Setup(backend, asked, budget, seed, verifier, observer, stop or Stop())
     run = Run(strategy or PathConsistency(), setup)
     decisions = await run.solve(questions)
     return [_result(run, ledger, decision) for ledger, decision in zip(run.ledgers, decisions, strict=True)]
@@ -90,7 +91,7 @@ def solve_sync(
     backend: Backend,
     *,
     strategy: AnyStrategy | None = None,
-    task: Task = TASKS["math"],
+    task: Task | None = None,
     answer_type: type[BaseModel] | None = None,
     budget: Budget = UNLIMITED,
     seed: int = 0,
