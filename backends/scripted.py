@@ -75,6 +75,7 @@ class ScriptedBackend(Backend):
         self._pieces: list[str] = []
         self._asked: dict[tuple[str, str], int] = {}
         self._held = _Held()
+        self._stops: set[asyncio.Event] = set()
         self.running: set[asyncio.Task[None]] = set()
         """Branches under way, for tests of cancellation."""
         self.released: list[Path] = []
@@ -102,6 +103,8 @@ class ScriptedBackend(Backend):
             task = asyncio.create_task(self._speak(extension, copy, request, speech, stop))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
+            self._stops.add(stop)
+            task.add_done_callback(lambda _, stop=stop: self._stops.discard(stop))
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
@@ -132,8 +135,8 @@ class ScriptedBackend(Backend):
         self._held = _Held()
 
     async def close(self) -> None:
-        for task in list(self.running):
-            task.cancel()
+        for stop in list(self._stops):
+            stop.set()
 
     def _reply(self, path: Path) -> Reply:
         said = "".join(segment.text for segment in path.segments())

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from branchwise.backends.base import ExtendRequest, Scores
 from branchwise.backends.engine.store import Node
 from branchwise.backends.engine.text import TextStream
@@ -52,6 +54,7 @@ class Input:
     node: Node  # the deepest node so far; counted as running while the job needs it
     held: int  # tokens that were held when the job's turn came
     passes: float = 0.0
+    logits: Tensor | None = None  # [1, vocabulary] after the last token, where it was computed for this job
 
     @property
     def done(self) -> int:

@@ -88,7 +88,7 @@ class Engine(Backend):
         wanted = request.sampling.max_tokens or room
         request = replace(request, sampling=replace(request.sampling, max_tokens=max(1, min(wanted, room))))
         branches: list[Branch] = []
-        extension = Extension(len(request.keys), lambda copy: self._loop.cancel(branches[copy]))
+        extension = Extension(len(request.keys), lambda copy: self._loop.cancel(branches[copy]) if branches else None)
         if room <= 0:
             for copy in range(len(request.keys)):
                 extension.deliver(Ended(copy, StopReason.LENGTH, Usage()))

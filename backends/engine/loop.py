@@ -139,8 +139,7 @@ class StepLoop(threading.Thread):
                 self._score(job, job.input)
                 self._leave_queue(job)
             else:
-                logits = self.model.logits_of(self._hidden(job.input))
-                self._start(job, logits)
+                self._start(job, self._logits(job.input))
         return None
 
     def _begin(self, tokens: tuple[int, ...]) -> Input:
@@ -152,9 +151,12 @@ class StepLoop(threading.Thread):
         node.running += 1
         return Input(tokens, node, node.depth)
 
-    def _hidden(self, given: Input) -> Tensor:
+    def _logits(self, given: Input) -> Tensor:
+        """Logits [1, vocabulary] after a held input: those just computed, or again from what the head read."""
+        if given.logits is not None:
+            return given.logits
         assert self.store.hidden is not None
-        return self.store.hidden[given.node.slot][None]
+        return self.model.logits_of(self.store.hidden[given.node.slot][None])
 
     def _leave_queue(self, job: Job) -> None:
         heapq.heappop(self._queue)
@@ -196,8 +198,10 @@ class StepLoop(threading.Thread):
         if chunk is not None:
             chunk.input.passes += share * len(chunk.tokens)
         self._take(running, logits[: len(running)])
-        if isinstance(job, ExtendJob) and job.input is not None and job.input.done == len(job.tokens):
-            self._start(job, logits[-1:])
+        if job is not None and job.input is not None and job.input.done == len(job.tokens):
+            job.input.logits = logits[-1:].clone()
+            if isinstance(job, ExtendJob):
+                self._start(job, job.input.logits)
 
     def _take(self, branches: list[Branch], logits: Tensor) -> None:
         """Draw and hand out the next token of each branch."""
@@ -240,7 +244,7 @@ class StepLoop(threading.Thread):
 
     def _score(self, job: ScoreJob, given: Input) -> None:
         try:
-            result = score(self.model, self.store, given, job.continuations, self._hidden(given))
+            result = score(self.model, self.store, given, job.continuations, self._logits(given))
         except PoolFullError:
             _post(job, _no_memory())
             return

@@ -30,6 +30,7 @@ class EngineModel:
         self._head.register_forward_pre_hook(self._remember)
         self._softcap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
         self.can_reread = True  # whether logits can be had from what the head read
+        self._token_bytes = 0
         self._check()
 
     @property
@@ -39,12 +40,7 @@ class EngineModel:
 
     def token_bytes(self) -> int:
         """Bytes one held token takes in the pools."""
-        config = self.network.config.get_text_config()
-        heads = config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        size = self.network.dtype.itemsize
-        return int((2 * config.num_hidden_layers * kv_heads * dim + config.hidden_size) * size)
+        return self._token_bytes
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
@@ -81,7 +77,7 @@ class EngineModel:
         name = type(self.network).__name__
         try:
             ours, held = self._packed_logits(tokens)
-        except (AttributeError, RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:
+        except (AttributeError, RuntimeError, TypeError, ValueError, LookupError, AssertionError) as error:
             raise ModelError(
                 f"{name}: this architecture does not run through transformers' attention interface ({error})",
                 "use a model with standard attention layers (Llama, Qwen, Mistral, Gemma, GPT-2, ...)",
@@ -108,6 +104,9 @@ class EngineModel:
         plan = Plan(store, at[last:], 1, at[None], torch.tensor([len(tokens)], device=self.device), [])
         logits = self.step(tokens[last:], [last], plan, [0])
         assert store.hidden is not None
+        # Measured, as configurations name their heads in too many ways.
+        pools = [*store.keys.values(), *store.values.values(), store.hidden[None]]
+        self._token_bytes = sum(pool[:, 0].numel() * pool.element_size() for pool in pools)
         return logits, store.hidden[at[last:]]
 
     @torch.inference_mode()

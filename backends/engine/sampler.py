@@ -86,7 +86,7 @@ def _noisy_choice(logits: Tensor, values: Tensor, ids: Tensor, draws: Sequence[D
     for row in torch.nonzero(short).flatten().tolist():
         tokens[row] = _full_choice(logits[row], draws[row])
     for row in torch.nonzero((bucket > best) & ~short).flatten().tolist():
-        tokens[row] = _tail_choice(logits[row], ids[row], draws[row])
+        tokens[row] = _tail_choice(logits[row], ids[row, :CANDIDATES], draws[row])
     return tokens
 
 
@@ -95,18 +95,19 @@ def _filter(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which candidates each row keeps [rows, width], the log of the weight left outside them [rows]
     (in the units of `scaled`), and the rows whose filters reach beyond the candidates [rows]."""
-    width = scaled.shape[1]
+    width, vocabulary = scaled.shape[1], logits.shape[-1]
     rank = torch.arange(width, device=scaled.device)
-    top_k = _column(logits, [d.sampling.top_k or logits.shape[-1] for d in draws], torch.int64)
+    reach = _column(logits, [_reach(d.sampling, vocabulary) for d in draws], torch.int64)
     top_p = _column(logits, [d.sampling.top_p for d in draws])
     min_p = _column(logits, [d.sampling.min_p for d in draws])
-    open_tail = (top_k[:, 0] > width) & (width < logits.shape[-1])
-    in_top_k = rank < top_k
-    inside = torch.where(in_top_k, scaled, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    unbounded = _column(logits, [d.sampling.top_k == 0 for d in draws], torch.bool)[:, 0]
+    open_tail = unbounded & (reach[:, 0].clamp(max=width) < vocabulary)
+    in_reach = rank < reach
+    inside = torch.where(in_reach, scaled, -torch.inf).logsumexp(dim=-1, keepdim=True)
     total = torch.where(open_tail[:, None], torch.logsumexp(logits / temperature, dim=-1, keepdim=True), inside)
     weights = torch.exp(scaled - total)
     before = weights.cumsum(dim=-1) - weights
-    kept = in_top_k & (before < top_p) & (weights >= min_p * weights[:, :1])
+    kept = in_reach & (before < top_p) & (weights >= min_p * weights[:, :1])
     kept[:, 0] = True
     # A top-p or min-p cut that has not happened by the last candidate may fall anywhere after it.
     filtered = (top_p[:, 0] < 1) | (min_p[:, 0] > 0)
@@ -114,6 +115,13 @@ def _filter(
     has_tail = open_tail & ~filtered
     tail = total[:, 0] + torch.log1p(-torch.exp(inside[:, 0] - total[:, 0]).clamp(max=1.0))
     return kept, torch.where(has_tail, tail, -torch.inf), short
+
+
+def _reach(sampling: Sampling, vocabulary: int) -> int:
+    """How many of the largest logits one row looks at one by one: its own business, whatever the other rows need."""
+    if sampling.top_k:
+        return sampling.top_k
+    return vocabulary if sampling.top_p < 1 or sampling.min_p > 0 else CANDIDATES
 
 
 def _full_choice(logits: Tensor, draw_: Draw) -> Tensor:

@@ -14,14 +14,14 @@ from branchwise.usage import Usage
 
 
 def score(
-    model: EngineModel, store: Store, given: Input, continuations: Sequence[tuple[int, ...]], hidden: Tensor
+    model: EngineModel, store: Store, given: Input, continuations: Sequence[tuple[int, ...]], first: Tensor
 ) -> Scores:
-    """Score `continuations` (token ids) after `given`, which is held whole; `hidden` is what the head read there.
+    """Score `continuations` (token ids) after `given`, which is held whole; `first` [1, vocabulary] are the
+    logits there.
 
     The last token of a continuation needs no pass of its own. Raises PoolFullError.
     """
     length = len(given.tokens)
-    first = model.logits_of(hidden)
     rows = [list(tokens[:-1]) for tokens in continuations]
     total = sum(map(len, rows))
     logits: list[Tensor] = []

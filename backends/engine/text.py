@@ -15,7 +15,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, prefix: Sequence[int], stop: Sequence[str]) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(ids=list(prefix[-_CONTEXT:]), skip_special_tokens=True)
+        self._stream = _primed(tokenizer, prefix[-_CONTEXT:])
         self._stop = tuple(stop)
         self._longest = max((len(s) for s in stop), default=0)
         self._taken = 0
@@ -44,3 +44,15 @@ class TextStream:
         piece = self.text[self._taken : safe]
         self._taken = max(self._taken, safe)
         return piece
+
+
+def _primed(tokenizer: Tokenizer, context: Sequence[int]) -> DecodeStream:
+    """A decoder that has read `context`. One that ends inside a character is primed up to there only:
+    the stream would take such a context for new text."""
+    whole = len(context)
+    while whole and tokenizer.decode(list(context[:whole]), skip_special_tokens=True).endswith("\ufffd"):
+        whole -= 1
+    stream = DecodeStream(ids=list(context[:whole]), skip_special_tokens=True)
+    for token in context[whole:]:
+        stream.step(tokenizer, token)
+    return stream

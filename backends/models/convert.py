@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from branchwise.errors import ModelError
 
@@ -20,10 +21,11 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    transformers_logging.disable_progress_bar()
     try:
         source, name = str(gguf.parent), gguf.name
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.bfloat16)
+        loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
         # The loaded model is marked as quantized and refuses save_pretrained: a fresh one of its
         # configuration takes over the dequantized weights.
         config = loaded.config
