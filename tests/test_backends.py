@@ -94,9 +94,7 @@ async def listen(
     return heard
 
 
-async def grow(
-    backend: Backend, path: Path, keys: Sequence[int] = KEYS, sampling: Sampling = RANDOM
-) -> list[Heard]:
+async def grow(backend: Backend, path: Path, keys: Sequence[int] = KEYS, sampling: Sampling = RANDOM) -> list[Heard]:
     return await listen(backend.extend(ExtendRequest(path, tuple(keys), sampling)), len(keys))
 
 

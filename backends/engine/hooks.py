@@ -51,6 +51,11 @@ class Plan:
             self._masks[window] = hidden[:, None, None, :]
         return self._masks[window]
 
+    @property
+    def windowed(self) -> bool:
+        """Whether any layer asked for a sliding window so far."""
+        return any(window is not None for window in self._masks)
+
 
 class PoolCache(Cache):
     """The cache transformers sees: it writes the pools and hands the new keys and values through."""

@@ -31,12 +31,19 @@ class EngineModel:
         self._softcap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
         self.can_reread = True  # whether logits can be had from what the head read
         self._token_bytes = 0
+        self._windowed = False  # whether layers tell the attention function their window
         self._check()
 
     @property
     def context(self) -> int:
         """Most tokens of a path."""
-        return int(getattr(self.network.config.get_text_config(), "max_position_embeddings", 1 << 20))
+        config = self.network.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", 1 << 20)
+        if not self._windowed and set(getattr(config, "layer_types", None) or ("unknown",)) != {"full_attention"}:
+            # A window that lives in the model's own mask only is not seen here: stay inside it.
+            windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+            limit = min([limit, *filter(None, windows)])
+        return int(limit)
 
     def token_bytes(self) -> int:
         """Bytes one held token takes in the pools."""
@@ -104,6 +111,7 @@ class EngineModel:
         plan = Plan(store, at[last:], 1, at[None], torch.tensor([len(tokens)], device=self.device), [])
         logits = self.step(tokens[last:], [last], plan, [0])
         assert store.hidden is not None
+        self._windowed = plan.windowed
         # Measured, as configurations name their heads in too many ways.
         pools = [*store.keys.values(), *store.values.values(), store.hidden[None]]
         self._token_bytes = sum(pool[:, 0].numel() * pool.element_size() for pool in pools)

@@ -1,0 +1,77 @@
+"""The wheel holds the whole package and nothing else, and the core is light."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import branchwise as bw
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = {"reasoning": "branchwise", "backends": "branchwise/backends", "search": "branchwise/search"}
+FOLDERS["prompts"] = "branchwise/prompts"
+
+
+def tracked() -> list[Path]:
+    run = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [Path(line) for line in run.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the tracked files, built away from the checkout: stale build folders can't help."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for file in tracked():
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).write_bytes((ROOT / file).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_every_module_is_in_the_wheel_and_nothing_else(wheel: Path) -> None:
+    expected = {
+        str(Path(FOLDERS[file.parts[0]], *file.parts[1:]))
+        for file in tracked()
+        if file.parts[0] in FOLDERS and file.suffix in (".py", ".typed")
+    }
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert "branchwise/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_every_package_folder_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {str(file.parent) for file in tracked() if file.name == "__init__.py" and file.parts[0] in FOLDERS}
+    assert set(listed["package-dir"].values()) == folders
+    assert set(listed["packages"]) == set(listed["package-dir"])
+
+
+def test_importing_the_core_is_light() -> None:
+    heavy = "('torch', 'transformers', 'scipy', 'httpx', 'networkx', 'typer')"
+    code = f"import branchwise, sys; print([m for m in {heavy} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_importing_the_core_is_quick() -> None:
+    """Under half a second, in the best of five tries: the machine may be busy."""
+    seconds = []
+    for _ in range(5):
+        command = [sys.executable, "-X", "importtime", "-c", "import branchwise"]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        total = re.search(r"\|\s+(\d+) \| branchwise$", run.stderr, re.MULTILINE)
+        assert total is not None
+        seconds.append(int(total.group(1)) / 1e6)
+    assert min(seconds) < 0.5
+
+
+def test_every_public_name_exists() -> None:
+    assert all(hasattr(bw, name) for name in bw.__all__)
+    assert sorted(bw.__all__) == list(bw.__all__)
