@@ -75,9 +75,8 @@ class ScriptedBackend(Backend):
         self._pieces: list[str] = []
         self._asked: dict[tuple[str, str], int] = {}
         self._held = _Held()
-        self._stops: set[asyncio.Event] = set()
-        self.running: set[asyncio.Task[None]] = set()
-        """Branches under way, for tests of cancellation."""
+        self.running: dict[asyncio.Task[None], asyncio.Event] = {}
+        """Branches under way and how to stop them; for tests of cancellation, too."""
         self.released: list[Path] = []
 
     @property
@@ -101,10 +100,8 @@ class ScriptedBackend(Backend):
         for copy, stop in enumerate(stops):
             speech = self._prepare(request, self._reply(request.path))
             task = asyncio.create_task(self._speak(extension, copy, request, speech, stop))
-            self.running.add(task)
-            task.add_done_callback(self.running.discard)
-            self._stops.add(stop)
-            task.add_done_callback(lambda _, stop=stop: self._stops.discard(stop))
+            self.running[task] = stop
+            task.add_done_callback(self.running.pop)
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
@@ -135,7 +132,7 @@ class ScriptedBackend(Backend):
         self._held = _Held()
 
     async def close(self) -> None:
-        for stop in list(self._stops):
+        for stop in self.running.values():
             stop.set()
 
     def _reply(self, path: Path) -> Reply:

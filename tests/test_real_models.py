@@ -3,7 +3,6 @@
 Models are fetched on first use, into the cache that BRANCHWISE_CACHE names.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -121,13 +120,3 @@ async def test_eight_branches_draw_what_each_draws_alone() -> None:
     assert seen.close <= 1
     assert seen.logit_gap < 1e-2
     await engine.close()
-
-
-def test_a_question_is_answered_by_a_real_model() -> None:
-    engine = bw.load(SMALL)
-    sampling = Sampling(temperature=0.7, max_tokens=24)
-    results = [bw.solve_sync(QUESTION, engine, strategy=bw.SelfConsistency(3, sampling), seed=7) for _ in range(2)]
-    assert len(results[0].paths) == 3
-    assert [branch.text for branch in results[0].paths] == [branch.text for branch in results[1].paths]
-    assert 0 < results[0].usage.sampled <= 72
-    asyncio.run(engine.close())
