@@ -94,18 +94,9 @@ def evaluate(
 
 def print_summaries(console: Console, name: str, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
     """A table of one file's results; tokens against the first strategy's."""
-    table = Table(title=f"{name}, {len(rows)} questions", title_justify="left", header_style="dim")
-    for column in (
-        "strategy",
-        "accuracy",
-        "sampled tokens",
-        "against first",
-        "paths",
-        "reused",
-        "prefilled",
-        "seconds",
-    ):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("strategy", "accuracy", "sampled", "to first", "paths", "reused", "seconds"):
+        table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
     for summary in summaries:
         usage, first = summary.usage, summaries[0].usage.sampled
         table.add_row(
@@ -115,9 +106,9 @@ def print_summaries(console: Console, name: str, rows: Sequence[Row], summaries:
             f"{usage.sampled / first - 1:+.1%}" if first else "",
             str(sum(len(item.result.paths) for item in summary.scored)),
             str(usage.reused),
-            str(usage.prefilled),
             f"{summary.seconds:.0f}",
         )
+    console.print(f"{name}, {len(rows)} questions", style="bold")
     console.print(table)
 
 
