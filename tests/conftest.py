@@ -1,6 +1,7 @@
 """Shared pieces of the tests: a tiny model with a real tokenizer, and the real small models."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,3 +56,12 @@ def tiny_engine() -> Iterator[Engine]:
     engine = Engine(tiny_llama(), tiny_tokenizer(), name="tiny", settings=EngineSettings(memory=1 << 24))
     yield engine
     engine._loop.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model and its tokenizer, as a folder `load` takes."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_llama(torch.float32).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -3,7 +3,7 @@
 Models are fetched on first use, into the cache that BRANCHWISE_CACHE names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -25,9 +25,18 @@ from branchwise.sampling import Sampling
 SMALL = "SmolLM2-135M-Instruct"
 QUESTION = "A baker makes 12 trays of 8 rolls and sells 70 of them. How many rolls are left? Think step by step."
 KEYS = tuple(child_key(2024, i) for i in range(8))
-SAMPLED = Sampling(temperature=0.7, max_tokens=32, logprobs=64)
+SAMPLED = Sampling(temperature=0.7, max_tokens=24, logprobs=64)
 
 pytestmark = pytest.mark.model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """One token at a time gains little from threads, and loses much to them on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 async def grow(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling) -> list[Grown]:
