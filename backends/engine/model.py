@@ -43,6 +43,12 @@ class EngineModel:
             # A window that lives in the model's own mask only is not seen here: stay inside it.
             windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
             limit = min([limit, *filter(None, windows)])
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        if rope.get("rope_type") == "longrope":
+            # Beyond it transformers changes the frequencies of the whole step: one long branch would
+            # change what its neighbours say.
+            original = rope.get("original_max_position_embeddings") or config.original_max_position_embeddings
+            limit = min(limit, original)
         return int(limit)
 
     def token_bytes(self) -> int:
