@@ -1,14 +1,17 @@
 """Reading questions, scoring answers, comparing strategies."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import branchwise as bw
-from branchwise.backends.scripted import ScriptedBackend
+from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.consistency.per_question import Samples
 from branchwise.evaluation.dataset import Row, read_rows
 from branchwise.evaluation.run import Scored, evaluate, is_correct
 
+GOOD = '{"id": "a", "question": "q", "answer": "1"}'
 ROWS = Path(__file__).parent / "data" / "gsm8k.jsonl"
 
 
@@ -16,8 +19,11 @@ def test_rows_are_read_by_path_or_by_name_in_the_data_folder(monkeypatch: pytest
     rows = read_rows(str(ROWS))
     assert [row.answer_type for row in rows] == ["number"] * len(rows)
     assert len(read_rows(str(ROWS), limit=2)) == 2
+    monkeypatch.delenv("BRANCHWISE_DATA", raising=False)
+    with pytest.raises(bw.ConfigError, match="data: there is no file gsm8k; give a path, or set BRANCHWISE_DATA"):
+        read_rows("gsm8k")
     monkeypatch.setenv("BRANCHWISE_DATA", str(ROWS.parent))
-    assert read_rows("gsm8k") == rows
+    assert read_rows("gsm8k") == read_rows("gsm8k.jsonl") == rows
 
 
 @pytest.mark.parametrize(
@@ -27,13 +33,22 @@ def test_rows_are_read_by_path_or_by_name_in_the_data_folder(monkeypatch: pytest
         ('{"id": "a", "answer": "1"}', "line 1, question: Field required"),
         ('{"id": "a", "question": "q", "answer": 1}', "line 1, answer"),
         ('{"id": "a", "question": "q", "answer": "1", "answer_type": "tests"}', "answer_type: 'tests'"),
+        ("[1]", "line 1, JSON"),
+        (f"{GOOD}\n\n{{}}", "line 3, id: Field required"),
         ("", "holds no rows"),
+        ("\udcff", "cannot read .* in UTF-8"),
     ],
 )
 def test_a_bad_row_is_named(line: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(line + "\n")
-    with pytest.raises(bw.ConfigError, match=message):
+    (tmp_path / "rows.jsonl").write_text(line + "\n", encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(bw.ConfigError, match=message) as caught:
         read_rows(str(tmp_path / "rows.jsonl"))
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_after_the_limit_are_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f"{GOOD}\n{{\n")
+    assert [row.id for row in read_rows(str(tmp_path / "rows.jsonl"), limit=1)] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +87,10 @@ async def test_strategies_are_compared_on_the_same_questions() -> None:
     )
     assert (first.strategy, second.strategy) == ("sc", "pc")
     assert first.accuracy == second.accuracy == pytest.approx(1 / 3)
-    assert first.usage.sampled == sum(item.result.usage.sampled for item in first.scored)
+    assert [item.row for item in first.scored] == rows
+    # Four paths of nine tokens each for every question; the second took over what agreed.
+    assert first.usage.sampled == sum(item.result.usage.sampled for item in first.scored) == 3 * 4 * 9
+    assert second.usage.sampled == sum(item.result.usage.sampled for item in second.scored) <= first.usage.sampled
     # What came before is not held against nor for the second: each pays for its own prompts.
     assert first.usage.prefilled == second.usage.prefilled > 0
     assert sorted(seen) == sorted((name, str(i)) for name in strategies for i in range(3))
@@ -92,3 +110,60 @@ async def test_a_stopped_evaluation_keeps_what_was_scored() -> None:
         rows, {"sc": bw.SelfConsistency(2)}, backend, seed=0, concurrency=1, on_scored=on_scored, stop=stop
     )
     assert len(summaries[0].scored) == 2
+
+
+async def test_a_question_cut_short_is_not_scored() -> None:
+    rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(2)]
+    stop, seen = bw.Stop(), []
+
+    def on_scored(strategy: str, scored: Scored) -> None:
+        seen.append(scored.row.id)
+        stop.set()
+
+    def reply(path: bw.Path, before: int) -> Reply:  # the second question's words take their time
+        return Reply("The answer is 1.", delay=0.0 if "q0" in str(path.root.messages) else 0.2)
+
+    strategies = {"sc": bw.SelfConsistency(2), "pc": bw.PathConsistency(2)}
+    summaries = await evaluate(
+        rows, strategies, ScriptedBackend(reply), seed=0, concurrency=2, on_scored=on_scored, stop=stop
+    )
+    assert seen == ["0"]
+    assert [(summary.strategy, summary.accuracy) for summary in summaries] == [("sc", 1.0)]
+
+
+async def test_a_question_too_long_fails_alone() -> None:
+    rows = [Row(id="long", question="word " * 100, answer="1"), Row(id="a", question="q", answer="1")]
+    backend = ScriptedBackend({"": ["The answer is 1."]}, capabilities=bw.Capabilities(model="short", context=60))
+    (summary,) = await evaluate(
+        rows,
+        {"greedy": bw.Greedy()},
+        backend,
+        seed=0,
+        concurrency=1,
+        on_scored=lambda strategy, scored: None,
+        stop=bw.Stop(),
+    )
+    long, short = summary.scored
+    assert (long.correct, long.result.outcome) == (False, bw.Outcome.FAILED)
+    assert "its prompt is" in long.result.errors[0]
+    assert (short.correct, summary.accuracy) == (True, 0.5)
+
+
+class Checked(bw.Greedy):
+    """Checks its prompt, for which a verifier is needed."""
+
+    def more(self, samples: Samples) -> Sequence[bw.Action]:
+        return [bw.Verify(samples.root)]
+
+
+async def test_a_mistake_in_the_setup_ends_the_evaluation() -> None:
+    with pytest.raises(bw.ConfigError, match="verifier"):
+        await evaluate(
+            [Row(id="a", question="q", answer="1")],
+            {"checked": Checked()},
+            ScriptedBackend({"": ["The answer is 1."]}),
+            seed=0,
+            concurrency=1,
+            on_scored=lambda strategy, scored: None,
+            stop=bw.Stop(),
+        )

@@ -14,7 +14,8 @@ from branchwise.backends.scripted import ScriptedBackend
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", README, re.MULTILINE)
+SHELL = "".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL))
+COMMANDS = re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", SHELL, re.MULTILINE)
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))

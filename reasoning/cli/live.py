@@ -7,6 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from branchwise.cli.options import printable
 from branchwise.driver.observe import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
 
 _SHOWN = 6  # running branches whose last words are shown
@@ -45,7 +46,9 @@ class LiveRun:
                 self._done += 1
             case Standing(decision=decision) if decision.answer is not None:
                 sure = "" if decision.confidence is None else f"  confidence {decision.confidence:.1%}"
-                self._leader = Text.assemble(("leading: ", "dim"), (decision.answer.value, "bold green"), (sure, "dim"))
+                self._leader = Text.assemble(
+                    ("leading: ", "dim"), (printable(decision.answer.value), "bold green"), (sure, "dim")
+                )
 
     def _render(self) -> RenderableType:
         seconds = max(time.monotonic() - self._began, 1e-9)
@@ -59,5 +62,5 @@ class LiveRun:
         table.add_column(no_wrap=True, overflow="crop", style="dim")
         width = max(20, self._console.width - 6)
         for branch, text in list(self._running.items())[:_SHOWN]:
-            table.add_row(str(branch), Text(" ".join(text.split())[-width:]))
+            table.add_row(str(branch), Text(" ".join(printable(text).split())[-width:]))
         return Group(head, self._leader, table)

@@ -1,5 +1,6 @@
 """The command `branchwise`."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from branchwise import __version__
 from branchwise.cli.eval import evaluate
 from branchwise.cli.models import models
+from branchwise.cli.options import printable
 from branchwise.cli.solve import solve
 from branchwise.errors import BranchwiseError
 
@@ -53,10 +55,12 @@ def options(
 
 def main() -> None:
     """Run the command line: exit 0 with an answer, 1 with none, 2 for bad arguments."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers and the hub's client are imported
     try:
         app()
     except BranchwiseError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

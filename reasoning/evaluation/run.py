@@ -9,8 +9,9 @@ from branchwise.answers.groups import AnswerGroups
 from branchwise.backends.base import Backend
 from branchwise.driver.solve import solve
 from branchwise.driver.stop import Stop
+from branchwise.errors import ConfigError
 from branchwise.evaluation.dataset import Row
-from branchwise.result import Result
+from branchwise.result import Outcome, Result
 from branchwise.strategy import AnyStrategy
 from branchwise.usage import Usage
 
@@ -54,6 +55,7 @@ async def evaluate(
     """Each strategy over every question, `concurrency` questions at a time, strategies one after another.
 
     What the backend holds is dropped between strategies, so that none is charged less for coming later.
+    Questions that `stop` cuts short are not scored; those the model cannot take are wrong answers.
     """
     summaries = []
     for name, strategy in strategies.items():
@@ -67,7 +69,9 @@ async def evaluate(
             async with gate:
                 if stop.is_set:
                     return None
-                result = await solve(row.question, backend, strategy=strategy, task=row.task, seed=seed, stop=stop)
+                result = await _solve(row, strategy, backend, seed, stop)
+                if result.outcome is Outcome.CANCELLED:
+                    return None
                 scored = Scored(row, result, await is_correct(row, result.answer))
                 on_scored(name, scored)
                 return scored
@@ -76,6 +80,16 @@ async def evaluate(
         if scored:
             summaries.append(Summary(name, tuple(scored), time.monotonic() - began))
     return summaries
+
+
+async def _solve(row: Row, strategy: AnyStrategy, backend: Backend, seed: int, stop: Stop) -> Result:
+    """One question; a prompt too long for the model fails alone."""
+    try:
+        return await solve(row.question, backend, strategy=strategy, task=row.task, seed=seed, stop=stop)
+    except ConfigError as error:
+        if error.field != "question":
+            raise
+        return Result(None, None, {}, Outcome.FAILED, Usage(), errors=(str(error),))
 
 
 async def is_correct(row: Row, answer: str | None) -> bool:
