@@ -244,8 +244,10 @@ def test_an_interrupt_prints_what_there_is(tiny_model_folder: Path, tmp_path: Pa
 
 @pytest.mark.model
 def test_a_real_model_answers_from_the_command_line() -> None:
-    done = run("solve", "What is 6 times 7?", "--model", "SmolLM2-135M-Instruct", "--paths", "4", "--json")
+    # The examples show so small a model the form of an answer.
+    options = ["--model", "SmolLM2-135M-Instruct", "--task", "math-few-shot", "--paths", "4", "--json"]
+    done = run("solve", "What is 6 times 7?", *options)
     record = json.loads(done.stdout)
-    assert done.returncode == (1 if record["answer"] is None else 0)
-    assert record["answer"] is None or record["answer"] in record["votes"]
+    assert done.returncode == 0, done.stdout
+    assert record["answer"] in record["votes"]
     assert record["usage"]["reused"] > record["usage"]["prefilled"]
