@@ -51,6 +51,15 @@ def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0) -> LlamaForCau
     return LlamaForCausalLM(config).to(dtype)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """On tensors this small, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_engine() -> Iterator[Engine]:
     """The engine over a tiny float64 model."""

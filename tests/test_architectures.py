@@ -4,74 +4,23 @@ Tiny random models, in float64 wherever they run in it, so that rounding never d
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers
-from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from architectures import ATTENTION, END, EXPERTS, USUAL, WINDOW, network, own_logprobs, recomputed
+from lab import HOT, ask, grow, tokens
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
-from branchwise.backends.base import Backend
+from branchwise.backends.engine import plan
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.driver.grow import Grown, Growth
 from branchwise.errors import ModelError
-from branchwise.messages import as_messages
-from branchwise.path import Path
-from branchwise.prompts.thinking import Thinking
 from branchwise.sampling import Sampling
 
-END = 256
-SIZES = {
-    "vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "eos_token_id": END, "bos_token_id": None, "pad_token_id": None, "initializer_range": 0.3,
-}  # fmt: skip
-USUAL = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 512}
-WINDOW = {**USUAL, "head_dim": 8, "sliding_window": 8}
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-ARCHITECTURES: dict[str, tuple[str, dict[str, object], torch.dtype]] = {
-    "llama": ("LlamaConfig", USUAL, torch.float64),
-    "llama-float32": ("LlamaConfig", USUAL, torch.float32),
-    "qwen2": ("Qwen2Config", USUAL, torch.float64),
-    "qwen3": ("Qwen3Config", {**USUAL, "head_dim": 8}, torch.float64),
-    "mistral-window": ("MistralConfig", WINDOW, torch.float64),
-    "gemma2-softcap": (
-        "Gemma2Config",
-        {**WINDOW, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 10.0,
-         "tie_word_embeddings": False},
-        torch.float64,
-    ),
-    "gpt2": (
-        "GPT2Config",
-        {"vocab_size": 261, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.3,
-         "eos_token_id": END, "bos_token_id": None},
-        torch.float64,
-    ),
-    "gpt-neox": ("GPTNeoXConfig", {**SIZES, "intermediate_size": 48, "max_position_embeddings": 512}, torch.float64),
-    "phi3-window": ("Phi3Config", {**USUAL, "sliding_window": 8}, torch.float64),
-    "gpt-oss-sinks": ("GptOssConfig", {**WINDOW, **EXPERTS}, torch.float32),  # its experts refuse float64
-    "granite-scaled-logits": ("GraniteConfig", {**USUAL, "logits_scaling": 2.0}, torch.float64),
-}  # fmt: skip
-HOT = Sampling(temperature=1.0, max_tokens=24)
-
-
-def network(name: str) -> PreTrainedModel:
-    """A random model, the same at every call; it computes its own attention."""
-    kind, fields, dtype = ARCHITECTURES[name]
-    torch.manual_seed(3)
-    config: PreTrainedConfig = getattr(transformers, kind)(**fields)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On tensors this small, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +29,13 @@ def tokenizer(tiny_engine: Engine) -> PreTrainedTokenizerBase:
 
 
 Make = Callable[..., Engine]
+
+
+@pytest.fixture(params=["few segments", "every segment"], autouse=True)
+def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared tokens are read once for all branches, or (few as they are here) gathered for each."""
+    if request.param == "every segment":
+        monkeypatch.setattr(plan, "_WORTH_A_SEGMENT", 1)
 
 
 @pytest.fixture
@@ -97,30 +53,7 @@ def make(tokenizer: PreTrainedTokenizerBase) -> Iterator[Make]:
         engine._loop.close()
 
 
-async def grow(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling = HOT) -> list[Grown]:
-    """The branches of one request, in order."""
-    grown: dict[int, Grown] = {}
-    async with asyncio.timeout(60):
-        growth = Growth(backend, path, keys, sampling, Thinking())
-        await growth.run(lambda *_: None, grown.__setitem__)
-    return [grown[copy] for copy in range(len(keys))]
-
-
-async def tokens(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling = HOT) -> list[tuple[int, ...]]:
-    return [branch.path.token_ids for branch in await grow(backend, path, keys, sampling)]
-
-
-async def ask(backend: Backend, question: str = "What is 6 times 7?") -> Path:
-    return await backend.root(as_messages(question), key=1)
-
-
-@torch.no_grad()
-def own_logprobs(model: PreTrainedModel, token_ids: Sequence[int]) -> Tensor:
-    """[len(token_ids), vocabulary] log-probabilities of what follows each token, by one full pass."""
-    return torch.log_softmax(model(torch.tensor([token_ids])).logits[0].double(), dim=-1)
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ATTENTION)
 async def test_greedy_text_is_what_the_model_itself_generates(make: Make, name: str) -> None:
     model, engine = network(name), make(name, prefill_chunk=7)
     root = await ask(engine)
@@ -167,18 +100,28 @@ async def test_scores_are_the_models_own(make: Make, tokenizer: PreTrainedTokeni
             assert row == pytest.approx(own.gather(1, torch.tensor(ids)[:, None])[:, 0].tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("config", ["Mamba2Config", "FalconMambaConfig", "JambaConfig", "BloomConfig"])
-def test_an_architecture_it_cannot_compute_is_refused_by_name(tokenizer: PreTrainedTokenizerBase, config: str) -> None:
-    fields = {
-        "Mamba2Config": {**SIZES, "num_heads": 8, "head_dim": 8, "state_size": 16},
-        "FalconMambaConfig": {**SIZES, "state_size": 16},
-        "JambaConfig": {**USUAL, "num_experts": 2, "attn_layer_period": 2, "attn_layer_offset": 1,
-                        "use_mamba_kernels": False},
-        "BloomConfig": {"vocab_size": 261, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
-    }  # fmt: skip
+@pytest.mark.parametrize("name", [name for name, (_, _, dtype) in ATTENTION.items() if dtype is torch.float64])
+async def test_sampled_tokens_are_those_of_full_passes(make: Make, name: str) -> None:
+    model, engine = network(name), make(name, prefill_chunk=9)
+    root = await ask(engine)
+    wanted = [recomputed(model, root.token_ids, key, HOT) for key in range(3)]
+    assert await tokens(engine, root, range(3)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (transformers.BloomConfig(vocab_size=261, hidden_size=32, n_layer=2, n_head=4), "cannot be exchanged"),
+        (transformers.RecurrentGemmaConfig(**{**USUAL, "lru_width": 32, "attention_window_size": 8}), "on its modules"),
+        (transformers.RwkvConfig(vocab_size=261, hidden_size=32, num_hidden_layers=2), "side by side"),
+    ],
+)
+def test_an_architecture_it_cannot_compute_is_refused_by_name(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, reason: str
+) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(getattr(transformers, config)(**fields[config]))
-    with pytest.raises(ModelError, match=config.removesuffix("Config") + r"ForCausalLM: .*; use"):
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match=type(model).__name__ + rf": .*{reason}.*; use"):
         Engine(model, tokenizer, name="odd")
 
 

@@ -5,34 +5,23 @@ Strict comparisons run in float64 on tiny random models, where rounding never de
 
 import asyncio
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from lab import HOT, ask, grow, hear, runs_of, tokens
 
-from branchwise.backends.base import Backend, ExtendRequest
+from branchwise.backends.base import ExtendRequest
 from branchwise.backends.engine.engine import Engine
+from branchwise.backends.engine.pool import Index, Pool
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.backends.extension import Ended
-from branchwise.driver.grow import Grown, Growth
+from branchwise.backends.extension import BranchEvent, Broken, Ended
 from branchwise.errors import BackendError
-from branchwise.messages import as_messages
 from branchwise.path import Path, StopReason
-from branchwise.prompts.thinking import Thinking
 from branchwise.sampling import Sampling
 
-HOT = Sampling(temperature=1.0, max_tokens=24)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """On tensors this small, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Make = Callable[..., Engine]
 
@@ -53,23 +42,6 @@ def make(tiny_engine: Engine) -> Iterator[Make]:
     yield build
     for engine in made:
         engine._loop.close()
-
-
-async def grow(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling = HOT) -> list[Grown]:
-    """The branches of one request, in order."""
-    grown: dict[int, Grown] = {}
-    async with asyncio.timeout(60):
-        growth = Growth(backend, path, keys, sampling, Thinking())
-        await growth.run(lambda *_: None, grown.__setitem__)
-    return [grown[copy] for copy in range(len(keys))]
-
-
-async def tokens(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling = HOT) -> list[tuple[int, ...]]:
-    return [branch.path.token_ids for branch in await grow(backend, path, keys, sampling)]
-
-
-async def ask(backend: Backend, question: str = "What is 6 times 7?") -> Path:
-    return await backend.root(as_messages(question), key=1)
 
 
 FILTERED = Sampling(temperature=0.7, top_p=0.9, top_k=20, min_p=0.05, max_tokens=24)
@@ -124,11 +96,10 @@ async def test_a_path_that_fills_the_context_ends_and_cannot_grow(make: Make) ->
     assert branch.path.stop_reason is StopReason.LENGTH
     assert len(branch.path.all_token_ids()) == engine.capabilities.context
     full = Path(root, 1, tuple([65] * (512 - len(root.token_ids))), "A" * (512 - len(root.token_ids)))
-    growth = Growth(engine, full, (1, 2), HOT, Thinking())
-    growth.cancel(0)
-    ended: list[Grown] = []
-    await growth.run(lambda *_: None, lambda _, grown: ended.append(grown))
-    assert [(g.path.stop_reason, g.path.token_ids) for g in ended] == [(StopReason.LENGTH, ())] * 2
+    extension = engine.extend(ExtendRequest(full, (1, 2), HOT))
+    extension.cancel(0)
+    ended = await hear(extension, full, (1, 2))
+    assert [(branch.path.stop_reason, branch.tokens) for branch in ended] == [(StopReason.LENGTH, ())] * 2
 
 
 SMALL = 200  # tokens a small engine holds
@@ -137,7 +108,7 @@ SMALL = 200  # tokens a small engine holds
 @pytest.fixture
 def small(make: Make, tiny_engine: Engine) -> Engine:
     engine = make(memory=SMALL * tiny_engine._model.token_bytes())
-    assert engine.capabilities.context == engine._loop.store.limit == SMALL
+    assert engine.capabilities.context == engine._loop.tree.size == SMALL
     return engine
 
 
@@ -146,28 +117,42 @@ async def test_a_small_memory_gives_the_same_tokens_again_and_again(make: Make, 
     for i in range(12):
         root = await ask(large, f"What is {i} times 7, and is that what you want?")
         assert await tokens(small, root, (i, 50)) == await tokens(large, root, (i, 50))
-        assert small._loop.store.held <= SMALL
+        assert small._loop.tree.held <= SMALL
 
 
-async def test_requests_that_do_not_fit_at_once_are_told_and_none_hangs(make: Make, small: Engine) -> None:
-    large = make()
+@pytest.mark.parametrize("copies", [1, 3])
+async def test_branches_that_do_not_fit_at_once_take_turns(make: Make, small: Engine, copies: int) -> None:
+    large, long = make(), replace(HOT, max_tokens=90)
     roots = [await ask(large, f"What is {i} times 7?") for i in range(10)]
-    wanted = [await tokens(large, root, (i,), replace(HOT, max_tokens=60)) for i, root in enumerate(roots)]
-    grown = await asyncio.gather(
-        *(grow(small, root, (i,), replace(HOT, max_tokens=60)) for i, root in enumerate(roots))
+    wanted = [await tokens(large, root, range(i, i + copies), long) for i, root in enumerate(roots)]
+    asked = (grow(small, root, range(i, i + copies), long) for i, root in enumerate(roots))
+    grown = await asyncio.gather(*asked)
+    assert [[branch.tokens for branch in branches] for branches in grown] == wanted
+    costs = [branch.cost for branches in grown for branch in branches]
+    assert all(cost.prompt == cost.reused + cost.prefilled for cost in costs)
+    assert sum(cost.prompt for cost in costs) > sum(len(root.token_ids) for root in roots) * copies, (
+        "none was preempted"
     )
-    finished = [i for i, (branch,) in enumerate(grown) if branch.finished]
-    assert finished
-    for i, (branch,) in enumerate(grown):
-        if i in finished:
-            assert branch.path.token_ids == wanted[i][0]
-        else:
-            assert isinstance(branch.error, BackendError)
-            assert branch.error.retryable
-            assert "memory" in str(branch.error)
-            assert branch.cost.discarded == branch.cost.sampled
-    for i, root in enumerate(roots):  # each of them fits alone
-        assert await tokens(small, root, (i,), replace(HOT, max_tokens=60)) == wanted[i]
+    assert sum(cost.discarded for cost in costs) == 0
+
+
+async def test_long_prompts_that_do_not_fit_together_take_turns(make: Make, small: Engine) -> None:
+    large = make(prefill_chunk=16)
+    roots = [await ask(large, letter * 120) for letter in "abcd"]
+    wanted = [await tokens(large, root, (i,)) for i, root in enumerate(roots)]
+    assert await asyncio.gather(*(tokens(small, root, (i,)) for i, root in enumerate(roots))) == wanted
+
+
+async def test_a_low_priority_gives_way(make: Make, tiny_engine: Engine) -> None:
+    engine, order = make(max_batch=2), list[int]()
+    root = await ask(engine)
+
+    async def one(key: int, priority: int) -> None:
+        await hear(engine.extend(ExtendRequest(root, (key, key + 100), HOT, priority)), root, (key, key + 100))
+        order.append(key)
+
+    await asyncio.gather(*(one(key, priority) for key, priority in ((1, 0), (2, 5), (3, 5), (4, 1))))
+    assert order == [1, 4, 2, 3]
 
 
 async def test_a_score_that_does_not_fit_is_told_and_never_reads_what_was_evicted(make: Make, small: Engine) -> None:
@@ -181,15 +166,154 @@ async def test_a_score_that_does_not_fit_is_told_and_never_reads_what_was_evicte
     assert (await small.score(path, fits)).logprobs[0] == wanted
 
 
+async def test_scores_wait_for_branches_that_fill_the_memory(make: Make, small: Engine) -> None:
+    path, large = await ask(small, "x" * 60), make()
+    wanted = pytest.approx((await large.score(path, ("y" * 60,))).logprobs[0], abs=1e-5)
+    grown, *scores = await asyncio.gather(
+        grow(small, path, (1, 2), replace(HOT, max_tokens=60)), *(small.score(path, ("y" * 60,)) for _ in range(3))
+    )
+    assert all(branch.finished for branch in grown)
+    assert all(score.logprobs[0] == wanted for score in scores)
+
+
 async def test_nothing_is_held_once_all_is_dropped(make: Make) -> None:
     engine = make(prefill_chunk=5, max_batch=3)
     roots = [await ask(engine, question) for question in ("One?", "One? Two?", "Three?")]
     await asyncio.gather(*(tokens(engine, root, range(6)) for root in roots), engine.score(roots[0], ["ab", "ac"]))
-    assert engine._loop.store.held > 0
+    assert engine._loop.tree.held > 0
     engine.clear()
     await engine.close()
-    assert engine._loop.store.held == 0
-    assert not engine._loop.store.root.children
+    assert engine._loop.tree.held == 0
+    assert not engine._loop.tree.root.children
+
+
+async def test_no_slot_is_read_before_it_is_written(make: Make) -> None:
+    """In a pool full of not-a-numbers, one read of a slot nobody wrote makes every token after it nonsense."""
+    engine, clean = make(prefill_chunk=7), make()
+    warm = await ask(engine, "warm")
+    await tokens(engine, warm, (1,))  # reserves the pools
+    engine.clear()
+    pool = engine._loop.pool
+    assert pool.hidden is not None
+    with torch.inference_mode():
+        for layer in (*pool.keys.values(), *pool.values.values(), pool.hidden):
+            layer[1:] = torch.nan
+    roots = [await ask(engine, question) for question in ("One?", "One? Two?", "Three? " * 9)]
+    wanted = [await tokens(clean, root, range(6)) for root in roots]
+    assert await asyncio.gather(*(tokens(engine, root, range(6)) for root in roots)) == wanted
+
+
+async def test_what_is_held_is_never_written_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another pass may round otherwise: it must not change what running branches read."""
+    engine, write, twice = make(prefill_chunk=7), Pool.write, list[int]()
+
+    def watched(pool: Pool, layer: int, index: Index, keys: torch.Tensor, values: torch.Tensor) -> None:
+        slots = range(index.start, index.stop) if isinstance(index, slice) else index.tolist()
+        held = {slot for run in runs_of(engine._loop.tree) for slot in run.slots}
+        twice.extend(slot for slot in slots if slot in held)
+        write(pool, layer, index, keys, values)
+
+    monkeypatch.setattr(Pool, "write", watched)
+    root = await ask(engine)
+    part = Path(None, 1, root.token_ids[:-3], "", messages=root.messages)
+    for _ in range(2):
+        await asyncio.gather(tokens(engine, root, (1, 2, 3)), tokens(engine, root, (1,)), tokens(engine, part, (1, 2)))
+    assert not twice
+
+
+async def test_a_prompt_inside_another_one_gives_its_own_tokens(make: Make) -> None:
+    engine, clean = make(), make()
+    root = await ask(engine)
+    await tokens(engine, root, (1,))
+    for length in (1, 9, len(root.token_ids) - 1):
+        part = Path(None, 1, root.token_ids[:length], "", messages=root.messages)
+        clean.clear()
+        assert await tokens(engine, part, (1, 2)) == await tokens(clean, part, (1, 2))
+
+
+async def test_what_branches_have_in_common_is_computed_once(make: Make) -> None:
+    engine, header = make(), "An example of what is wanted. " * 8
+    roots = [await ask(engine, f"{header}{i} + {i}?") for i in range(4)]
+    same = len([1 for column in zip(*(root.token_ids for root in roots), strict=False) if len(set(column)) == 1])
+    seen = len({root.token_ids[:end] for root in roots for end in range(1, len(root.token_ids) + 1)})
+    grown = await asyncio.gather(*(grow(engine, root, range(8)) for root in roots))
+    costs = [branch.cost for branches in grown for branch in branches]
+    assert same > 240
+    assert sum(cost.prefilled for cost in costs) == seen, "prompts asked at once share their header"
+    # Branches that say the same are computed once: 8 greedy ones make as many rows as one.
+    engine.clear()
+    greedy = await grow(engine, roots[0], range(8), Sampling(temperature=0, max_tokens=20))
+    assert len({branch.tokens for branch in greedy}) == 1
+    passes = sum(branch.cost.forward_passes for branch in greedy)
+    assert passes == pytest.approx(1 + len(greedy[0].tokens) - 1)
+    path = greedy[0].path.cut(7)
+    assert (await grow(engine, path, (5, 6)))[0].cost.prefilled == 0
+
+
+async def test_a_branch_that_breaks_takes_no_other_with_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, clean = make(), make()
+    root = await ask(engine)
+    wanted = await tokens(clean, root, range(6))
+    extension = engine.extend(ExtendRequest(root, tuple(range(6)), HOT))
+    for _ in range(9):
+        await anext(extension)
+    (victim,) = [branch for branch in engine._loop.batch.running if branch.copy == 3]
+    monkeypatch.setattr(type(victim.text), "take", _fails_for(victim.text, type(victim.text).take))
+    ends = {event.copy: event async for event in extension if isinstance(event, Ended | Broken)}
+    assert [copy for copy, end in ends.items() if isinstance(end, Broken)] == [3]
+    assert "broken on purpose" in str(ends[3].error)  # type: ignore[union-attr]
+    monkeypatch.undo()
+    assert await tokens(engine, root, range(6)) == wanted
+
+
+def _fails_for(victim: object, take: Callable[..., str]) -> Callable[..., str]:
+    def failing(self: object, final: bool) -> str:
+        if self is victim:
+            raise RuntimeError("broken on purpose")
+        return take(self, final)
+
+    return failing
+
+
+async def test_cancelling_one_branch_leaves_the_others_as_they_are(make: Make) -> None:
+    engine, keys = make(), range(8)
+    root = await ask(engine)
+    wanted = await tokens(engine, root, keys)
+    for victim in keys:
+        engine.clear()
+        extension, heard = engine.extend(ExtendRequest(root, tuple(keys), HOT)), list[int]()
+
+        def cancel(event: BranchEvent, victim: int = victim, heard: list[int] = heard) -> None:
+            heard.append(event.copy)
+            if heard.count(victim) == 3:
+                extension.cancel(victim)  # noqa: B023
+
+        grown = await hear(extension, root, keys, cancel)
+        assert not grown[victim].finished
+        assert grown[victim].cost.discarded == grown[victim].cost.sampled == len(grown[victim].tokens)
+        assert grown[victim].tokens == wanted[victim][: len(grown[victim].tokens)]
+        assert [branch.tokens for branch in grown if branch.finished] == wanted[:victim] + wanted[victim + 1 :]
+
+
+async def test_a_failing_pass_breaks_what_took_part_and_the_engine_goes_on(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make()
+    root = await ask(engine)
+    wanted = await tokens(engine, root, (1, 2))
+    engine.clear()
+    step = engine._model.step
+
+    def failing(*args: object, **kwargs: object) -> torch.Tensor:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(engine._model, "step", failing)
+    broken = await grow(engine, root, (1, 2))
+    assert all(isinstance(branch.end, Broken) for branch in broken)
+    with pytest.raises(BackendError, match="out of order"):
+        await engine.score(root, ["no"])
+    monkeypatch.setattr(engine._model, "step", step)
+    assert await tokens(engine, root, (1, 2)) == wanted
 
 
 async def test_what_was_computed_for_a_cancelled_prompt_is_in_the_ledger(make: Make) -> None:

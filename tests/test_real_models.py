@@ -3,23 +3,19 @@
 Models are fetched on first use, into the cache that BRANCHWISE_CACHE names.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from lab import ask, grow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import branchwise as bw
-from branchwise.backends.base import Backend
 from branchwise.backends.engine.noise import gumbel, signed
 from branchwise.backends.engine.settings import EngineSettings
 from branchwise.backends.models.resolve import resolve
-from branchwise.driver.grow import Grown, Growth
 from branchwise.keys import child_key
-from branchwise.messages import as_messages
 from branchwise.path import Path
-from branchwise.prompts.thinking import Thinking
 from branchwise.sampling import Sampling
 
 SMALL = "SmolLM2-135M-Instruct"
@@ -27,24 +23,7 @@ QUESTION = "A baker makes 12 trays of 8 rolls and sells 70 of them. How many rol
 KEYS = tuple(child_key(2024, i) for i in range(8))
 SAMPLED = Sampling(temperature=0.7, max_tokens=24, logprobs=64)
 
-pytestmark = pytest.mark.model
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """One token at a time gains little from threads, and loses much to them on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-async def grow(backend: Backend, path: Path, keys: Sequence[int], sampling: Sampling) -> list[Grown]:
-    """The branches of one request, in order."""
-    grown: dict[int, Grown] = {}
-    growth = Growth(backend, path, keys, sampling, Thinking())
-    await growth.run(lambda *_: None, grown.__setitem__)
-    return [grown[copy] for copy in range(len(keys))]
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 
 
 def generated(name: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -65,7 +44,7 @@ def generated(name: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 async def test_greedy_text_is_what_transformers_generates(name: str) -> None:
     prompt, wanted = generated(name, 40)
     engine = bw.load(name, settings=EngineSettings(dtype="float32"))
-    root = await engine.root(as_messages(QUESTION), key=1)
+    root = await ask(engine, QUESTION)
     assert root.token_ids == prompt
     greedy = Sampling(temperature=0, max_tokens=40)
     first, second = await grow(engine, root, (1, 2), greedy)
@@ -110,7 +89,7 @@ def compare(alone: Path, among: Path, key: int, seen: Comparison) -> int | None:
 
 async def test_eight_branches_draw_what_each_draws_alone() -> None:
     engine = bw.load(SMALL, settings=EngineSettings(dtype="float32"))
-    root = await engine.root(as_messages(QUESTION), key=1)
+    root = await ask(engine, QUESTION)
     together = await grow(engine, root, KEYS, SAMPLED)
     seen = Comparison()
     for copy, key in enumerate(KEYS):

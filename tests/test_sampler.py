@@ -4,7 +4,8 @@ Every distribution test is a chi-square test of fixed keys at ODDS: over the cho
 false alarm with those odds, all of them together with less than 1e-6.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,18 +17,11 @@ from branchwise.backends.engine.sampler import CANDIDATES, Draw, draw
 from branchwise.keys import child_key
 from branchwise.sampling import Sampling
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ODDS = 2e-8  # of a false alarm in one test; fewer than 50 tests
 BATCH = 1000  # rows drawn at once
 COUNTS = {"small": 12_000, "flat": 4000, "sloped": 4000}  # draws, by kind of logits
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On tensors this small, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def logits_of(kind: str) -> Tensor:
@@ -64,19 +58,22 @@ def exact(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def keys_apart(count: int) -> list[Draw]:
     """One place, many branches."""
-    return [Draw(Sampling(), child_key(77, i), 12) for i in range(count)]
+    return [Draw(Sampling(), child_key(77, i), 12, i) for i in range(count)]
 
 
 def positions_apart(count: int) -> list[Draw]:
     """One branch, many places."""
-    return [Draw(Sampling(), child_key(78, 0), i) for i in range(count)]
+    return [Draw(Sampling(), child_key(78, 0), i, i) for i in range(count)]
 
 
 def misfit(logits: Tensor, sampling: Sampling, places: Sequence[Draw]) -> float:
     """The p-value of what is drawn at `places`, against the exact distribution."""
     rows = logits.expand(BATCH, -1)
     drawn = [
-        draw(rows, [Draw(sampling, place.key, place.position) for place in places[start : start + BATCH]]).tokens
+        draw(
+            rows,
+            [Draw(sampling, place.key, place.position, row) for row, place in enumerate(places[start : start + BATCH])],
+        ).tokens
         for start in range(0, len(places), BATCH)
     ]
     counts = torch.bincount(torch.cat(drawn), minlength=len(logits)).double()
@@ -143,7 +140,7 @@ def test_greedy_takes_the_lowest_id_among_ties(dtype: torch.dtype) -> None:
     logits[0, [700, 30, 400]] = 2.0
     logits[1, [999, 998]] = 2.0
     logits[2, 5] = 2.0
-    drawn = draw(logits, [Draw(Sampling(temperature=0, logprobs=2), key, 3) for key in range(3)])
+    drawn = draw(logits, [Draw(Sampling(temperature=0, logprobs=2), key, 3, key) for key in range(3)])
     assert drawn.tokens.tolist() == [30, 998, 5]
     assert drawn.top_tokens[:2].tolist() == [[30, 400], [998, 999]]
 
@@ -156,7 +153,7 @@ def test_log_probabilities_are_the_models_own_whatever_the_sampling() -> None:
         Sampling(temperature=2.0, top_p=0.5),
         Sampling(temperature=1.0, min_p=0.9, logprobs=5),
     ]
-    drawn = draw(logits, [Draw(sampling, 9, 4) for sampling in settings])
+    drawn = draw(logits, [Draw(sampling, 9, 4, row) for row, sampling in enumerate(settings)])
     own = torch.log_softmax(logits, dim=-1)
     torch.testing.assert_close(drawn.logprobs, own.gather(1, drawn.tokens[:, None])[:, 0])
     torch.testing.assert_close(drawn.top_logprobs, own.topk(5).values)
@@ -175,11 +172,13 @@ def test_log_probabilities_are_the_models_own_whatever_the_sampling() -> None:
 )
 def test_a_draw_is_the_same_beside_any_other_row(kind: str, sampling: Sampling, other: Sampling) -> None:
     logits = logits_of(kind)
-    draws = [Draw(sampling, child_key(5, i), 30 + i) for i in range(40)]
-    alone = [draw(logits[None], [one]).tokens.item() for one in draws]
+    draws = [Draw(sampling, child_key(5, i), 30 + i, i + 1) for i in range(40)]
+    alone = [draw(logits[None], [replace(one, row=0)]).tokens.item() for one in draws]
     rows = torch.stack([logits.flip(0), *[logits] * 40, 3 * logits])
-    among = draw(rows, [Draw(other, 1, 1), *draws, Draw(other, 2, 2)]).tokens[1:-1].tolist()
+    among = draw(rows, [Draw(other, 1, 1, 0), *draws, Draw(other, 2, 2, 41)]).tokens[1:-1].tolist()
     assert among == alone
+    shared = draw(rows, [replace(one, row=1) for one in draws]).tokens.tolist()
+    assert shared == alone, "from one row for all"
 
 
 def test_noise_is_uniform_and_never_reaches_its_ends() -> None:

@@ -1,127 +1,167 @@
-"""The packed step: which tokens run together, where their keys and values go, and who reads what."""
+"""The running branches, and the packed pass that computes the next token of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.branch import Branch, Input
-from branchwise.backends.engine.hooks import Plan, Span
-from branchwise.backends.engine.model import EngineModel
-from branchwise.backends.engine.store import Node, Store
+from branchwise.backends.engine.jobs import Job, LiveBranch
+from branchwise.backends.engine.model import EngineModel, Output
+from branchwise.backends.engine.plan import Plan, Row, Span, index_of, slots_before
+from branchwise.backends.engine.pool import TRASH, Pool
+from branchwise.backends.engine.runs import Cursor
+from branchwise.backends.engine.tree import TokenTree
+
+
+class PoolFullError(Exception):
+    """Every slot holds a token somebody stands on or behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a job's input to prefill in this step."""
+    """A part of a job's tokens to compute in this pass: the next ones after its cursor."""
 
-    input: Input
+    job: Job
     tokens: tuple[int, ...]
 
 
-class Batch:
-    """The running branches, and the table of the slots each of them reads."""
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a packed pass computed."""
 
-    def __init__(self, model: EngineModel, store: Store, rows: int) -> None:
-        self.model = model
-        self.store = store
-        self.running: list[Branch] = []
-        self._rows = list(range(rows - 1, -1, -1))
-        self._table = torch.zeros(rows, 1024, dtype=torch.int64, device=store.device)
+    logits: Tensor  # [rows, vocabulary]
+    branches: Sequence[LiveBranch]
+    rows: Sequence[int]  # [branches] the row of each branch's logits
+    chunks: Sequence[int]  # [chunks] the row of the logits after each chunk
+
+
+@dataclass(slots=True)
+class _Group:
+    """Branches that drew the same token after the same tokens: one row computes it for all of them."""
+
+    branches: list[LiveBranch]
+    slot: int = TRASH
+    held: bool = False
+
+
+class Batch:
+    """The running branches. Owned by the step loop."""
+
+    def __init__(self, model: EngineModel, tree: TokenTree, pool: Pool, most: int) -> None:
+        self.model, self.tree, self.pool, self.most = model, tree, pool, most
+        self.running: list[LiveBranch] = []
 
     @property
     def room(self) -> int:
         """How many more branches fit."""
-        return len(self._rows)
+        return self.most - len(self.running)
 
-    def join(self, branch: Branch, node: Node) -> None:
-        """Start `branch` at `node`."""
-        branch.row, branch.node = self._rows.pop(), node
-        node.running += 1
-        slots = self.store.slots_of(node)
-        self._widen(len(slots))
-        self._table[branch.row, : len(slots)] = torch.tensor(slots, dtype=torch.int64, device=self.store.device)
-        self.running.append(branch)
+    def step(self, chunks: Sequence[Chunk]) -> Pass:
+        """Compute the last drawn token of every branch, and the chunks, in one pass.
 
-    def leave(self, branch: Branch) -> None:
-        """Take `branch` out; what it computed stays in the store."""
-        if branch.row >= 0 and branch.node is not None:
-            branch.node.running -= 1
-            self._rows.append(branch.row)
-            branch.row = -1
-            self.running.remove(branch)
-
-    def step(self, chunk: Chunk | None) -> Tensor:
-        """Compute every pending token and the chunk. Logits [running (+ 1 with a chunk), vocabulary].
-
-        Raises PoolFullError before anything is changed.
+        Raises PoolFullError before anything is changed; nothing is changed by any other error either.
         """
-        branches, extra = self.running, chunk.tokens if chunk else ()
-        slots = self.store.allocate(len(branches) + len(extra))
-        reused = self._existing_last(chunk) if chunk else None
-        if reused is not None:
-            self.store.free([slots[-1]])
-            slots[-1] = reused.slot
-        tokens = [b.pending for b in branches] + list(extra)
-        starts = [b.node.depth for b in branches if b.node is not None]
-        positions = starts + ([*range(chunk.input.done, chunk.input.done + len(extra))] if chunk else [])
-        wanted = [*range(len(branches))] + ([len(tokens) - 1] if chunk else [])
+        groups = self._groups()
+        slots = self.tree.allocate(len(groups) + sum(len(chunk.tokens) for chunk in chunks))
+        if slots is None:
+            raise PoolFullError
         try:
-            logits = self.model.step(tokens, positions, self._plan(slots, positions, chunk), wanted)
+            done = self._compute(groups, chunks, slots)
         except BaseException:
-            self.store.free(slots if reused is None else slots[:-1])
+            self.tree.free(slots)
             raise
-        for branch, slot in zip(branches, slots, strict=False):
-            self._advance(branch, slot)
-        if chunk:
-            self._insert(chunk, slots[len(branches) :])
-        return logits
+        self.tree.free(self._commit(groups, chunks, slots))
+        return done
 
-    def _plan(self, slots: Sequence[int], positions: Sequence[int], chunk: Chunk | None) -> Plan:
-        device, count = self.store.device, len(self.running)
-        written = torch.tensor(slots, dtype=torch.int64, device=device)
-        lengths = torch.tensor(positions[:count], dtype=torch.int64, device=device) + 1
-        longest = max(positions[:count], default=-1) + 1
-        self._widen(longest)
-        rows = torch.tensor([b.row for b in self.running], dtype=torch.int64, device=device)
-        self._table[rows, lengths - 1] = written[:count]
-        spans = []
-        if chunk:
-            before = self.store.slots_of(chunk.input.node)
-            reads = torch.tensor(before, dtype=torch.int64, device=device)
-            spans.append(Span(count, len(slots), torch.cat([reads, written[count:]])))
-        return Plan(self.store, written, count, self._table[rows, :longest], lengths, spans)
+    def _groups(self) -> list[_Group]:
+        groups: dict[tuple[int, int, int], _Group] = {}
+        for branch in self.running:
+            cursor = _cursor(branch)
+            place = (id(cursor.run), cursor.offset, branch.drawn[-1])
+            groups.setdefault(place, _Group([])).branches.append(branch)
+        return list(groups.values())
 
-    def _advance(self, branch: Branch, slot: int) -> None:
-        """The pending token of `branch` is computed: it becomes a node."""
-        assert branch.node is not None
-        child = self.store.insert(branch.node, branch.pending, slot)
-        if child.slot == slot:
-            child.readable = True
-        else:  # another branch computed the same prefix first
-            self._table[branch.row, child.depth - 1] = child.slot
-        branch.node.running -= 1
-        child.running += 1
-        branch.node = child
+    def _compute(self, groups: Sequence[_Group], chunks: Sequence[Chunk], slots: Sequence[int]) -> Pass:
+        tree, device = self.tree, self.pool.device
+        tokens, positions, written, rows, spans = [], [], [], [], []
+        for group, slot in zip(groups, slots, strict=False):
+            cursor, token = _cursor(group.branches[0]), group.branches[0].drawn[-1]
+            held = tree.ahead(cursor, (token,))
+            group.slot, group.held = (held[0], True) if held else (slot, False)
+            tokens.append(token)
+            positions.append(cursor.depth)
+            written.append(TRASH if group.held else group.slot)
+            rows.append(Row(cursor.chain(), group.slot))
+        kept = list(written)
+        for chunk, own in zip(chunks, _parts(slots[len(groups) :], chunks), strict=True):
+            cursor = _cursor(chunk.job)
+            # What is held is computed again where its logits or the state behind it are not.
+            held = tree.ahead(cursor, chunk.tokens)
+            reads = [*held, *own[len(held) :]]
+            before = index_of(slots_before(cursor.chain()), device) if cursor.depth else None
+            spans.append(Span(len(tokens), len(tokens) + len(chunk.tokens), before, index_of(reads, device)))
+            tokens.extend(chunk.tokens)
+            positions.extend(range(cursor.depth, cursor.depth + len(chunk.tokens)))
+            written.extend([TRASH] * len(held) + reads[len(held) :])
+            kept.append(reads[-1])
+        wanted = [*range(len(groups)), *(span.end - 1 for span in spans)]
+        plan = Plan(self.pool, index_of(written, device), rows, spans)
+        states = [*(group.branches[0].state for group in groups), *(chunk.job.state for chunk in chunks)]
+        out = self.model.step(tokens, positions, plan, wanted, states)
+        if self.model.can_reread:
+            self.pool.write_hidden(torch.tensor(kept, device=device), out.hidden)
+        self._share(groups, chunks, 1.0 / len(tokens))
+        self._keep_states(groups, chunks, out)
+        order = [(branch, row) for row, group in enumerate(groups) for branch in group.branches]
+        ends = range(len(groups), len(groups) + len(chunks))
+        return Pass(out.logits, [branch for branch, _ in order], [row for _, row in order], ends)
 
-    def _insert(self, chunk: Chunk, slots: Sequence[int]) -> None:
-        node = chunk.input.node
-        node.running -= 1
-        for token, slot in zip(chunk.tokens, slots, strict=True):
-            node = self.store.insert(node, token, slot)
-        node.readable = node.readable or node.slot == slots[-1]
-        node.running += 1
-        chunk.input.node = node
+    def _keep_states(self, groups: Sequence[_Group], chunks: Sequence[Chunk], out: Output) -> None:
+        """Hand out a recurrent model's new states."""
+        if not self.model.recurrent:
+            return
+        hidden = out.hidden.split(1)
+        for group, state, read in zip(groups, out.states, hidden, strict=False):
+            for branch in group.branches:
+                branch.state, branch.hidden = state, read
+        for chunk, state, read in zip(chunks, out.states[len(groups) :], hidden[len(groups) :], strict=True):
+            chunk.job.state, chunk.job.hidden = state.kept(), read
 
-    def _existing_last(self, chunk: Chunk) -> Node | None:
-        """The held node of a one-token chunk that is computed again only for its logits."""
-        if len(chunk.tokens) != 1:
-            return None
-        return chunk.input.node.children.get(chunk.tokens[0])
+    def _share(self, groups: Sequence[_Group], chunks: Sequence[Chunk], share: float) -> None:
+        """Charge the pass, by positions."""
+        for group in groups:
+            for branch in group.branches:
+                branch.passes += share / len(group.branches)
+        for chunk in chunks:
+            chunk.job.passes += share * len(chunk.tokens)
+            chunk.job.computed += len(chunk.tokens)
 
-    def _widen(self, length: int) -> None:
-        if length > self._table.shape[1]:
-            wider = torch.zeros(self._table.shape[0], 2 * length, dtype=torch.int64, device=self.store.device)
-            wider[:, : self._table.shape[1]] = self._table
-            self._table = wider
+    def _commit(self, groups: Sequence[_Group], chunks: Sequence[Chunk], slots: Sequence[int]) -> list[int]:
+        """Put what was computed into the tree; the slots that were not needed."""
+        spare = []
+        for group, slot in zip(groups, slots, strict=False):
+            used = [
+                self.tree.advance(_cursor(branch), branch.drawn[-1], group.slot, readable=True)
+                for branch in group.branches
+            ]
+            if not any(used):
+                spare.append(slot)
+        for chunk, own in zip(chunks, _parts(slots[len(groups) :], chunks), strict=True):
+            cursor = _cursor(chunk.job)
+            for token, slot in zip(chunk.tokens, own, strict=True):
+                if not self.tree.advance(cursor, token, slot):
+                    spare.append(slot)
+            self.tree.set_readable(cursor.place)
+        return spare
+
+
+def _cursor(owner: LiveBranch | Job) -> Cursor:
+    assert owner.cursor is not None
+    return owner.cursor
+
+
+def _parts(slots: Sequence[int], chunks: Sequence[Chunk]) -> list[Sequence[int]]:
+    ends = list(accumulate(len(chunk.tokens) for chunk in chunks))
+    return [slots[end - len(chunk.tokens) : end] for end, chunk in zip(ends, chunks, strict=True)]

@@ -9,12 +9,14 @@ from pathlib import Path as FilePath
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
-from branchwise.backends.engine.branch import Branch, ExtendJob, ScoreJob
+from branchwise.backends.engine.jobs import LiveBranch, ScoreJob, StartJob
 from branchwise.backends.engine.loop import StepLoop
-from branchwise.backends.engine.model import EngineModel, load_network
+from branchwise.backends.engine.model import load_network
+from branchwise.backends.engine.pool import Pool
 from branchwise.backends.engine.prompt import Prompter
+from branchwise.backends.engine.recurrent import engine_model
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.backends.engine.store import Store
+from branchwise.backends.engine.states import Snapshots
 from branchwise.backends.engine.text import TextStream
 from branchwise.backends.extension import Ended, Extension
 from branchwise.errors import ConfigError, ModelError
@@ -37,15 +39,16 @@ class Engine(Backend):
         """Raises ModelError for a network the engine would not compute rightly."""
         settings = settings or EngineSettings()
         self.settings = settings
-        self._model = EngineModel(network)
+        self._model = engine_model(network, int8=settings.weights == "int8")
         self._prompter = Prompter(tokenizer)
         self._tokenizer = tokenizer
-        limit = settings.token_limit(self._model.token_bytes(), self._model.device)
-        store = Store(limit, self._model.device)
-        self._loop = StepLoop(
-            self._model, store, _end_tokens(network, tokenizer), settings.max_batch, settings.prefill_chunk
-        )
-        self._capabilities = Capabilities(model=name, context=min(self._model.context, limit))
+        room = self._model.room(settings.memory_bytes(self._model.device))
+        pool, snapshots = Pool(room.tokens, self._model.device), Snapshots(room.states)
+        ends = _end_tokens(network, tokenizer)
+        self._loop = StepLoop(self._model, pool, snapshots, ends, settings.max_batch, settings.prefill_chunk)
+        changes = () if settings.weights is None else (f"weights rounded to {settings.weights}",)
+        context = min(self._model.context, room.tokens)
+        self._capabilities = Capabilities(model=name, context=context, changes=changes)
         self._loop.start()
         # A thread still inside torch when the interpreter goes down aborts the process.
         atexit.register(self._loop.close)
@@ -87,20 +90,18 @@ class Engine(Backend):
         room = self._capabilities.context - len(tokens)
         wanted = request.sampling.max_tokens or room
         request = replace(request, sampling=replace(request.sampling, max_tokens=max(1, min(wanted, room))))
-        branches: list[Branch] = []
-        extension = Extension(len(request.keys), lambda copy: self._loop.cancel(branches[copy]) if branches else None)
+        branches: list[LiveBranch] = []
+        cancel = self._loop.inbox.cancel
+        extension = Extension(len(request.keys), lambda copy: cancel(branches[copy]) if branches else None)
         if room <= 0:
             for copy in range(len(request.keys)):
                 extension.deliver(Ended(copy, StopReason.LENGTH, Usage()))
             return extension
-        job = ExtendJob(request, extension, tokens)
-        stop = request.sampling.stop
-        branches.extend(
-            Branch(job, copy, key, TextStream(self._tokenizer.backend_tokenizer, tokens, stop))
-            for copy, key in enumerate(request.keys)
-        )
-        job.waiting = list(branches)
-        self._loop.submit(job)
+        sampling, decoder = request.sampling, self._tokenizer.backend_tokenizer
+        for copy, key in enumerate(request.keys):
+            text = TextStream(decoder, tokens, sampling.stop)
+            branches.append(LiveBranch(extension, copy, key, sampling, text, tokens, request.priority))
+        self._loop.inbox.submit(StartJob(tokens, request.priority, waiting=list(branches)))
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
@@ -114,9 +115,9 @@ class Engine(Backend):
                 f"reach {longest} tokens, the model's context is {self._capabilities.context}",
                 "cut them",
             )
-        job = ScoreJob(tokens, ids, loop.create_future(), loop)
-        self._loop.submit(job)
-        return await job.future
+        future: asyncio.Future[Scores] = loop.create_future()
+        self._loop.inbox.submit(ScoreJob(tokens, continuations=ids, future=future))
+        return await future
 
     async def force(self, path: Path, text: str) -> Path:
         tokens = tuple(self._prompter.encode(text))
@@ -132,10 +133,10 @@ class Engine(Backend):
         )
 
     def release(self, paths: Sequence[Path]) -> None:
-        self._loop.forget(path.all_token_ids() for path in paths)
+        self._loop.inbox.forget(path.all_token_ids() for path in paths)
 
     def clear(self) -> None:
-        self._loop.forget(None)
+        self._loop.inbox.forget(None)
 
     async def close(self) -> None:
         atexit.unregister(self._loop.close)

@@ -3,25 +3,57 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from branchwise.backends.engine.hooks import ATTENTION, Plan, PoolCache, Span
-from branchwise.backends.engine.store import Store
+from branchwise.backends.engine.hooks import ATTENTION, PoolCache
+from branchwise.backends.engine.linears import pack, quantize
+from branchwise.backends.engine.plan import Plan, Row, Span
+from branchwise.backends.engine.pool import Pool
+from branchwise.backends.engine.states import State
+from branchwise.backends.engine.tree import TokenTree
 from branchwise.errors import ModelError
 
 _CHECK_TOKENS = 12  # of the check at load: two chunks and a decoding step
 
 
+class Output(NamedTuple):
+    """What a packed pass computed for the rows it was asked for."""
+
+    logits: Tensor  # [wanted, vocabulary]
+    hidden: Tensor  # [wanted, hidden_size] what the output head read
+    states: Sequence[State] = ()  # [decoding rows + spans] of a recurrent model
+
+
+class Room(NamedTuple):
+    """How much may be held."""
+
+    tokens: int
+    states: int  # snapshots of recurrent state
+
+
 class EngineModel:
     """The network and its output head, with logits for any held token without a second pass."""
 
-    def __init__(self, network: PreTrainedModel) -> None:
-        """Raises ModelError when the engine would not compute what the model itself computes."""
+    recurrent = False
+    """Whether a path is more than its tokens: then it goes on only from where its state was kept."""
+
+    def __init__(self, network: PreTrainedModel, *, int8: bool = False) -> None:
+        """Swaps the network's attention and linear layers. `int8`: weights rounded to 8 bits.
+
+        Raises ModelError when the engine would not compute what the model itself computes.
+        """
         network.set_attn_implementation(ATTENTION)
+        if network.config._attn_implementation != ATTENTION:
+            raise ModelError(
+                f"{type(network).__name__}: its attention layers cannot be exchanged",
+                "use a model that transformers runs through its attention interface (Llama, Qwen, Mistral, Gemma, ...)",
+            )
+        quantize(network) if int8 else pack(network)
         self.network = network.eval().requires_grad_(False)
         self.device = network.device
         self.vocabulary = int(network.config.get_text_config().vocab_size)
@@ -55,9 +87,21 @@ class EngineModel:
         """Bytes one held token takes in the pools."""
         return self._token_bytes
 
+    def room(self, memory: int) -> Room:
+        """What may be held in so many bytes."""
+        return Room(tokens=max(1, memory // self._token_bytes), states=0)
+
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
-        """One packed pass. Logits [len(wanted), vocabulary] of the rows in `wanted`."""
+    def step(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+        plan: Plan,
+        wanted: Sequence[int],
+        states: Sequence[State | None] = (),
+    ) -> Output:
+        """One packed pass; `wanted` are the rows whose logits are asked for. `states` [decoding rows + spans]
+        are a recurrent model's, None at the start of a path."""
         outputs = self.network(
             input_ids=torch.tensor([tokens], device=self.device),
             position_ids=torch.tensor([positions], device=self.device),
@@ -66,12 +110,7 @@ class EngineModel:
             logits_to_keep=torch.tensor(wanted, device=self.device),
             plan=plan,
         )
-        assert self._read is not None
-        if self.can_reread:
-            plan.store.write_hidden(plan.written[wanted], self._read[0])
-        self._read = None
-        logits: Tensor = outputs.logits[0]
-        return logits
+        return Output(outputs.logits[0], self._taken()[0])
 
     @torch.inference_mode()
     def logits_of(self, hidden: Tensor) -> Tensor:
@@ -80,6 +119,12 @@ class EngineModel:
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits
+
+    def _taken(self) -> Tensor:
+        """What the output head read in the last pass."""
+        assert self._read is not None
+        read, self._read = self._read, None
+        return read
 
     def _remember(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._read = inputs[0]
@@ -95,33 +140,36 @@ class EngineModel:
                 f"{name}: this architecture does not run through transformers' attention interface ({error})",
                 "use a model with standard attention layers (Llama, Qwen, Mistral, Gemma, GPT-2, ...)",
             ) from error
-        theirs = self._own_logits(tokens)
-        self.can_reread = _gap(self.logits_of(held), ours) < _tolerance(ours.dtype)
-        if not _gap(ours, theirs) < _tolerance(theirs.dtype):
+        self.can_reread = not self.recurrent and _gap(self.logits_of(held), ours) < _tolerance(ours.dtype)
+        if not self._agrees(ours, tokens):
+            gap = _gap(ours, self._own_logits(tokens))
             raise ModelError(
-                f"{name}: the engine's logits differ from the model's own by {_gap(ours, theirs):.1%}",
+                f"{name}: the engine's logits differ from the model's own by {gap:.1%}",
                 "this architecture keeps state the engine does not handle yet; use one with standard attention layers",
             )
 
+    def _agrees(self, ours: Tensor, tokens: Sequence[int]) -> bool:
+        """Whether logits [rows, vocabulary] after the tokens are the model's own."""
+        return _gap(ours, self._own_logits(tokens).expand_as(ours)) < _tolerance(ours.dtype)
+
     def _packed_logits(self, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits of the last token, after a chunked prefill and one decoding step; and what the head read."""
-        store = Store(64, self.device)
-        slots = store.allocate(len(tokens))
-        empty = torch.zeros(0, 0, dtype=torch.int64, device=self.device)
-        none = torch.zeros(0, dtype=torch.int64, device=self.device)
-        at = torch.tensor(slots, device=self.device)
-        middle, last = len(tokens) // 2, len(tokens) - 1
+        pool = Pool(len(tokens), self.device)
+        tree = TokenTree(pool.slots)
+        cursor = tree.pin(tree.match(()))
+        middle, last, first = len(tokens) // 2, len(tokens) - 1, pool.slots.start
         for start, end in ((0, middle), (middle, last)):
-            plan = Plan(store, at[start:end], 0, empty, none, [Span(0, end - start, at[:end])])
+            own = slice(first + start, first + end)
+            plan = Plan(pool, own, spans=[Span(0, end - start, slice(first, own.start) if start else None, own)])
             self.step(tokens[start:end], range(start, end), plan, [end - start - 1])
-        plan = Plan(store, at[last:], 1, at[None], torch.tensor([len(tokens)], device=self.device), [])
-        logits = self.step(tokens[last:], [last], plan, [0])
-        assert store.hidden is not None
-        self._windowed = plan.windowed
+            for token in tokens[start:end]:
+                tree.advance(cursor, token, first + cursor.depth)
+        plan = Plan(pool, slice(first + last, first + last + 1), rows=[Row(cursor.chain(), first + last)])
+        out = self.step(tokens[last:], [last], plan, [0])
+        self._windowed = bool(plan.windows)
         # Measured, as configurations name their heads in too many ways.
-        pools = [*store.keys.values(), *store.values.values(), store.hidden[None]]
-        self._token_bytes = sum(pool[:, 0].numel() * pool.element_size() for pool in pools)
-        return logits, store.hidden[at[last:]]
+        self._token_bytes = pool.token_bytes() + out.hidden.numel() * out.hidden.element_size()
+        return out.logits, out.hidden
 
     @torch.inference_mode()
     def _own_logits(self, tokens: Sequence[int]) -> Tensor:

@@ -36,7 +36,8 @@ def uniform(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     """Numbers in (0, 1), float64, for int64 arrays that broadcast together."""
     state = _mix(keys + positions * _GOLDEN)
     state = _mix(state + tokens * _GOLDEN)
-    return (_shift(state, 11).double() + 0.5) * 2.0**-53
+    # 52 bits: with 53, the largest would round to 1.
+    return (_shift(state, 12).double() + 0.5) * 2.0**-52
 
 
 def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:

@@ -1,9 +1,13 @@
 """Events on their way from the step loop's thread to the event loops that asked."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
+from branchwise.backends.base import Scores
+from branchwise.backends.engine.jobs import ScoreJob
 from branchwise.backends.extension import BranchEvent, Extension
+from branchwise.errors import BackendError
 
 
 class Outbox:
@@ -30,3 +34,19 @@ class Outbox:
 def _deliver(items: Sequence[tuple[Extension, BranchEvent]]) -> None:
     for extension, event in items:
         extension.deliver(event)
+
+
+def answer(job: ScoreJob, result: Scores | BackendError) -> None:
+    """Hand over what came of a score."""
+    if job.future is not None:
+        with contextlib.suppress(RuntimeError):  # the asker's event loop is closed: nobody waits any more
+            job.future.get_loop().call_soon_threadsafe(_resolve, job, result)
+
+
+def _resolve(job: ScoreJob, result: Scores | BackendError) -> None:
+    if job.future is None or job.future.done():
+        return
+    if isinstance(result, BackendError):
+        job.future.set_exception(result)
+    else:
+        job.future.set_result(result)

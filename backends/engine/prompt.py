@@ -1,15 +1,14 @@
 """From messages to tokens: the chat template, and user content that stays content."""
 
-import re
-from collections.abc import Sequence
-
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from branchwise.errors import ConfigError
-from branchwise.messages import Message, Messages
+from branchwise.backends.engine.guard import Controls, Guard
+from branchwise.backends.engine.template import ChatTemplate
+from branchwise.errors import require
+from branchwise.messages import Messages
 
-_THINKING_SWITCHES = ("enable_thinking", "thinking")  # what templates call it
+# Stands before a text that goes on another one; no vocabulary has a token that joins it with what follows.
+_ANCHOR = "\ue000"
 
 
 class Prompter:
@@ -17,9 +16,11 @@ class Prompter:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None
-        controls = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
-        self._controls = re.compile("|".join(map(re.escape, controls))) if controls else None
+        self._template = ChatTemplate(tokenizer)
+        self._controls = Controls(tokenizer)
+        self._anchor = self._ids(_ANCHOR)
+        # SentencePiece tokenizers take the start of a text for the start of a word.
+        self._opens_words = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
 
     def tokens(self, messages: Messages) -> tuple[int, ...]:
         """The tokens of a prompt, as the model's own template writes it.
@@ -27,75 +28,40 @@ class Prompter:
         Content that spells a control token (`<|im_end|>`) is tokenized as the letters it is written
         with. Raises ConfigError for prompts the template refuses.
         """
-        seam = self._seam(messages)
-        guarded = messages.model_copy(update={"turns": tuple(self._guard(turn, seam) for turn in messages.turns)})
-        has_template = self._template is not None
-        text = (self._render(guarded) if has_template else _plain(guarded)) + messages.prefix
-        pieces = text.split(seam)
-        ids: list[int] = []
-        for i, piece in enumerate(pieces):
-            ids.extend(self.encode(piece, special=i == 0 and not has_template))
+        guard = Guard(self._controls, messages)
+        text = self._template.render(messages, guard) if self._template else _plain(messages, guard)
+        first, *rest = guard.cut(text + guard.text(messages.prefix, answer=True))
+        # A template writes the token a text begins with itself.
+        ids = [*([] if self._template else self._opening()), *self._ids(first)]
+        for piece in rest:
+            ids.extend(self.encode(piece))
         return tuple(ids)
 
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Tokens of a text; `special` adds what the tokenizer puts at the start of every text."""
-        return list(self.tokenizer.encode(text, add_special_tokens=special))
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text that goes on another one."""
+        if self._opens_words:
+            ids, opening = self._ids(_ANCHOR + text), len(self._anchor)
+            if ids[:opening] == self._anchor:
+                return ids[opening:]
+        return self._ids(text)
 
-    def _render(self, messages: Messages) -> str:
-        switches = {}
-        if messages.thinking is not None:
-            switches = {name: messages.thinking for name in _THINKING_SWITCHES if name in (self._template or "")}
-            if not switches:
-                raise ConfigError("thinking", "this model's chat template has no thinking switch", "leave it out")
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [_turn(message) for message in messages.turns],  # type: ignore[arg-type]  # tool calls are no text
-                tools=list(messages.tools) or None,
-                add_generation_prompt=True,
-                tokenize=False,
-                **switches,  # type: ignore[arg-type]  # the template's own variables
-            )
-        except TemplateError as error:
-            raise ConfigError(
-                "question", f"the model's chat template refuses it ({error})", "use roles and an order it knows"
-            ) from error
-        return str(text)
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def _guard(self, turn: Message, seam: str) -> Message:
-        """Put a seam inside everything in the content that the tokenizer would take for a control token."""
-        if self._controls is None:
-            return turn
-        content, start = turn.content, 0
-        while found := self._controls.search(content, start):
-            middle = found.start() + 1
-            content = content[:middle] + seam + content[middle:]
-            start = middle + len(seam)
-        return turn.model_copy(update={"content": content})
-
-    def _seam(self, messages: Messages) -> str:
-        """A text that appears nowhere in the prompt."""
-        seam = "\ue000"
-        while any(seam in turn.content for turn in messages.turns):
-            seam += "\ue001"
-        return seam
+    def _opening(self) -> list[int]:
+        """What the tokenizer puts at the start of every text, and not what it puts at the end."""
+        bare, whole = self._ids("a"), list(self.tokenizer.encode("a"))
+        starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return whole[: next(starts, 0)]
 
 
-def _turn(message: Message) -> dict[str, object]:
-    """A message as chat templates take it."""
-    turn: dict[str, object] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
-            for c in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        turn["tool_call_id"] = message.tool_call_id
-    if message.name is not None:
-        turn["name"] = message.name
-    return turn
-
-
-def _plain(messages: Messages) -> str:
+def _plain(messages: Messages, guard: Guard) -> str:
     """A prompt for models without a chat template: the turns' contents, one after another."""
-    parts: Sequence[str] = [turn.content for turn in messages.turns if turn.content]
+    for field, given in (
+        ("thinking", messages.thinking is not None),
+        ("tools", bool(messages.tools)),
+        ("tool_calls", any(turn.tool_calls for turn in messages.turns)),
+    ):
+        require(not given, field, "this model has no chat template", "leave them out, or use a chat model")
+    parts = [guard.text(turn.content, answer=turn.role == "assistant") for turn in messages.turns if turn.content]
     return "\n\n".join(parts) + "\n"

@@ -3,150 +3,169 @@
 The choice is argmax over tokens of log p + Gumbel noise (the Gumbel-max trick), p the distribution
 after temperature, top-k, top-p and min-p, in that order. Only the most probable `CANDIDATES` tokens
 get noise of their own; the rest share one bucket and, should it win, one keyed uniform picks among
-them. That is exact, and costs a fraction of noise over a vocabulary of 150,000.
+them. That is exact, and costs a fraction of noise over a vocabulary of 150,000. What the bucket weighs
+is computed only where an upper bound of it might win.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from branchwise.backends.engine.candidates import Candidates, largest, log_normalizer, precise
 from branchwise.backends.engine.noise import TAIL_BUCKET, TAIL_CHOICE, gumbel, signed, uniform
+from branchwise.path import TopLogprob
 from branchwise.sampling import Sampling
 
-CANDIDATES = 256
+CANDIDATES = 128
+
+_SLACK = 1e-5  # covers the rounding of a float32 normalizer in the bound of the bucket's weight
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One row to sample: its settings, its key and the absolute position of the token to draw."""
+    """One token to draw: its settings, its key, its absolute position, and the logits it is drawn from."""
 
     sampling: Sampling
     key: int
     position: int
+    row: int  # of the logits
 
 
 class Drawn(NamedTuple):
-    """[rows] tokens and their log-probabilities under the model itself; [rows, n] the top alternatives."""
+    """[draws] tokens and their log-probabilities under the model itself; [draws, n] the top alternatives."""
 
     tokens: Tensor
     logprobs: Tensor
     top_tokens: Tensor
     top_logprobs: Tensor
 
+    def alternatives(self) -> list[tuple[TopLogprob, ...]]:
+        """The top alternatives of each draw."""
+        tokens, logprobs = self.top_tokens.tolist(), self.top_logprobs.tolist()
+        return [tuple(map(TopLogprob, *row)) for row in zip(tokens, logprobs, strict=True)]
+
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> Drawn:
-    """Sample one token for each row of `logits` [rows, vocabulary]."""
-    if logits.dtype not in (torch.float32, torch.float64):
-        logits = logits.float()
-    vocabulary = logits.shape[-1]
-    values, ids = _sorted_candidates(logits, min(vocabulary, _width(draws)))
-    total = torch.logsumexp(logits, dim=-1)
-    greedy = _column(logits, [d.sampling.temperature == 0 for d in draws], torch.bool)
-    if bool(greedy.all()):
-        tokens = ids[:, 0]
-    else:
-        tokens = torch.where(greedy[:, 0], ids[:, 0], _noisy_choice(logits, values, ids, draws))
-    chosen = logits.gather(1, tokens[:, None])[:, 0] - total
+    """Draw from `logits` [rows, vocabulary]; several draws may share a row."""
+    rows = torch.tensor([d.row for d in draws], device=logits.device)
+    values, ids = largest(logits, _width(draws))
+    found, total = Candidates(values[rows], ids[rows]), log_normalizer(logits)[rows]
+    greedy = _column(found.values, [d.sampling.temperature == 0 for d in draws], torch.bool)[:, 0]
+    tokens = found.ids[:, 0]
+    if not bool(greedy.all()):
+        tokens = torch.where(greedy, tokens, _Choice(logits, found, total, draws).tokens())
+    chosen = precise(logits[rows, tokens]) - total
     shown = max(d.sampling.logprobs for d in draws)
-    return Drawn(tokens, chosen, ids[:, :shown], values[:, :shown] - total[:, None])
+    return Drawn(tokens, chosen, found.ids[:, :shown], found.values[:, :shown] - total[:, None])
 
 
 def _width(draws: Sequence[Draw]) -> int:
     """Enough candidates for the widest top-k; all of the vocabulary is never needed up front."""
-    least = 64 if all(d.sampling.temperature == 0 for d in draws) else CANDIDATES
-    return max(least, *(max(d.sampling.top_k, d.sampling.logprobs) for d in draws))
+    return max(CANDIDATES, *(max(d.sampling.top_k, d.sampling.logprobs) for d in draws))
 
 
-def _sorted_candidates(logits: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The `width` largest logits and their ids, largest first, equal ones by id: bf16 logits tie often."""
-    values, ids = torch.topk(logits, width, dim=-1, sorted=False)
-    ids, order = torch.sort(ids, dim=-1)
-    values, order = torch.sort(values.gather(1, order), dim=-1, descending=True, stable=True)
-    return values, ids.gather(1, order)
+class _Choice:
+    """The draws (those with temperature 0 get anything)."""
+
+    def __init__(self, logits: Tensor, found: Candidates, total: Tensor, draws: Sequence[Draw]) -> None:
+        values = found.values
+        self.logits, self.found, self.total, self.draws = logits, found, total, draws
+        self.temperature = _column(values, [d.sampling.temperature or 1.0 for d in draws])
+        self.keys = _column(values, [signed(d.key) for d in draws], torch.int64)
+        self.positions = _column(values, [d.position for d in draws], torch.int64)
+        self.scaled = values / self.temperature
+        reach = _column(values, [_reach(d.sampling, logits.shape[-1]) for d in draws], torch.int64)
+        self.in_reach = torch.arange(values.shape[1], device=values.device) < reach
+
+    def tokens(self) -> Tensor:
+        """[draws]"""
+        kept, short = self._filtered()
+        noisy = torch.where(kept, self.scaled.double() + gumbel(self.keys, self.positions, self.found.ids), -torch.inf)
+        best, index = noisy.max(dim=-1)
+        tokens = self.found.ids.gather(1, index[:, None])[:, 0]
+        for i in torch.nonzero(short).flatten().tolist():
+            tokens[i] = _full_choice(self.logits[self.draws[i].row], self.draws[i])
+        bucket = gumbel(self.keys, self.positions, torch.full_like(self.keys, TAIL_BUCKET))[:, 0]
+        for i in torch.nonzero(bucket + self._tail_bound() > best).flatten().tolist():
+            weights = _tail_weights(self.logits[self.draws[i].row], self.found.ids[i, :CANDIDATES], self.draws[i])
+            if bucket[i] + weights.logsumexp(dim=-1) > best[i]:
+                tokens[i] = _tail_choice(weights, self.draws[i])
+        return tokens
+
+    def _filtered(self) -> tuple[Tensor, Tensor]:
+        """Which candidates each draw keeps [draws, width], and the draws whose filters reach beyond them [draws]."""
+        top_p = _column(self.scaled, [d.sampling.top_p for d in self.draws])
+        min_p = _column(self.scaled, [d.sampling.min_p for d in self.draws])
+        weights = torch.exp(self.scaled - self._normalizer())
+        before = weights.cumsum(dim=-1) - weights
+        kept = self.in_reach & ((before < top_p) | (top_p == 1)) & (weights >= min_p * weights[:, :1])
+        kept[:, 0] = True
+        # A top-p or min-p cut that has not happened by the last candidate may fall anywhere after it.
+        inside = [d.sampling.top_k > 0 or not _filters(d.sampling) for d in self.draws]
+        whole = self.scaled.shape[1] >= self.logits.shape[-1]
+        return kept, kept[:, -1] & ~_column(kept, inside, torch.bool)[:, 0] & (not whole)
+
+    def _normalizer(self) -> Tensor:
+        """[draws, 1] log of what the weights sum to before top-p: over the whole vocabulary where
+        top-p needs it, else over the candidates in reach."""
+        sums = torch.where(self.in_reach, self.scaled, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        for i, d in enumerate(self.draws):
+            if d.sampling.top_p < 1 and d.sampling.top_k == 0 and d.sampling.temperature > 0:
+                sums[i] = log_normalizer(self.logits[d.row][None], d.sampling.temperature)
+        return sums
+
+    def _tail_bound(self) -> Tensor:
+        """[draws] an upper bound of the log-weight of everything outside the candidates; -inf where none is kept.
+
+        No token out there has a larger logit v than the last candidate. So their sum is at most their
+        number times exp(v / T); and for T <= 1, at most exp(v / T - v) times their sum at T = 1.
+        """
+        vocabulary = self.logits.shape[-1]
+        closed = [vocabulary <= CANDIDATES or bool(d.sampling.top_k) or _filters(d.sampling) for d in self.draws]
+        values, inverse = self.found.values[:, :CANDIDATES], 1 / self.temperature[:, 0]
+        last = values[:, -1]
+        by_number = last * inverse + torch.tensor(float(max(1, vocabulary - CANDIDATES))).log()
+        left = 1 - torch.exp(values.logsumexp(dim=-1) - self.total)
+        by_sum = self.total + torch.log(left.clamp(min=0) + _SLACK) + (inverse - 1) * last
+        bound = torch.where(inverse >= 1, torch.minimum(by_number, by_sum), by_number)
+        return torch.where(_column(bound, closed, torch.bool)[:, 0], -torch.inf, bound).double()
 
 
-def _column(like: Tensor, values: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
-    return torch.tensor(values, device=like.device, dtype=dtype or like.dtype)[:, None]
-
-
-def _noisy_choice(logits: Tensor, values: Tensor, ids: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """[rows] tokens drawn with keyed noise (rows with temperature 0 hold anything)."""
-    temperature = _column(logits, [d.sampling.temperature or 1.0 for d in draws])
-    keys = _column(logits, [signed(d.key) for d in draws], torch.int64)
-    positions = _column(logits, [d.position for d in draws], torch.int64)
-    scaled = values / temperature
-    kept, tail, short = _filter(logits, scaled, temperature, draws)
-    noisy = torch.where(kept, scaled.double() + gumbel(keys, positions, ids), -torch.inf)
-    best, index = noisy.max(dim=-1)
-    tokens = ids.gather(1, index[:, None])[:, 0]
-    bucket = gumbel(keys, positions, torch.full_like(keys, TAIL_BUCKET))[:, 0] + tail.double()
-    for row in torch.nonzero(short).flatten().tolist():
-        tokens[row] = _full_choice(logits[row], draws[row])
-    for row in torch.nonzero((bucket > best) & ~short).flatten().tolist():
-        tokens[row] = _tail_choice(logits[row], ids[row, :CANDIDATES], draws[row])
-    return tokens
-
-
-def _filter(
-    logits: Tensor, scaled: Tensor, temperature: Tensor, draws: Sequence[Draw]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Which candidates each row keeps [rows, width], the log of the weight left outside them [rows]
-    (in the units of `scaled`), and the rows whose filters reach beyond the candidates [rows]."""
-    width, vocabulary = scaled.shape[1], logits.shape[-1]
-    rank = torch.arange(width, device=scaled.device)
-    reach = _column(logits, [_reach(d.sampling, vocabulary) for d in draws], torch.int64)
-    top_p = _column(logits, [d.sampling.top_p for d in draws])
-    min_p = _column(logits, [d.sampling.min_p for d in draws])
-    unbounded = _column(logits, [d.sampling.top_k == 0 for d in draws], torch.bool)[:, 0]
-    open_tail = unbounded & (reach[:, 0].clamp(max=width) < vocabulary)
-    in_reach = rank < reach
-    inside = torch.where(in_reach, scaled, -torch.inf).logsumexp(dim=-1, keepdim=True)
-    total = torch.where(open_tail[:, None], torch.logsumexp(logits / temperature, dim=-1, keepdim=True), inside)
-    weights = torch.exp(scaled - total)
-    before = weights.cumsum(dim=-1) - weights
-    kept = in_reach & (before < top_p) & (weights >= min_p * weights[:, :1])
-    kept[:, 0] = True
-    # A top-p or min-p cut that has not happened by the last candidate may fall anywhere after it.
-    filtered = (top_p[:, 0] < 1) | (min_p[:, 0] > 0)
-    short = open_tail & filtered & kept[:, -1]
-    has_tail = open_tail & ~filtered
-    tail = total[:, 0] + torch.log1p(-torch.exp(inside[:, 0] - total[:, 0]).clamp(max=1.0))
-    return kept, torch.where(has_tail, tail, -torch.inf), short
+def _filters(sampling: Sampling) -> bool:
+    return sampling.top_p < 1 or sampling.min_p > 0
 
 
 def _reach(sampling: Sampling, vocabulary: int) -> int:
     """How many of the largest logits one row looks at one by one: its own business, whatever the other rows need."""
     if sampling.top_k:
         return sampling.top_k
-    return vocabulary if sampling.top_p < 1 or sampling.min_p > 0 else CANDIDATES
+    return vocabulary if _filters(sampling) else CANDIDATES
 
 
 def _full_choice(logits: Tensor, draw_: Draw) -> Tensor:
     """A draw from one row whose filters keep more than the candidates: the whole vocabulary, sorted."""
-    values, ids = _sorted_candidates(logits[None], logits.shape[-1])
-    scaled = values / draw_.sampling.temperature
-    temperature = _column(logits, [draw_.sampling.temperature])
-    kept, _, _ = _filter(logits[None], scaled, temperature, [draw_])
-    noise = gumbel(_key(draw_, ids), _position(draw_, ids), ids)
-    return ids[0, torch.where(kept, scaled.double() + noise, -torch.inf).argmax()]
+    found = largest(logits[None], logits.shape[-1])
+    return _Choice(logits[None], found, found.values.logsumexp(dim=-1), [replace(draw_, row=0)]).tokens()[0]
 
 
-def _tail_choice(logits: Tensor, candidates: Tensor, draw_: Draw) -> Tensor:
-    """A draw from one row's tokens outside `candidates`, by inverse distribution function."""
-    weights = torch.softmax(logits.double() / draw_.sampling.temperature, dim=-1)
-    weights[candidates] = 0.0
-    cumulative = weights.cumsum(dim=-1)
-    token = torch.full((1,), TAIL_CHOICE, device=logits.device, dtype=torch.int64)
-    point = uniform(_key(draw_, token), _position(draw_, token), token) * cumulative[-1]
-    return torch.searchsorted(cumulative, point, right=True)[0].clamp(max=logits.shape[-1] - 1)
+def _tail_weights(logits: Tensor, candidates: Tensor, draw_: Draw) -> Tensor:
+    """[vocabulary] log-weights of one row's tokens outside `candidates`, float64."""
+    weights = logits.double() / draw_.sampling.temperature
+    weights[candidates] = -torch.inf
+    return weights
 
 
-def _key(draw_: Draw, like: Tensor) -> Tensor:
-    return torch.full_like(like, signed(draw_.key))
+def _tail_choice(weights: Tensor, draw_: Draw) -> Tensor:
+    """A draw from log-weights [vocabulary], by inverse distribution function."""
+    cumulative = torch.softmax(weights, dim=-1).cumsum(dim=-1)
+    token = torch.full((1,), TAIL_CHOICE, device=weights.device, dtype=torch.int64)
+    key, position = torch.full_like(token, signed(draw_.key)), torch.full_like(token, draw_.position)
+    point = uniform(key, position, token) * cumulative[-1]
+    return torch.searchsorted(cumulative, point, right=True)[0].clamp(max=weights.shape[-1] - 1)
 
 
-def _position(draw_: Draw, like: Tensor) -> Tensor:
-    return torch.full_like(like, draw_.position)
+def _column(like: Tensor, values: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
+    return torch.tensor(values, device=like.device, dtype=dtype or like.dtype)[:, None]

@@ -19,11 +19,14 @@ class EngineSettings:
     device: str | None = None
     """A torch device such as cpu or cuda:0; None: a GPU if there is one."""
     memory: int | None = None
-    """Bytes for held tokens; None: a quarter of what is free when the model is loaded."""
+    """Bytes for held tokens and states; None: a quarter of what is free when the model is loaded."""
+    weights: str | None = None
+    """int8: round the linear layers' weights to 8 bits (half the memory; another model, and results say so); None: as
+    they are."""
     max_batch: int = 64
     """Most branches computed in one pass; more wait their turn."""
     prefill_chunk: int = 512
-    """Most prompt tokens computed in one pass."""
+    """Most prompt tokens computed in one pass, over all prompts."""
 
     def __post_init__(self) -> None:
         require(
@@ -32,6 +35,7 @@ class EngineSettings:
             f"is {self.dtype!r}",
             f"use one of {', '.join(_DTYPES)}",
         )
+        require(self.weights in (None, "int8"), "weights", f"is {self.weights!r}", "use int8, or leave it out")
         require(self.memory is None or self.memory > 0, "memory", f"is {self.memory}", "use a positive number of bytes")
         require(self.max_batch >= 1, "max_batch", f"is {self.max_batch}", "use at least 1")
         require(self.prefill_chunk >= 1, "prefill_chunk", f"is {self.prefill_chunk}", "use at least 1")
@@ -49,12 +53,9 @@ class EngineSettings:
             require(False, "device", f"{name!r} cannot be used ({reason})", "use cpu, or a device torch lists")
             raise
 
-    def token_limit(self, token_bytes: int, device: torch.device) -> int:
-        """How many tokens may be held."""
-        memory = self.memory
-        if memory is None:
-            memory = _free_memory(device) // 4
-        return max(1, memory // token_bytes)
+    def memory_bytes(self, device: torch.device) -> int:
+        """Bytes for what is held."""
+        return _free_memory(device) // 4 if self.memory is None else self.memory
 
 
 def _free_memory(device: torch.device) -> int:

@@ -10,8 +10,8 @@ _CONTEXT = 8
 
 
 class TextStream:
-    """The text of one branch. `text` is final once `stopped`; until then its last characters may be
-    the start of a stop string."""
+    """The text of one branch. `text` is all that its tokens say; `shown` is how much of it a stop string leaves.
+    Until one is found, the last characters may be its start."""
 
     def __init__(self, tokenizer: Tokenizer, prefix: Sequence[int], stop: Sequence[str]) -> None:
         self._tokenizer = tokenizer
@@ -20,27 +20,31 @@ class TextStream:
         self._longest = max((len(s) for s in stop), default=0)
         self._taken = 0
         self.text = ""
-        self.stopped = False
+        self.shown: int | None = None  # characters before the stop string; None: none was found
+
+    @property
+    def stopped(self) -> bool:
+        return self.shown is not None
+
+    @property
+    def trimmed(self) -> str:
+        """What a stop string and the token that completed it cut off."""
+        return "" if self.shown is None else self.text[self.shown :]
 
     def push(self, token: int) -> int:
-        """Read one token; the length of the text after it (before any trimming at a stop)."""
+        """Read one token; the length of the text after it."""
         chunk = self._stream.step(self._tokenizer, token)
         if chunk:
             seen = max(0, len(self.text) - self._longest + 1)
             self.text += chunk
-            end = len(self.text)
-            found = [at for s in self._stop if (at := self.text.find(s, seen)) >= 0]
-            if found:
-                self.text = self.text[: min(found)]
-                self.stopped = True
-            return end
+            self.shown = min((at for s in self._stop if (at := self.text.find(s, seen)) >= 0), default=None)
         return len(self.text)
 
     def take(self, final: bool) -> str:
         """The text not taken yet that can no longer be trimmed; all of it when `final`."""
-        safe = len(self.text) if final or self.stopped else max(self._taken, len(self.text) - self._longest + 1)
-        if self._longest == 0:
-            safe = len(self.text)
+        safe = len(self.text) if self.shown is None else self.shown
+        if not final and not self.stopped:
+            safe = max(self._taken, safe - max(0, self._longest - 1))
         piece = self.text[self._taken : safe]
         self._taken = max(self._taken, safe)
         return piece

@@ -1,0 +1,77 @@
+"""Faster matrix products for a network's linear layers, swapped in when it is loaded.
+
+On a CPU, a bfloat16 product reads its weights at full memory bandwidth only in the blocked layout the
+processor's kernels want (measured on two cores with AMX, 0.5B weights: 44 ms against 70 ms for one row,
+61 against 100 for 64). oneDNN makes that layout once and keeps it; the plain weights are let go.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+_FROM = 64  # rows oneDNN lays the weights out for; one layout serves one row as well
+_LEAST = 1 << 14  # weights below this gain nothing
+
+
+class PackedLinear(nn.Module):
+    """`nn.Linear` with its weights in oneDNN's own layout."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.register_buffer("bias", None if plain.bias is None else plain.bias.detach(), persistent=False)
+        weight = plain.weight.detach()
+        self.weight = weight.new_empty(0)  # for code that asks its type
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _FROM)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]."""
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
+        return out
+
+
+class Int8Linear(nn.Module):
+    """`nn.Linear` with weights rounded to 8 bits, one scale for each output: half the bytes, another model."""
+
+    def __init__(self, plain: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.register_buffer("bias", None if plain.bias is None else plain.bias.detach(), persistent=False)
+        weight = plain.weight.detach().float()
+        scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
+        self.register_buffer("weight8", (weight / scales[:, None]).round().to(torch.int8), persistent=False)
+        self.register_buffer("scales", scales.to(plain.weight.dtype), persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]."""
+        assert isinstance(self.weight8, Tensor)
+        assert isinstance(self.scales, Tensor)
+        out: Tensor = torch.ops.aten._weight_int8pack_mm(rows.flatten(0, -2).contiguous(), self.weight8, self.scales)
+        if isinstance(self.bias, Tensor):
+            out = out + self.bias
+        return out.view(*rows.shape[:-1], self.out_features)
+
+
+def pack(network: nn.Module) -> None:
+    """Swap the linear layers that packing makes faster: those in bfloat16, on a CPU that computes it."""
+    _swap(network, PackedLinear, _packable)
+
+
+def quantize(network: nn.Module) -> None:
+    """Swap every linear layer for an 8-bit one."""
+    _swap(network, Int8Linear, lambda layer: True)
+
+
+def _swap(network: nn.Module, make: Callable[[nn.Linear], nn.Module], chosen: Callable[[nn.Linear], bool]) -> None:
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Linear and chosen(child):
+                setattr(module, name, make(child))
+
+
+def _packable(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    if weight.device.type != "cpu" or weight.dtype is not torch.bfloat16 or weight.numel() < _LEAST:
+        return False
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
