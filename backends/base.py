@@ -22,27 +22,30 @@ class Capabilities:
     token_in: bool = True
     """Paths are continued by their tokens; otherwise by their text, which the server tokenizes again."""
     token_out: bool = True
-    """Generated tokens are shown; otherwise paths have text only and can't be cut."""
+    """Generated tokens are shown, with the text they end at; otherwise paths have text only and can't be cut."""
     prefix_reuse: int = 1
     """Shared prefixes are computed once, in blocks of this many tokens; 0: not at all."""
     per_branch_cancel: bool = True
+    """One branch of a request can be stopped; otherwise a request stops when all its branches are cancelled."""
     logprobs: bool = True
+    """The log-probability of each generated token is reported."""
     top_k_logprobs: int = 64
     """Most alternatives reported with each token."""
     score: bool = True
     """Log-probabilities of given continuations."""
     keyed: bool = True
     """The same key gives the same tokens."""
-    speculation: bool = False
-    n_native: bool = True
-    """Several branches of one path are one request."""
     changes: tuple[str, ...] = ()
     """Whatever changes the model's distribution (quantized weights, approximate acceptance), in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtendRequest:
-    """Grow one branch for each key from `path`; `sampling.max_tokens` is set."""
+    """Grow one branch for each key from `path`; `sampling.max_tokens` is set.
+
+    `path` goes on where its last token ended: a stop's own tokens are part of it, and so is their text
+    (`Path.whole_text`). A key that the path's last segment already has continues that very sample.
+    """
 
     path: Path
     keys: tuple[int, ...]
@@ -69,14 +72,15 @@ class Backend(ABC):
     async def root(self, messages: Messages, key: int) -> Path:
         """The path of a prompt. User content is tokenized without special tokens.
 
-        Raises ConfigError for a prompt the model cannot take (longer than its context, say).
+        Raises ConfigError for a prompt the model cannot take (longer than its context, say), BackendError.
         """
 
     @abstractmethod
     def extend(self, request: ExtendRequest) -> Extension:
         """Start the branches of `request`; they run until they end or are cancelled.
 
-        Call it inside a running event loop. Raises BackendError when the request can't be started.
+        Call it inside a running event loop. Raises BackendError when the request can't be started (the
+        backend is closed, say); then none of its branches runs.
         """
 
     @abstractmethod
@@ -85,7 +89,10 @@ class Backend(ABC):
 
     @abstractmethod
     async def force(self, path: Path, text: str) -> Path:
-        """`path` with `text` appended as if the model had written it; control tokens in it are honoured."""
+        """`path` with `text` appended as if the model had written it; control tokens in it are honoured.
+
+        Raises BackendError.
+        """
 
     @abstractmethod
     def release(self, paths: Sequence[Path]) -> None:
@@ -97,4 +104,4 @@ class Backend(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop what runs and free what is held. Safe to call twice."""
+        """Stop what runs and free what is held; branches under way break. Safe to call twice."""

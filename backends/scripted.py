@@ -1,55 +1,25 @@
 """The scripted backend: a deterministic double that answers from a script.
 
 For tests, examples and developing strategies without a model. It tells the truth in its ledger: it
-remembers which prefixes it has seen, and counts them as reused.
+remembers which prefixes it has seen, and counts them as reused. Given other capabilities it acts
+accordingly: it shows no tokens, reports no log-probabilities, keeps no prefixes, and so on.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
 from branchwise.backends.extension import Broken, Ended, Extension, Tokens
+from branchwise.backends.speech import Reply, Speech, Stops, pause, prepare
+from branchwise.backends.vocabulary import Held, Vocabulary
 from branchwise.errors import BackendError, ConfigError
 from branchwise.messages import Messages
 from branchwise.path import Path, StopReason, TopLogprob
 from branchwise.usage import Usage
 
-_PIECE = re.compile(r"\s*[^\s\w]|\s*\w+|\s+$")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the backend says to one branch."""
-
-    text: str
-    logprob: float = -0.1
-    """Of every token, nats."""
-    delay: float = 0.0
-    """Seconds before each token."""
-    fail_after: int | None = None
-    """Break the branch after so many tokens."""
-
+__all__ = ["Reply", "Script", "ScriptedBackend"]
 
 Script = Mapping[str, Sequence[str | Reply]] | Callable[[Path, int], str | Reply]
-
-
-@dataclass(frozen=True, slots=True)
-class _Speech:
-    """A reply as one branch will say it."""
-
-    reply: Reply
-    tokens: tuple[int, ...]
-    shown: int  # characters of it that a stop leaves
-    reason: StopReason | None  # None: it breaks
-
-
-@dataclass(slots=True)
-class _Held:
-    """A tree of the tokens seen so far."""
-
-    children: dict[int, "_Held"] = field(default_factory=dict)
 
 
 class ScriptedBackend(Backend):
@@ -71,13 +41,13 @@ class ScriptedBackend(Backend):
         self._script = script
         self._scores = dict(scores or {})
         self._capabilities = capabilities or Capabilities(model="scripted", context=100_000)
-        self._ids: dict[str, int] = {}
-        self._pieces: list[str] = []
+        self.vocabulary = Vocabulary()
         self._asked: dict[tuple[str, str], int] = {}
-        self._held = _Held()
+        self._held = Held()
         self.running: dict[asyncio.Task[None], asyncio.Event] = {}
         """Branches under way and how to stop them; for tests of cancellation, too."""
         self.released: list[Path] = []
+        self._closed = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -85,7 +55,7 @@ class ScriptedBackend(Backend):
 
     async def root(self, messages: Messages, key: int) -> Path:
         text = "\n".join(f"{turn.role}: {turn.content}" for turn in messages.turns)
-        tokens = self._tokens(text + messages.prefix)
+        tokens = self.vocabulary.tokens(text + messages.prefix)
         if len(tokens) >= self._capabilities.context:
             raise ConfigError(
                 "question",
@@ -95,21 +65,26 @@ class ScriptedBackend(Backend):
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:
-        stops = [asyncio.Event() for _ in request.keys]
-        extension = Extension(len(request.keys), lambda copy: stops[copy].set())
-        for copy, stop in enumerate(stops):
-            speech = self._prepare(request, self._reply(request.path))
+        if self._closed:
+            raise _closed()
+        # The script may fail: nothing is started before it has spoken for every branch.
+        speeches = [prepare(self._reply(request.path), request.sampling, self.vocabulary) for _ in request.keys]
+        stops = Stops(len(speeches), self._capabilities.per_branch_cancel)
+        extension = Extension(len(speeches), stops.cancel)
+        for copy, (speech, stop) in enumerate(zip(speeches, stops.events, strict=True)):
             task = asyncio.create_task(self._speak(extension, copy, request, speech, stop))
             self.running[task] = stop
             task.add_done_callback(self.running.pop)
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
-        given = path.all_token_ids()
-        reused = self._hold(given)
+        if not self._capabilities.score:
+            raise BackendError("score: this backend can't", retryable=False, hint="use one that scores given texts")
+        given = self._given(path)
+        reused = self._held.hold(given, self._capabilities.prefix_reuse)
         rows = []
         for text in continuations:
-            tokens = self._tokens(text)
+            tokens = self.vocabulary.tokens(text)
             total = self._scores.get(text, -10.0)
             rows.append(tuple(total / len(tokens) for _ in tokens))
         cost = Usage(
@@ -122,18 +97,29 @@ class ScriptedBackend(Backend):
         return Scores(tuple(rows), cost)
 
     async def force(self, path: Path, text: str) -> Path:
-        tokens = self._tokens(text)
-        return Path(parent=path, key=path.key, token_ids=tokens, text=text, ends=self._ends(tokens), forced=True)
+        tokens = self.vocabulary.tokens(text)
+        if not self._capabilities.token_out:
+            return Path(parent=path, key=path.key, token_ids=(), text=text, forced=True)
+        return Path(
+            parent=path, key=path.key, token_ids=tokens, text=text, ends=self.vocabulary.ends(tokens), forced=True
+        )
 
     def release(self, paths: Sequence[Path]) -> None:
         self.released.extend(paths)
 
     def clear(self) -> None:
-        self._held = _Held()
+        self._held = Held()
 
     async def close(self) -> None:
-        for stop in self.running.values():
-            stop.set()
+        self._closed = True
+        here, mine = asyncio.get_running_loop(), []
+        for task, stop in list(self.running.items()):
+            if task.get_loop() is here:
+                stop.set()
+                mine.append(task)
+            elif not task.get_loop().is_closed():
+                task.get_loop().call_soon_threadsafe(stop.set)
+        await asyncio.gather(*mine)
 
     def _reply(self, path: Path) -> Reply:
         said = "".join(segment.text for segment in path.segments())
@@ -149,36 +135,21 @@ class ScriptedBackend(Backend):
             raise BackendError(f"the script has no reply after {said!r}", retryable=False, hint="add one")
         return Reply(reply) if isinstance(reply, str) else reply
 
-    def _prepare(self, request: ExtendRequest, reply: Reply) -> _Speech:
-        """What a branch will say, and how it will end."""
-        tokens, text = self._tokens(reply.text), ""
-        limit = request.sampling.max_tokens or len(tokens)
-        for count, token in enumerate(tokens, 1):
-            if reply.fail_after is not None and count > reply.fail_after:
-                return _Speech(reply, tokens[: count - 1], len(text), None)
-            if count > limit:
-                return _Speech(reply, tokens[:limit], len(text), StopReason.LENGTH)
-            text += self._pieces[token]
-            found = [at for stop in request.sampling.stop if (at := text.find(stop)) >= 0]
-            if found:
-                return _Speech(reply, tokens[:count], min(found), StopReason.STOP)
-        broken = reply.fail_after is not None and reply.fail_after >= len(tokens)
-        return _Speech(reply, tokens, len(text), None if broken else StopReason.END)
-
     async def _speak(
-        self, extension: Extension, copy: int, request: ExtendRequest, speech: _Speech, stop: asyncio.Event
+        self, extension: Extension, copy: int, request: ExtendRequest, speech: Speech, stop: asyncio.Event
     ) -> None:
-        """Say it token by token."""
-        given, reply = request.path.all_token_ids(), speech.reply
-        reused, said, at = self._hold(given), 0, 0
-        for token in speech.tokens:
-            if await _pause(stop, reply.delay):
+        """Say it, some tokens at a time."""
+        given, said, trimmed = self._given(request.path), 0, ""
+        reused = self._held.hold(given, self._capabilities.prefix_reuse)
+        for chunk in speech.chunks():
+            if await pause(stop, speech.reply.delay):
                 break
-            said += 1
-            start, at = at, at + len(self._pieces[token])
-            text = self._pieces[token][: max(0, speech.shown - start)]
-            top = ((TopLogprob(token, reply.logprob),),) if request.sampling.logprobs else None
-            extension.deliver(Tokens(copy, (token,), text, (at,), (reply.logprob,), top))
+            start = len(self.vocabulary.spell(speech.tokens[:said]))
+            said += len(chunk)
+            text = self.vocabulary.spell(chunk)
+            shown = max(0, speech.shown - start)
+            trimmed += text[shown:]
+            extension.deliver(self._event(copy, request, speech, said - len(chunk), chunk, text[:shown]))
         whole = said == len(speech.tokens)
         kept = whole and speech.reason is not None
         cost = Usage(
@@ -189,47 +160,40 @@ class ScriptedBackend(Backend):
             discarded=0 if kept else said,
             forward_passes=said,
         )
-        self._hold((*given, *speech.tokens[:said]))
+        self._held.hold((*given, *speech.tokens[:said]), 1)
         if whole and speech.reason is None:
-            error = BackendError("the script says so", retryable=False, hint="change the script")
+            error = BackendError("the script says so", retryable=speech.reply.retryable, hint="change the script")
             extension.deliver(Broken(copy, error, cost))
+        elif self._closed and not whole:
+            extension.deliver(Broken(copy, _closed(), cost))
         else:
-            extension.deliver(Ended(copy, (whole and speech.reason) or StopReason.CANCELLED, cost))
+            reason = (whole and speech.reason) or StopReason.CANCELLED
+            extension.deliver(Ended(copy, reason, cost, trimmed if reason is StopReason.STOP else ""))
 
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        return tuple(self._id(piece) for piece in _PIECE.findall(text))
+    def _event(
+        self, copy: int, request: ExtendRequest, speech: Speech, before: int, chunk: Sequence[int], text: str
+    ) -> Tokens:
+        """New tokens as this backend shows them."""
+        able, logprob = self._capabilities, speech.reply.logprob
+        ends = self.vocabulary.ends(speech.tokens[: before + len(chunk)])[before:]
+        top = None
+        if able.logprobs and min(request.sampling.logprobs, able.top_k_logprobs):
+            top = tuple((TopLogprob(token, logprob),) for token in chunk)
+        return Tokens(
+            copy,
+            tuple(chunk) if able.token_out else (),
+            text,
+            ends if able.token_out else (),
+            (logprob,) * len(chunk) if able.logprobs else None,
+            top,
+        )
 
-    def _id(self, piece: str) -> int:
-        if piece not in self._ids:
-            self._ids[piece] = len(self._pieces)
-            self._pieces.append(piece)
-        return self._ids[piece]
-
-    def _ends(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        ends, at = [], 0
-        for token in tokens:
-            at += len(self._pieces[token])
-            ends.append(at)
-        return tuple(ends)
-
-    def _hold(self, tokens: Sequence[int]) -> int:
-        """Remember `tokens`; how many of the first were known."""
-        node, known = self._held, 0
-        for token in tokens:
-            if token in node.children:
-                known += 1
-            node = node.children.setdefault(token, _Held())
-        return known
+    def _given(self, path: Path) -> tuple[int, ...]:
+        """The tokens of a request's input: the path's own, or what its text makes."""
+        if self._capabilities.token_in and self._capabilities.token_out:
+            return path.all_token_ids()
+        return path.root.token_ids + self.vocabulary.tokens("".join(segment.text for segment in path.segments()))
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait before the next token; whether the branch was stopped meanwhile."""
-    if seconds == 0:
-        await asyncio.sleep(0)
-        return stop.is_set()
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return False
-    return True
+def _closed() -> BackendError:
+    return BackendError("the backend is closed", retryable=False, hint="make another one")

@@ -17,7 +17,7 @@ async def main(backend: bw.Backend, file: str) -> Sequence[Summary]:
         backend,
         seed=0,
         concurrency=4,
-        on_scored=lambda strategy, scored: print(strategy, scored.row.id, scored.correct),
+        on_graded=lambda strategy, graded: print(strategy, graded.row.id, graded.correct),
         stop=bw.Stop(),
     )
     for summary in summaries:

@@ -34,7 +34,15 @@ from branchwise.consistency.self_consistency import SelfConsistency
 from branchwise.driver.observe import RunEvent
 from branchwise.driver.solve import solve, solve_batch, solve_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import BackendError, BranchwiseError, ConfigError, MissingExtraError, ModelError
+from branchwise.errors import (
+    BackendError,
+    BranchwiseError,
+    BudgetError,
+    CallError,
+    ConfigError,
+    MissingExtraError,
+    ModelError,
+)
 from branchwise.messages import Message, Messages, ToolCall
 from branchwise.path import Path, StopReason
 from branchwise.prompts.library import task
@@ -57,6 +65,8 @@ __all__ = [
     "Branch",
     "BranchwiseError",
     "Budget",
+    "BudgetError",
+    "CallError",
     "Cancel",
     "Capabilities",
     "ConfigError",

@@ -9,7 +9,9 @@ from branchwise.answers.answer import Answer
 from branchwise.errors import BranchwiseError, require
 from branchwise.messages import Messages
 from branchwise.path import Path, TopLogprob
+from branchwise.prompts.task import Task
 from branchwise.sampling import Sampling
+from branchwise.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,8 +27,9 @@ class Extend:
     path: Path
     count: int = 1
     sampling: Sampling = field(default_factory=Sampling)
-    watch_every: int | None = None  # tell Progress at least every so many tokens; None: only the end
+    watch_every: int | None = None  # tell Progress at every multiple of so many new tokens; None: only the end
     resume: bool = False
+    priority: int = 0  # lower is served first, where the backend has more to do than it can
     tag: int = 0  # the strategy's own mark
 
     def __post_init__(self) -> None:
@@ -63,16 +66,25 @@ class Verify:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Root:
-    """A new prompt (a value prompt, a judge) on behalf of question number `question`."""
+    """A new prompt on behalf of question number `question`.
+
+    Without a `task`, branches that grow from it are read like those of the question's own prompt and
+    are among the result's paths. With one (a value prompt, a judge) they are asides: their answers are
+    read in that task's format, as they are written, and are no answers to the question.
+    """
 
     messages: Messages
     question: int = 0
+    task: Task | None = None
     tag: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop a branch now; its tokens count as discarded. A branch that has ended is left alone."""
+    """Stop a branch; its tokens count as discarded, and it is told as Failed without an error.
+
+    That holds even where it ended meanwhile. A branch whose end was told is left alone.
+    """
 
     branch: int
 
@@ -83,11 +95,20 @@ Request = Extend | Score | Verify | Root  # the actions that are answered by an 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """New tokens of a watched branch. Decide on token counts only: arrival times vary."""
+    """The next `Extend.watch_every` new tokens of a branch, `count` of them by now.
+
+    `count` is always a multiple of `watch_every`, whatever the backend delivers at a time; the rest at
+    a branch's end is told with its end alone. A backend without token ids is counted by the
+    log-probabilities it reports, and where there are none, by its pieces of text.
+
+    Progress of one branch comes in order and before its end. That of different branches interleaves
+    as it arrives: decide on a branch by its own counts.
+    """
 
     question: int
     action: Extend
     branch: int
+    count: int
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     top_logprobs: tuple[tuple[TopLogprob, ...], ...]
@@ -96,7 +117,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A branch ended. `answer` is None where none was found; `steps` are the token counts, from the
-    prompt on, at which its steps end (`path.cut(steps[k - 1])` is its first k steps)."""
+    prompt on, at which its steps end (`path.cut(steps[k - 1])` is its first k steps). An aside grew
+    from a Root with a task of its own: its answer is none to the question."""
 
     question: int
     action: Extend
@@ -104,6 +126,8 @@ class Finished:
     path: Path
     answer: Answer | None
     steps: tuple[int, ...]
+    cost: Usage = field(default_factory=Usage)
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +165,8 @@ class Failed:
     action: Request
     branch: int | None
     error: BranchwiseError | None
+    aside: bool = False
 
 
-Event = Progress | Finished | Scored | Verified | Rooted | Failed
+Completion = Finished | Scored | Verified | Rooted | Failed  # what answers an action
+Event = Progress | Completion

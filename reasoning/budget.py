@@ -9,16 +9,19 @@ from branchwise.errors import require
 class Budget:
     """The most a run may spend over all its questions; None is no limit.
 
-    Tokens and paths are hard: they are leased before they are spent. Seconds overrun by at most one
-    step of the model.
+    Tokens and paths are hard: they are leased before they are spent. They pay for branches alone:
+    a spent budget refuses every further branch, while scores, checks and prompts go on, so that a
+    strategy can finish judging what it has.
     """
 
     tokens: int | None = None
-    """Sampled and scored tokens."""
+    """Sampled tokens, those of judges and value prompts included. Scored tokens are counted, not limited."""
     seconds: float | None = None
-    """Wall-clock time from the start of the run."""
+    """Wall-clock time from the start of the run. Then all work is stopped: scores, checks and prompts at
+    once, branches at the model's next step. A backend that doesn't stop is given up after 10 seconds,
+    and what it had delivered by then is charged."""
     paths: int | None = None
-    """Branches started."""
+    """Branches started, those of judges and value prompts included."""
 
     def __post_init__(self) -> None:
         for name in ("tokens", "seconds", "paths"):
@@ -43,10 +46,10 @@ class Purse:
         self._paths = budget.paths
         self._out = 0
 
-    def lease(self, most: int, *, path: bool) -> int | None:
-        """Tokens granted for one request: `most`, fewer at the end of the budget, 0 when it is spent;
-        None means to wait for what is out."""
-        if path and self._paths == 0:
+    def lease(self, most: int) -> int | None:
+        """Tokens granted for one branch: `most`, fewer at the end of the budget, 0 when it is spent for
+        good; None means to wait for what is out."""
+        if self._paths == 0:
             return 0
         granted = most
         if self._tokens is not None and self._tokens < most:
@@ -57,7 +60,7 @@ class Purse:
             return 0
         if self._tokens is not None:
             self._tokens -= granted
-        if path and self._paths is not None:
+        if self._paths is not None:
             self._paths -= 1
         self._out += 1
         return granted

@@ -4,6 +4,8 @@ BranchwiseError
 ├── ConfigError(field, problem, fix)     an argument is wrong (also a ValueError)
 ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
 ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
+├── BudgetError(limit)                   a branch was not started: the budget for it is spent
+├── CallError(what, error)               code that was handed in (a verifier, a format, an observer) failed
 └── BackendError(problem, retryable, hint)   a model failed while it was working
 """
 
@@ -38,6 +40,22 @@ class MissingExtraError(BranchwiseError, ImportError):
         super().__init__(f"{package} is not installed; run: pip install 'branchwise[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class BudgetError(BranchwiseError):
+    """A branch was not started because what pays for it is spent."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"{limit}: is spent; raise it to explore more")
+        self.limit = limit
+
+
+class CallError(BranchwiseError):
+    """Code that was handed to branchwise raised something of its own."""
+
+    def __init__(self, what: str, error: Exception) -> None:
+        super().__init__(f"{what}: failed with {type(error).__name__}: {error}")
+        self.what = what
 
 
 class BackendError(BranchwiseError):

@@ -38,18 +38,23 @@ class Path:
     token_ids: tuple[int, ...]
     """The segment's tokens, a stop's own included; empty where a backend has no tokens to show."""
     text: str
-    """The segment's text, trimmed at a stop."""
+    """The whole text of the segment's tokens, a stop's own included."""
     ends: tuple[int, ...] = ()
     """[len(token_ids)] the length of `text` once each token is read; a root's is empty."""
     logprobs: tuple[float, ...] | None = None
-    """[len(token_ids)] log-probability of each token under the model itself, before temperature and filters; nats."""
+    """[tokens] log-probability of each token under the model itself, before temperature and filters; nats.
+    A backend may report them without token ids."""
     top_logprobs: tuple[tuple[TopLogprob, ...], ...] | None = None
-    """[len(token_ids), Sampling.logprobs] the most probable alternatives at each position."""
+    """[tokens, Sampling.logprobs] the most probable alternatives at each position."""
     stop_reason: StopReason | None = None
     forced: bool = False
     """Whether the segment was written in the model's place (the end of a thinking budget, say)."""
     messages: Messages | None = None
     """A root's prompt."""
+    shown: int | None = None
+    """How much of `text` is shown while this is the last segment: up to its stop string. None is all of it."""
+    cut_from: int | None = None
+    """A prefix's: the key of the sample whose tokens it begins with."""
 
     @property
     def root(self) -> "Path":
@@ -74,11 +79,30 @@ class Path:
         return sum(len(segment.token_ids) for segment in self.segments())
 
     @property
-    def answer_text(self) -> str:
-        """The text that follows the prompt, the prompt's assistant prefix included."""
+    def opening(self) -> str:
+        """The assistant prefix the prompt ends with."""
         messages = self.root.messages
-        prefix = messages.prefix if messages is not None else ""
-        return prefix + "".join(segment.text for segment in self.segments())
+        return messages.prefix if messages is not None else ""
+
+    @property
+    def whole_text(self) -> str:
+        """The text that follows the prompt, its opening included and nothing trimmed: what a continuation continues."""
+        return self.opening + "".join(segment.text for segment in self.segments())
+
+    @property
+    def answer_text(self) -> str:
+        """The text that follows the prompt, its opening included and the last segment trimmed at its stop."""
+        text = self.whole_text
+        return text if self.shown is None else text[: len(text) - len(self.text) + self.shown]
+
+    def token_ends(self) -> tuple[int, ...]:
+        """[generated tokens] the length of `whole_text` once each token is read."""
+        ends: list[int] = []
+        before = len(self.opening)
+        for segment in self.segments():
+            ends.extend(before + end for end in segment.ends)
+            before += len(segment.text)
+        return tuple(ends)
 
     def all_token_ids(self) -> tuple[int, ...]:
         """Prompt and generated tokens."""
@@ -99,23 +123,29 @@ class Path:
         return tuple(values)
 
     def cut(self, length: int) -> "Path":
-        """The prefix of `length` generated tokens, as a path to continue with samples of its own."""
+        """The prefix of `length` generated tokens, as a path to continue with samples of its own.
+
+        Its key depends on the sample and the length alone, not on the steps in which the sample was
+        drawn. Only the whole of a path that has not ended is the path itself. Raises ValueError.
+        """
         if not 0 <= length <= self.generated:
             raise ValueError(f"length: is {length}; use 0 to {self.generated}")
         if length == 0:
             return self.root
+        if length == self.generated and self.stop_reason is None:
+            return self
         node, end = self, self.generated
         while node.parent is not None and end - len(node.token_ids) >= length:
             end -= len(node.token_ids)
             node = node.parent
         kept = length - (end - len(node.token_ids))
-        if kept == len(node.token_ids) and node.stop_reason is None:
-            return node
         return replace(
             node,
             key=cut_key(node.key, length),
             token_ids=node.token_ids[:kept],
             text=node.text[: node.ends[kept - 1]] if node.ends else node.text,
+            shown=None,
+            cut_from=node.key if node.cut_from is None else node.cut_from,
             ends=node.ends[:kept],
             logprobs=None if node.logprobs is None else node.logprobs[:kept],
             top_logprobs=None if node.top_logprobs is None else node.top_logprobs[:kept],

@@ -10,6 +10,8 @@ from branchwise.answers.answer import Answer
 from branchwise.path import Path
 from branchwise.usage import Usage
 
+_DIGITS = 6  # of passes and nats in records: the rest is float noise
+
 
 class Outcome(Enum):
     """How a run ended; the value is advice to a person."""
@@ -23,7 +25,7 @@ class Outcome(Enum):
     SECONDS_SPENT = "The time budget ran out: this is the best answer so far. Raise the budget to explore more."
     PATHS_SPENT = "The path budget ran out: this is the best answer so far. Raise the budget to explore more."
     CANCELLED = "The run was stopped: this is the best answer so far."
-    FAILED = "Every branch failed. The errors say why."
+    FAILED = "The prompt or every branch failed. The errors say why."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,12 @@ class Branch:
     path: Path
     answer: Answer | None
     steps: tuple[int, ...]
-
-    @property
-    def prefix_tokens(self) -> int:
-        """Generated tokens it took over from an earlier branch."""
-        return self.path.generated - len(self.path.token_ids)
+    prefix_tokens: int = 0
+    """Generated tokens of the path it was grown from; 0 at a prompt."""
+    parent: int | None = None
+    """The finished branch whose first `prefix_tokens` tokens those are; None at a prompt."""
+    cost: Usage = field(default_factory=Usage)
+    """What it cost by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +73,57 @@ class Result:
     degraded: tuple[str, ...] = ()
     """What the backend could not do as asked, in words."""
     errors: tuple[str, ...] = ()
-    """Messages of branches that failed."""
+    """What went wrong, in words: branches that failed, or the prompt."""
 
-    def record(self) -> dict[str, JsonValue]:
-        """The result as JSON data, paths as text and counts."""
+    def record(self, *, tokens: bool = True) -> dict[str, JsonValue]:
+        """The result as JSON data. With `tokens`, its paths hold all it takes to replay them."""
+        usage = self.usage.model_copy(update={"forward_passes": round(self.usage.forward_passes, _DIGITS)})
         return {
             "answer": self.answer,
             "confidence": self.confidence,
             "votes": dict(self.votes),
             "outcome": self.outcome.name.lower(),
             "advice": self.outcome.value,
-            "usage": self.usage.model_dump(),
+            "usage": usage.model_dump(),
             "value": None if self.value is None else self.value.model_dump(mode="json"),
             "tallies": {
                 name: {"votes": dict(vote.votes), "confidence": vote.confidence} for name, vote in self.tallies.items()
             },
-            "paths": [_path_record(branch) for branch in self.paths],
+            "paths": [_path_record(branch, tokens) for branch in self.paths],
             "degraded": list(self.degraded),
             "errors": list(self.errors),
         }
 
 
-def _path_record(branch: Branch) -> dict[str, JsonValue]:
+def _path_record(branch: Branch, tokens: bool) -> dict[str, JsonValue]:
     path = branch.path
-    return {
+    record: dict[str, JsonValue] = {
         "branch": branch.number,
         "answer": None if branch.answer is None else branch.answer.text,
         "vote": None if branch.answer is None else branch.answer.value,
         "text": path.answer_text,
         "tokens": path.generated,
+        "parent": branch.parent,
         "prefix_tokens": branch.prefix_tokens,
         "steps": list(branch.steps),
         "stop_reason": None if path.stop_reason is None else path.stop_reason.value,
         "key": f"{path.key:016x}",
+    }
+    if tokens:
+        # Passes are shared with whatever else ran: they would differ in every replay.
+        cost = branch.cost.model_dump(exclude={"seconds", "forward_passes"})
+        record |= {"cost": cost, "prompt_key": f"{path.root.key:016x}"}
+        record["segments"] = [_segment_record(segment) for segment in path.segments()]
+    return record
+
+
+def _segment_record(segment: Path) -> dict[str, JsonValue]:
+    return {
+        "key": f"{segment.key:016x}",
+        "token_ids": list(segment.token_ids),
+        "text": segment.text,
+        "shown": segment.shown,
+        "ends": list(segment.ends),
+        "logprobs": None if segment.logprobs is None else [round(value, _DIGITS) for value in segment.logprobs],
+        "forced": segment.forced,
     }

@@ -30,14 +30,22 @@ class Decision:
     votes: Mapping[Answer, float] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """Other ways of counting the same branches, by name."""
+    degraded: tuple[str, ...] = ()
+    """What the strategy could not do as meant, in words for a person."""
 
 
 class Strategy(ABC, Generic[State]):
     """Deterministic state transitions: no I/O, no clock, no randomness of its own, no backend.
 
-    The driver owns the loop: it asks for actions, runs them, and tells the events. Events of
-    finished work are told in the order in which the work was asked for, whatever finished first.
-    The state is mutated by its one owner, the driver; a strategy itself never changes.
+    The driver owns the loop: it asks for actions, runs them, and tells the events, asking again after
+    every single one. Events of finished work are told in the order in which the work was asked for,
+    whatever finished first. The state is mutated by its one owner, the driver; a strategy itself never
+    changes.
+
+    When the budget is spent, a branch asked for is told as Failed with a BudgetError; Score, Verify and
+    Root cost no budget and go on, so that what there is can be judged. The run ends when nothing is left
+    but branches asked for after such a failure was told. When time is up or the run is stopped,
+    whatever was under way is told as Failed without an error, and nothing more is done.
     """
 
     name: ClassVar[str]
@@ -58,6 +66,10 @@ class Strategy(ABC, Generic[State]):
     @abstractmethod
     def finish(self, state: State) -> Sequence[Decision]:
         """The best answer to each question so far. Called at any time; leaves the state as it is."""
+
+    def standing(self, state: State, question: int) -> Decision:
+        """The best answer to one question so far, for whoever watches; override it where that is cheaper."""
+        return self.finish(state)[question]
 
 
 AnyStrategy = Strategy[Any]

@@ -33,6 +33,10 @@ class Usage(BaseModel):
     seconds: float = 0.0
     """Wall-clock time of the run; it does not add up over concurrent questions."""
 
+    def lost(self) -> "Usage":
+        """The cost of a branch that is not kept: everything it sampled is discarded."""
+        return self.model_copy(update={"discarded": self.sampled})
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             prompt=self.prompt + other.prompt,

@@ -1,7 +1,7 @@
 """Best-of-N: draw paths, keep the one with the best score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from branchwise.actions import Action, Finished
@@ -16,9 +16,10 @@ from branchwise.votes import confidence, count
 
 @dataclass(frozen=True, slots=True)
 class BestOfN(PerQuestion[Samples]):
-    """Draw paths independently, and answer with the one of highest mean log-probability.
+    """Draw paths independently, and answer with the one of highest mean log-probability (nats per token).
 
-    Paths without an answer, or from a backend that reports no log-probabilities, are not chosen.
+    Paths without an answer are not chosen. Where a backend reports no log-probabilities at all, the
+    majority answers, and the result says so.
     """
 
     name: ClassVar[str] = "best-of-n"
@@ -39,6 +40,9 @@ class BestOfN(PerQuestion[Samples]):
 
     def decide(self, samples: Samples) -> Decision:
         votes, scores = count(samples.answers), _best_scores(samples.finished)
+        if votes and not scores:
+            note = f"{self.name}: no path has log-probabilities, so the majority answered"
+            return replace(samples.majority(), degraded=(note,))
         answer = max(scores, key=lambda candidate: scores[candidate], default=None)
         sure = None if answer is None else confidence(votes, answer)
         return Decision(answer, sure, votes, {"mean_logprob": Tally(scores, None)})

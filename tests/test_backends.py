@@ -11,8 +11,8 @@ import pytest
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.extension import BranchEvent, Broken, Ended, Extension, Tokens
-from branchwise.backends.scripted import ScriptedBackend
-from branchwise.errors import ConfigError
+from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.errors import BackendError, ConfigError
 from branchwise.messages import as_messages
 from branchwise.path import Path, StopReason
 from branchwise.sampling import Sampling
@@ -39,27 +39,61 @@ class Heard:
         assert isinstance(end, Ended)
         return end.stop_reason
 
+    @property
+    def whole(self) -> str:
+        """The text of all its tokens."""
+        (end,) = self.ended
+        return self.text + (end.trimmed if isinstance(end, Ended) else "")
+
     def path(self, parent: Path, key: int) -> Path:
-        ends = tuple(min(end, len(self.text)) for end in self.ends)
-        return Path(parent, key, tuple(self.token_ids), self.text, ends, tuple(self.logprobs), None, self.reason)
+        rows = tuple(self.token_ids), self.whole, tuple(self.ends), tuple(self.logprobs)
+        return Path(parent, key, *rows, None, self.reason)
 
 
-def scripted() -> ScriptedBackend:
-    return ScriptedBackend(lambda path, before: STORY, capabilities=Capabilities(model="scripted", context=CONTEXT))
+ABLE = {
+    "scripted": Capabilities(model="scripted", context=CONTEXT),
+    # As little as a server may offer: text in, text out.
+    "text": Capabilities(
+        model="text",
+        context=CONTEXT,
+        token_in=False,
+        token_out=False,
+        prefix_reuse=0,
+        per_branch_cancel=False,
+        logprobs=False,
+        top_k_logprobs=0,
+        score=False,
+        keyed=False,
+    ),
+    "blocks": Capabilities(model="blocks", context=CONTEXT, prefix_reuse=4, top_k_logprobs=0),
+}
 
 
-@pytest.fixture(params=["scripted", "engine"])
+def scripted(name: str) -> ScriptedBackend:
+    return ScriptedBackend(lambda path, before: STORY, capabilities=ABLE[name])
+
+
+@pytest.fixture(params=[*ABLE, "engine"])
 def backend(request: pytest.FixtureRequest, tiny_engine: Engine) -> Backend:
-    if request.param == "scripted":
-        return scripted()
+    if request.param in ABLE:
+        return scripted(request.param)
     tiny_engine.clear()
     return tiny_engine
 
 
-@pytest.fixture(params=["scripted", "engine"])
+@pytest.fixture(params=["scripted", "blocks", "engine"])
+def exact(request: pytest.FixtureRequest, tiny_engine: Engine) -> Backend:
+    """A backend that takes and shows tokens."""
+    if request.param in ABLE:
+        return scripted(request.param)
+    tiny_engine.clear()
+    return tiny_engine
+
+
+@pytest.fixture(params=["scripted", "text", "engine"])
 def fresh(request: pytest.FixtureRequest, make_engine: Callable[[], Engine]) -> Backend:
     """A backend the test may close."""
-    return scripted() if request.param == "scripted" else make_engine()
+    return scripted(request.param) if request.param in ABLE else make_engine()
 
 
 @pytest.fixture
@@ -87,7 +121,7 @@ async def listen(
                 branch.text += event.text
                 branch.ends.extend(event.ends)
                 branch.logprobs.extend(event.logprobs or ())
-                assert len(branch.text) <= branch.ends[-1], "text is handed out before its tokens"
+                assert not branch.ends or len(branch.text) <= branch.ends[-1], "text comes before its tokens"
             else:
                 branch.ended.append(event)
             react(event)
@@ -96,6 +130,12 @@ async def listen(
 
 async def grow(backend: Backend, path: Path, keys: Sequence[int] = KEYS, sampling: Sampling = RANDOM) -> list[Heard]:
     return await listen(backend.extend(ExtendRequest(path, tuple(keys), sampling)), len(keys))
+
+
+def left_over(backend: Backend, tokens: int) -> int:
+    """How many of `tokens` that were seen before are computed again."""
+    block = backend.capabilities.prefix_reuse
+    return tokens % block if block else tokens
 
 
 async def ask(backend: Backend, question: str = "What is 6 times 7?") -> Path:
@@ -107,18 +147,36 @@ def spelled(backend: Backend, token_ids: Sequence[int]) -> str:
     if isinstance(backend, Engine):
         return backend._tokenizer.decode(token_ids, skip_special_tokens=True)
     assert isinstance(backend, ScriptedBackend)
-    return "".join(backend._pieces[token] for token in token_ids)
+    return backend.vocabulary.spell(token_ids)
 
 
 async def test_every_branch_streams_its_tokens_and_ends_once(backend: Backend) -> None:
+    able = backend.capabilities
     for branch in await grow(backend, await ask(backend)):
         assert len(branch.ended) == 1
-        assert len(branch.token_ids) == 40
-        assert len(branch.ends) == len(branch.logprobs) == 40
+        assert branch.ended[0].cost.sampled == 40
+        assert len(branch.token_ids) == len(branch.ends) == (40 if able.token_out else 0)
+        assert len(branch.logprobs) == (40 if able.logprobs else 0)
         assert all(logprob <= 0 for logprob in branch.logprobs)
+        assert branch.text
 
 
-async def test_streamed_text_is_what_the_tokens_spell_at_every_token(backend: Backend) -> None:
+@pytest.mark.parametrize("wanted", [0, 2])
+async def test_alternatives_come_with_each_token_as_far_as_the_backend_goes(backend: Backend, wanted: int) -> None:
+    able = backend.capabilities
+    most = min(wanted, able.top_k_logprobs if able.logprobs else 0)
+
+    def check(event: BranchEvent) -> None:
+        if isinstance(event, Tokens):
+            assert (event.top_logprobs is None) == (most == 0)
+            assert all(1 <= len(row) <= most for row in event.top_logprobs or ())
+
+    sampling = Sampling(temperature=1.0, max_tokens=10, logprobs=most)
+    await listen(backend.extend(ExtendRequest(await ask(backend), KEYS, sampling)), 3, check)
+
+
+async def test_streamed_text_is_what_the_tokens_spell_at_every_token(exact: Backend) -> None:
+    backend = exact
     for branch in await grow(backend, await ask(backend)):
         assert branch.ends == sorted(branch.ends)
         assert branch.ends[-1] == len(branch.text)
@@ -133,11 +191,12 @@ async def test_streamed_text_is_what_the_tokens_spell_at_every_token(backend: Ba
 async def test_max_tokens_ends_a_branch_by_length(backend: Backend, limit: int) -> None:
     for branch in await grow(backend, await ask(backend), sampling=Sampling(temperature=1.0, max_tokens=limit)):
         assert branch.reason is StopReason.LENGTH
-        assert len(branch.token_ids) == limit
+        assert branch.ended[0].cost.sampled == limit
 
 
 @pytest.mark.parametrize("width", [1, 3])
-async def test_a_stop_string_trims_the_text_and_keeps_its_tokens(backend: Backend, width: int) -> None:
+async def test_a_stop_string_trims_the_text_and_keeps_its_tokens(exact: Backend, width: int) -> None:
+    backend = exact
     root = await ask(backend)
     (free,) = await grow(backend, root, keys=(11,))
     at = free.ends[19]
@@ -148,6 +207,19 @@ async def test_a_stop_string_trims_the_text_and_keeps_its_tokens(backend: Backen
     needed = next(i for i, end in enumerate(free.ends, 1) if stop in free.text[:end])
     assert held.token_ids == free.token_ids[:needed]
     assert held.ends == free.ends[:needed]
+    assert held.whole == free.text[: free.ends[needed - 1]]  # what was cut off comes with the end
+
+
+async def test_text_is_cut_off_by_a_stop_alone(backend: Backend) -> None:
+    root = await ask(backend)
+    (free,) = await grow(backend, root, keys=(11,))
+    stop = free.text[len(free.text) // 2 :][:2]
+    (held,) = await grow(backend, root, (11,), Sampling(temperature=1.0, max_tokens=40, stop=(stop,)))
+    assert held.reason is StopReason.STOP
+    assert held.text == free.text[: free.text.index(stop)]
+    assert held.whole.startswith(held.text + stop)
+    assert free.text.startswith(held.whole)
+    assert free.whole == free.text
 
 
 async def test_a_stop_string_that_never_comes_changes_nothing(backend: Backend) -> None:
@@ -164,11 +236,36 @@ async def test_a_cancelled_branch_ends_at_once_and_leaves_the_others_alone(backe
     heard = await listen(extension, 3, lambda event: extension.cancel(1) if event.copy == 1 else None)
     assert [heard[i].token_ids for i in (0, 2)] == [whole[i].token_ids for i in (0, 2)]
     assert [heard[i].reason for i in (0, 2)] == [whole[i].reason for i in (0, 2)]
+    if not backend.capabilities.per_branch_cancel:
+        assert heard[1].reason is whole[1].reason
+        return
     assert heard[1].reason is StopReason.CANCELLED
     assert 1 <= len(heard[1].token_ids) < len(whole[1].token_ids)
     assert heard[1].token_ids == whole[1].token_ids[: len(heard[1].token_ids)]
     (end,) = heard[1].ended
     assert end.cost.discarded == end.cost.sampled == len(heard[1].token_ids)
+
+
+async def test_a_request_none_of_whose_branches_is_wanted_stops(backend: Backend) -> None:
+    extension = backend.extend(ExtendRequest(await ask(backend), KEYS, Sampling(temperature=1.0, max_tokens=300)))
+    for copy in range(3):
+        extension.cancel(copy)
+    for branch in await listen(extension, 3):
+        assert branch.reason is StopReason.CANCELLED
+        assert branch.ended[0].cost.sampled < 300
+
+
+async def test_branches_can_be_heard_one_by_one(backend: Backend) -> None:
+    root = await ask(backend)
+    together = await grow(backend, root)
+    streams = backend.extend(ExtendRequest(root, KEYS, RANDOM)).split()
+    for stream, branch in reversed(list(zip(streams, together, strict=True))):
+        text, event = "", await stream.next()
+        while isinstance(event, Tokens):
+            text += event.text
+            event = await stream.next()
+        assert isinstance(event, Ended)
+        assert (text, event.stop_reason) == (branch.text, branch.reason)
 
 
 async def test_each_branch_accounts_for_its_input_and_its_tokens(backend: Backend) -> None:
@@ -177,30 +274,48 @@ async def test_each_branch_accounts_for_its_input_and_its_tokens(backend: Backen
     for branch in heard:
         (end,) = branch.ended
         assert end.cost.prompt == end.cost.reused + end.cost.prefilled == len(root.token_ids)
-        assert end.cost.sampled == len(branch.token_ids)
+        assert end.cost.sampled == 40
         assert end.cost.discarded == 0
         assert end.cost.forward_passes > 0
-    assert [branch.ended[0].cost.prefilled for branch in heard] == [len(root.token_ids), 0, 0]
+    again = left_over(backend, len(root.token_ids))
+    assert [branch.ended[0].cost.prefilled for branch in heard] == [len(root.token_ids), again, again]
 
 
 async def test_a_second_request_computes_nothing_again_until_all_is_dropped(backend: Backend) -> None:
     root = await ask(backend)
     await grow(backend, root)
     for branch in await grow(backend, root, keys=(21, 22)):
-        assert branch.ended[0].cost.prefilled == 0
+        assert branch.ended[0].cost.prefilled == left_over(backend, len(root.token_ids))
     backend.clear()
     (first,) = await grow(backend, root, keys=(23,))
     assert first.ended[0].cost.prefilled == len(root.token_ids)
 
 
-async def test_a_cut_path_is_continued_from_what_is_held(backend: Backend) -> None:
+async def test_a_cut_path_is_continued_from_what_is_held(exact: Backend) -> None:
+    backend = exact
     root = await ask(backend)
     (first, *_) = await grow(backend, root)
     for length in (1, 20, 39):
         cut = first.path(root, KEYS[0]).cut(length)
         (branch,) = await grow(backend, cut, keys=(31,))
         cost = branch.ended[0].cost
-        assert (cost.prompt, cost.reused, cost.prefilled) == (len(root.token_ids) + length,) * 2 + (0,)
+        given = len(root.token_ids) + length
+        assert (cost.prompt, cost.prefilled) == (given, left_over(backend, given))
+        assert cost.reused == cost.prompt - cost.prefilled
+
+
+async def test_a_path_that_ended_at_a_stop_goes_on_after_it(exact: Backend) -> None:
+    root = await ask(exact)
+    (free,) = await grow(exact, root, keys=(11,))
+    stop = free.text[free.ends[9] - 1]
+    (held,) = await grow(exact, root, (11,), Sampling(temperature=1.0, max_tokens=40, stop=(stop,)))
+    path, count = held.path(root, 11), len(held.token_ids)
+    if isinstance(exact, ScriptedBackend):
+        assert path.whole_text == exact.vocabulary.spell(path.token_ids)
+        return  # what it says next is up to its script
+    (rest,) = await grow(exact, path, (11,), Sampling(temperature=1.0, max_tokens=40 - count))
+    assert held.token_ids + rest.token_ids == free.token_ids
+    assert held.whole + rest.text == free.text
 
 
 async def test_released_paths_can_still_be_asked_for(backend: Backend) -> None:
@@ -210,7 +325,8 @@ async def test_released_paths_can_still_be_asked_for(backend: Backend) -> None:
     assert [b.token_ids for b in await grow(backend, root)] == [b.token_ids for b in before]
 
 
-async def test_scores_have_a_row_for_each_continuation_and_a_price(backend: Backend) -> None:
+async def test_scores_have_a_row_for_each_continuation_and_a_price(exact: Backend) -> None:
+    backend = exact
     root, texts = await ask(backend), ("It is 42.", "No", "It is 4")
     first, second = await backend.score(root, texts), await backend.score(root, texts)
     lengths = [len((await backend.force(root, text)).token_ids) for text in texts]
@@ -218,11 +334,18 @@ async def test_scores_have_a_row_for_each_continuation_and_a_price(backend: Back
     assert all(logprob < 0 for row in first.logprobs for logprob in row)
     assert first.cost.prompt == first.cost.reused + first.cost.prefilled == len(root.token_ids)
     assert first.cost.scored == sum(lengths)
-    assert (first.cost.sampled, second.cost.prefilled) == (0, 0)
+    assert (first.cost.sampled, second.cost.prefilled) == (0, left_over(backend, len(root.token_ids)))
     assert [pytest.approx(row) for row in first.logprobs] == list(second.logprobs)
 
 
-async def test_forced_text_is_appended_and_continued(backend: Backend) -> None:
+async def test_a_backend_without_scores_says_so(backend: Backend) -> None:
+    if not backend.capabilities.score:
+        with pytest.raises(BackendError, match="score"):
+            await backend.score(await ask(backend), ("x",))
+
+
+async def test_forced_text_is_appended_and_continued(exact: Backend) -> None:
+    backend = exact
     root = await ask(backend)
     (first,) = await grow(backend, root, keys=(11,))
     path = first.path(root, 11).cut(10)
@@ -234,7 +357,17 @@ async def test_forced_text_is_appended_and_continued(backend: Backend) -> None:
     assert spelled(backend, forced.token_ids) == forced.text
     (branch,) = await grow(backend, forced, keys=(11,))
     assert branch.ended[0].cost.prompt == len(forced.all_token_ids())
-    assert branch.ended[0].cost.reused == len(path.all_token_ids())
+    held = len(path.all_token_ids())
+    assert branch.ended[0].cost.reused == held - left_over(backend, held)
+
+
+async def test_forced_text_is_appended_whether_or_not_it_has_tokens(backend: Backend) -> None:
+    root = await ask(backend)
+    forced = await backend.force(root, "So the answer is 42.")
+    assert (forced.forced, forced.answer_text, forced.parent) == (True, "So the answer is 42.", root)
+    assert bool(forced.token_ids) is backend.capabilities.token_out
+    (branch,) = await grow(backend, forced, keys=(11,))
+    assert branch.ended[0].cost.prompt > len(root.token_ids)
 
 
 async def test_a_prompt_longer_than_the_context_is_refused_by_name(backend: Backend) -> None:
@@ -249,7 +382,11 @@ async def test_closing_ends_what_runs_and_can_be_done_twice(fresh: Backend) -> N
     await anext(extension)
     await fresh.close()
     heard = await listen(extension, 3)
-    assert StopReason.CANCELLED in [branch.reason for branch in heard]
+    broken = [end.error for branch in heard for end in branch.ended if isinstance(end, Broken)]
+    assert broken  # the last of them may have come to its end in time
+    assert all(isinstance(error, BackendError) and not error.retryable for error in broken)
+    with pytest.raises(BackendError, match="closed"):
+        await grow(fresh, Path(None, 1, (1, 2, 3), "", messages=as_messages("q")))
     await fresh.close()
 
 
@@ -262,3 +399,38 @@ def test_two_event_loops_may_use_it_at_once(backend: Backend) -> None:
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(lambda question: asyncio.run(answer(question)), questions))
     assert together == alone
+
+
+# The scripted backend alone
+
+
+async def test_a_script_that_fails_for_one_branch_leaves_none_running() -> None:
+    def script(path: Path, before: int) -> Reply:
+        if before == 2:
+            raise LookupError("no more to say")
+        return Reply("word " * 100, delay=0.01)
+
+    backend = ScriptedBackend(script)
+    with pytest.raises(LookupError):
+        backend.extend(ExtendRequest(await ask(backend), KEYS, RANDOM))
+    assert not backend.running
+
+
+async def test_closing_waits_for_what_runs() -> None:
+    backend = ScriptedBackend(lambda path, before: Reply("word " * 100, delay=0.01))
+    extension = backend.extend(ExtendRequest(await ask(backend), KEYS, RANDOM))
+    await anext(extension)
+    assert len(backend.running) == 3
+    await backend.close()
+    assert not backend.running
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+async def test_a_reply_says_the_same_in_pieces_of_any_size(chunk: int) -> None:
+    backend = ScriptedBackend(lambda path, before: Reply(STORY, chunk=chunk))
+    sampling = Sampling(max_tokens=40, stop=("so 3",))
+    (branch,) = await grow(backend, await ask(backend), (1,), sampling)
+    assert (branch.reason, branch.text) == (StopReason.STOP, STORY[: STORY.index("so 3")])
+    assert branch.whole == backend.vocabulary.spell(branch.token_ids)
+    assert branch.ends == list(backend.vocabulary.ends(branch.token_ids))
+    assert len(branch.logprobs) == len(branch.token_ids)

@@ -2,64 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import pytest
+from throwaway import Log, Throwaway, once
 
 import branchwise as bw
 from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.consistency.per_question import Samples
 from branchwise.driver.observe import BranchEnded, BranchStarted, Standing
 
 ONE = ScriptedBackend({"": ["Well. The answer is 1."]})
-
-
-@dataclass
-class Log:
-    """A throwaway strategy's state: its roots, and what it was told."""
-
-    roots: Sequence[bw.Path]
-    told: list[bw.Event] = field(default_factory=list)
-    asked: int = 0
-
-
-class Throwaway(bw.Strategy[Log]):
-    """Asks what `plan` says, given the log; answers with the first finished branch of each question."""
-
-    name = "throwaway"
-
-    def __init__(self, plan: Callable[[Log], Sequence[bw.Action]]) -> None:
-        self.plan = plan
-        self.log = Log(())
-
-    def start(self, roots: Sequence[bw.Path]) -> Log:
-        self.log = Log(roots)
-        return self.log
-
-    def ask(self, state: Log) -> Sequence[bw.Action]:
-        return self.plan(state)
-
-    def tell(self, state: Log, event: bw.Event) -> None:
-        state.told.append(event)
-
-    def finish(self, state: Log) -> Sequence[bw.Decision]:
-        decisions = []
-        for question in range(len(state.roots)):
-            found = [e.answer for e in state.told if isinstance(e, bw.Finished) and e.question == question]
-            decisions.append(bw.Decision(next(filter(None, found), None), None))
-        return decisions
-
-
-def once(*actions: Callable[[Log], bw.Action]) -> Throwaway:
-    """Ask everything at the start."""
-
-    def plan(log: Log) -> Sequence[bw.Action]:
-        if log.asked:
-            return ()
-        log.asked = 1
-        return [action(log) for action in actions]
-
-    return Throwaway(plan)
 
 
 # One throwaway strategy for each action
@@ -144,13 +97,61 @@ async def test_a_new_root_can_be_asked_for_and_grown() -> None:
     assert result.paths[0].path.root.messages == judge
 
 
+async def test_branches_of_a_judges_prompt_are_asides() -> None:
+    judge = bw.Messages(turns=(bw.Message(role="user", content="Is it right?"),))
+
+    def plan(log: Log) -> Sequence[bw.Action]:
+        last = log.told[-1] if log.told else None
+        if last is None:
+            return [bw.Extend(log.roots[0]), bw.Root(judge, task=bw.task("yes-no"))]
+        return [bw.Extend(last.path, 2)] if isinstance(last, bw.Rooted) else []
+
+    def reply(path: bw.Path, before: int) -> Reply:
+        asked = "right" in str(path.root.messages)
+        return Reply("The answer is True.", fail_after=2 if before else None) if asked else Reply("The answer is 5.")
+
+    strategy = Throwaway(plan)
+    result = await bw.solve("q", ScriptedBackend(reply), strategy=strategy)
+    ends = [e for e in strategy.log.told if isinstance(e, bw.Finished | bw.Failed)]
+    assert [(type(e), e.aside) for e in ends] == [(bw.Finished, False), (bw.Finished, True), (bw.Failed, True)]
+    assert ends[1].answer == bw.Answer("yes", "True")
+    assert (result.answer, [branch.number for branch in result.paths]) == ("5", [0])
+    assert (result.usage.sampled, result.usage.discarded) == (5 + 5 + 2, 2)  # judging is paid for, too
+    assert ends[1].cost.sampled == 5
+
+
+async def test_an_aside_is_no_sample_of_a_strategy_that_votes() -> None:
+    judge = bw.Messages(turns=(bw.Message(role="user", content="Is it right?"),))
+
+    class Judged(bw.SelfConsistency):
+        def take(self, samples: Samples, event: bw.Event) -> None:
+            if isinstance(event, bw.Rooted):
+                samples.root = event.path
+
+        def more(self, samples: Samples) -> Sequence[bw.Action]:
+            if not samples.asked:
+                return [bw.Root(judge, task=bw.task("yes-no")), *super().more(samples)]
+            return [] if samples.asked > self.paths or samples.root.messages != judge else self._judge(samples)
+
+        def _judge(self, samples: Samples) -> Sequence[bw.Action]:
+            samples.asked += 1
+            return [bw.Extend(samples.root)]
+
+    def reply(path: bw.Path, before: int) -> str:
+        return "The answer is yes." if "right" in str(path.root.messages) else "The answer is 1."
+
+    result = await bw.solve("q", ScriptedBackend(reply), strategy=Judged(2))
+    assert (result.votes, len(result.paths), result.usage.sampled) == ({"1": 2}, 2, 15)
+
+
 async def test_two_questions_share_one_budget() -> None:
     backend = ScriptedBackend({"": ["The answer is 1."] * 50})
     strategy = once(lambda log: bw.Extend(log.roots[0], 2), lambda log: bw.Extend(log.roots[1], 10))
     results = await bw.solve_batch(["a", "b"], backend, strategy=strategy, budget=bw.Budget(paths=5))
     assert [len(r.paths) for r in results] == [2, 3]
     assert [r.answer for r in results] == ["1", "1"]
-    assert {r.outcome for r in results} == {bw.Outcome.PATHS_SPENT}
+    # The first question got all it asked for.
+    assert [r.outcome for r in results] == [bw.Outcome.COMPLETE, bw.Outcome.PATHS_SPENT]
 
 
 async def test_a_resumed_path_is_the_same_sample_and_can_be_resumed_once() -> None:
@@ -207,13 +208,6 @@ async def test_a_budget_gives_the_same_result_whatever_the_timing() -> None:
         result = await bw.solve("q", ScriptedBackend({"": replies}), strategy=strategy, budget=bw.Budget(tokens=50))
         results.append([(b.number, b.path.answer_text) for b in result.paths])
     assert results[0] == results[1]
-
-
-async def test_scoring_is_refused_when_the_budget_may_not_hold_it() -> None:
-    strategy = once(lambda log: bw.Score(log.roots[0], ("a long continuation " * 20,)))
-    result = await bw.solve("q", ScriptedBackend({}), strategy=strategy, budget=bw.Budget(tokens=10))
-    assert result.usage.scored == 0
-    assert result.outcome is bw.Outcome.TOKENS_SPENT
 
 
 async def test_time_runs_out_with_the_best_answer_so_far() -> None:
@@ -309,6 +303,59 @@ async def test_the_ledger_adds_up() -> None:
     assert usage.discarded == usage.drafted == usage.accepted == usage.scored == 0
 
 
+async def test_a_branch_knows_what_it_continues_and_its_record_replays_it() -> None:
+    script = {
+        "": ["A b. C d. The answer is 1."],
+        "A b.": [" C d. The answer is 1."],
+        "A b. C d.": [" The answer is 1."],
+    }
+    result = await bw.solve("q", ScriptedBackend(script), strategy=bw.PathConsistency.plain(12))
+    numbers = {branch.number: branch for branch in result.paths}
+    for branch in result.paths:
+        assert (branch.parent is None) == (branch.prefix_tokens == 0)
+        if branch.parent is not None:
+            assert branch.parent < branch.number
+            same = slice(branch.prefix_tokens)
+            ours, theirs = branch.path.all_token_ids(), numbers[branch.parent].path.all_token_ids()
+            prompt = len(branch.path.root.token_ids)
+            assert ours[: prompt + same.stop] == theirs[: prompt + same.stop]
+    assert {branch.prefix_tokens for branch in result.paths} == {0, 3, 6}
+    for branch, record in zip(result.paths, result.record()["paths"], strict=True):
+        segments = record["segments"]
+        assert tuple(t for s in segments for t in s["token_ids"]) == tuple(
+            t for s in branch.path.segments() for t in s.token_ids
+        )
+        assert all(len(s["token_ids"]) == len(s["ends"]) == len(s["logprobs"]) for s in segments)
+        assert [s["key"] for s in segments] == [f"{s.key:016x}" for s in branch.path.segments()]
+        assert (record["parent"], record["prefix_tokens"]) == (branch.parent, branch.prefix_tokens)
+        assert record["cost"]["sampled"] == len(branch.path.token_ids)
+        assert record["stop_reason"] == "end"
+    lean = result.record(tokens=False)["paths"]
+    assert all("segments" not in record and record["text"] for record in lean)
+
+
+async def test_a_path_resumed_in_steps_names_the_step_before() -> None:
+    script = {"": ["A b. C d."], "A b": [". C d."], "A b. C": [" d."]}
+
+    def plan(log: Log) -> Sequence[bw.Action]:
+        sampling = bw.Sampling(max_tokens=2)
+        if not log.told:
+            return [bw.Extend(log.roots[0], sampling=sampling)]
+        last = log.told[-1]
+        more = isinstance(last, bw.Finished) and last.path.stop_reason is bw.StopReason.LENGTH
+        return [bw.Extend(last.path, sampling=sampling, resume=True)] if more else []
+
+    result = await bw.solve("q", ScriptedBackend(script), strategy=Throwaway(plan))
+    assert [(b.parent, b.prefix_tokens) for b in result.paths] == [(None, 0), (0, 2), (1, 4)]
+    assert [b.path.cut(3).key for b in result.paths[1:]] == [result.paths[1].path.cut(3).key] * 2
+
+
+def test_passes_are_recorded_without_float_noise() -> None:
+    usage = bw.Usage(forward_passes=0.1 + 0.2)
+    record = bw.Result(None, None, {}, bw.Outcome.COMPLETE, usage).record()
+    assert record["usage"]["forward_passes"] == 0.3
+
+
 async def test_an_observer_sees_every_branch_and_the_standing() -> None:
     seen: list[bw.RunEvent] = []
     await bw.solve(
@@ -345,45 +392,3 @@ async def test_messages_with_system_and_tools_reach_the_backend() -> None:
 async def test_an_empty_question_is_refused(question: str | bw.Messages) -> None:
     with pytest.raises(bw.ConfigError, match="question"):
         await bw.solve(question, ONE)
-
-
-# Thinking
-
-
-THINKING = bw.task("math").__class__(
-    name="thinking", format=bw.task("math").format, max_tokens=40, thinking=bw.Thinking(budget=6)
-)
-
-
-async def test_a_thinking_budget_closes_the_thoughts_and_asks_for_the_answer() -> None:
-    long = "<think> a b c d e f g h i j The answer is 9."
-    closing = THINKING.thinking.closing
-    script = {"": [long], "<think> a b c" + closing: ["The answer is 7."]}
-    result = await bw.solve("q", ScriptedBackend(script), strategy=bw.SelfConsistency(1), task=THINKING)
-    assert result.answer == "7"
-    (branch,) = result.paths
-    assert closing in branch.path.answer_text
-    assert [segment.forced for segment in branch.path.segments()] == [False, True, False]
-    assert result.usage.sampled == 6 + 5  # what was forced was not sampled
-
-
-async def test_thoughts_within_the_budget_are_left_alone() -> None:
-    script = {"": ["<think>a</think> The answer is 7."], "<think>a</": ["think> The answer is 7."]}
-    task = bw.Task(name="t", format=THINKING.format, thinking=bw.Thinking(budget=30))
-    result = await bw.solve("q", ScriptedBackend(script), strategy=bw.SelfConsistency(1), task=task)
-    assert result.answer == "7"
-    assert len(list(result.paths[0].path.segments())) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("<think>The answer is 3.</think> The answer is 4.", "4"),
-        ("<think>The answer is 3.", None),
-        ("The answer is 3.</think> The answer is 4.", "4"),
-        ("The answer is 3.", "3"),
-    ],
-)
-async def test_thoughts_are_no_answer(text: str, answer: str | None) -> None:
-    result = await bw.solve("q", ScriptedBackend({"": [text]}), strategy=bw.SelfConsistency(1))
-    assert result.answer == answer

@@ -9,7 +9,7 @@ import branchwise as bw
 from branchwise.backends.scripted import Reply, ScriptedBackend
 from branchwise.consistency.per_question import Samples
 from branchwise.evaluation.dataset import Row, read_rows
-from branchwise.evaluation.run import Scored, evaluate, is_correct
+from branchwise.evaluation.run import Graded, evaluate, is_correct
 
 GOOD = '{"id": "a", "question": "q", "answer": "1"}'
 ROWS = Path(__file__).parent / "data" / "gsm8k.jsonl"
@@ -78,19 +78,19 @@ async def test_strategies_are_compared_on_the_same_questions() -> None:
     backend = ScriptedBackend({"": ["First. Then. The answer is 1."], "First.": [" Then. The answer is 1."]})
     seen: list[tuple[str, str]] = []
 
-    def on_scored(strategy: str, scored: Scored) -> None:
-        seen.append((strategy, scored.row.id))
+    def on_graded(strategy: str, graded: Graded) -> None:
+        seen.append((strategy, graded.row.id))
 
     strategies = {"sc": bw.SelfConsistency(4), "pc": bw.PathConsistency(4)}
     first, second = await evaluate(
-        rows, strategies, backend, seed=0, concurrency=2, on_scored=on_scored, stop=bw.Stop()
+        rows, strategies, backend, seed=0, concurrency=2, on_graded=on_graded, stop=bw.Stop()
     )
     assert (first.strategy, second.strategy) == ("sc", "pc")
     assert first.accuracy == second.accuracy == pytest.approx(1 / 3)
-    assert [item.row for item in first.scored] == rows
+    assert [item.row for item in first.graded] == rows
     # Four paths of nine tokens each for every question; the second took over what agreed.
-    assert first.usage.sampled == sum(item.result.usage.sampled for item in first.scored) == 3 * 4 * 9
-    assert second.usage.sampled == sum(item.result.usage.sampled for item in second.scored) <= first.usage.sampled
+    assert first.usage.sampled == sum(item.result.usage.sampled for item in first.graded) == 3 * 4 * 9
+    assert second.usage.sampled == sum(item.result.usage.sampled for item in second.graded) <= first.usage.sampled
     # What came before is not held against nor for the second: each pays for its own prompts.
     assert first.usage.prefilled == second.usage.prefilled > 0
     assert sorted(seen) == sorted((name, str(i)) for name in strategies for i in range(3))
@@ -100,24 +100,24 @@ async def test_a_stopped_evaluation_keeps_what_was_scored() -> None:
     rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(5)]
     stop, seen = bw.Stop(), []
 
-    def on_scored(strategy: str, scored: Scored) -> None:
-        seen.append(scored)
+    def on_graded(strategy: str, graded: Graded) -> None:
+        seen.append(graded)
         if len(seen) == 2:
             stop.set()
 
     backend = ScriptedBackend({"": ["The answer is 1."]})
     summaries = await evaluate(
-        rows, {"sc": bw.SelfConsistency(2)}, backend, seed=0, concurrency=1, on_scored=on_scored, stop=stop
+        rows, {"sc": bw.SelfConsistency(2)}, backend, seed=0, concurrency=1, on_graded=on_graded, stop=stop
     )
-    assert len(summaries[0].scored) == 2
+    assert len(summaries[0].graded) == 2
 
 
 async def test_a_question_cut_short_is_not_scored() -> None:
     rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(2)]
     stop, seen = bw.Stop(), []
 
-    def on_scored(strategy: str, scored: Scored) -> None:
-        seen.append(scored.row.id)
+    def on_graded(strategy: str, graded: Graded) -> None:
+        seen.append(graded.row.id)
         stop.set()
 
     def reply(path: bw.Path, before: int) -> Reply:  # the second question's words take their time
@@ -125,7 +125,7 @@ async def test_a_question_cut_short_is_not_scored() -> None:
 
     strategies = {"sc": bw.SelfConsistency(2), "pc": bw.PathConsistency(2)}
     summaries = await evaluate(
-        rows, strategies, ScriptedBackend(reply), seed=0, concurrency=2, on_scored=on_scored, stop=stop
+        rows, strategies, ScriptedBackend(reply), seed=0, concurrency=2, on_graded=on_graded, stop=stop
     )
     assert seen == ["0"]
     assert [(summary.strategy, summary.accuracy) for summary in summaries] == [("sc", 1.0)]
@@ -140,10 +140,10 @@ async def test_a_question_too_long_fails_alone() -> None:
         backend,
         seed=0,
         concurrency=1,
-        on_scored=lambda strategy, scored: None,
+        on_graded=lambda strategy, graded: None,
         stop=bw.Stop(),
     )
-    long, short = summary.scored
+    long, short = summary.graded
     assert (long.correct, long.result.outcome) == (False, bw.Outcome.FAILED)
     assert "its prompt is" in long.result.errors[0]
     assert (short.correct, summary.accuracy) == (True, 0.5)
@@ -164,6 +164,78 @@ async def test_a_mistake_in_the_setup_ends_the_evaluation() -> None:
             ScriptedBackend({"": ["The answer is 1."]}),
             seed=0,
             concurrency=1,
-            on_scored=lambda strategy, scored: None,
+            on_graded=lambda strategy, graded: None,
             stop=bw.Stop(),
         )
+
+
+class Superstitious(bw.Greedy):
+    """A bug that one question brings to light."""
+
+    def decide(self, samples: Samples) -> bw.Decision:
+        if "13" in str(samples.root.messages):
+            raise LookupError("unlucky")
+        return super().decide(samples)
+
+
+class Absent(ScriptedBackend):
+    """Has no model for one question."""
+
+    async def root(self, messages: bw.Messages, key: int) -> bw.Path:
+        if "gone" in str(messages):
+            raise bw.BackendError("no model", retryable=False, hint="look for it")
+        return await super().root(messages, key)
+
+
+async def test_a_failing_question_loses_no_other_and_its_outcome_is_kept() -> None:
+    questions = ["12", "13", "gone", "", "14"]
+    rows = [Row(id=question, question=question, answer="1") for question in questions]
+    (summary,) = await evaluate(
+        rows,
+        {"superstitious": Superstitious()},
+        Absent({"": ["The answer is 1."]}),
+        seed=0,
+        concurrency=2,
+        on_graded=lambda strategy, graded: None,
+        stop=bw.Stop(),
+    )
+    assert [item.row.id for item in summary.graded] == questions
+    complete, failed = bw.Outcome.COMPLETE, bw.Outcome.FAILED
+    assert [item.result.outcome for item in summary.graded] == [complete, failed, failed, failed, complete]
+    assert [item.correct for item in summary.graded] == [True, False, False, False, True]
+    said = ["", "LookupError: unlucky", "no model", "question: is empty", ""]
+    assert all(words in "".join(item.result.errors) for words, item in zip(said, summary.graded, strict=True))
+
+
+async def test_an_answer_that_cannot_be_graded_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(row: Row, answer: str | None) -> bool:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr("branchwise.evaluation.run.is_correct", fail)
+    (summary,) = await evaluate(
+        [Row(id="a", question="q", answer="1")],
+        {"greedy": bw.Greedy()},
+        ScriptedBackend({"": ["The answer is 1."]}),
+        seed=0,
+        concurrency=1,
+        on_graded=lambda strategy, graded: None,
+        stop=bw.Stop(),
+    )
+    (item,) = summary.graded
+    assert (item.correct, item.result.answer) == (False, "1")
+    assert "RecursionError" in item.result.errors[0]
+
+
+async def test_what_the_caller_raises_stops_every_question() -> None:
+    def on_graded(strategy: str, graded: Graded) -> None:
+        raise OSError("the disk is full")
+
+    backend = ScriptedBackend(
+        lambda path, before: Reply("The answer is 1.", delay=0.0 if "q0" in str(path.root.messages) else 9)
+    )
+    rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(3)]
+    with pytest.raises(OSError, match="full"):
+        await evaluate(
+            rows, {"greedy": bw.Greedy()}, backend, seed=0, concurrency=3, on_graded=on_graded, stop=bw.Stop()
+        )
+    assert not backend.running

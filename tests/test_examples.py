@@ -37,7 +37,7 @@ def test_agent() -> None:
 
 def test_batch() -> None:
     summaries = asyncio.run(load("batch").main(backend(), str(ROWS)))
-    assert [len(summary.scored) for summary in summaries] == [4, 4]
+    assert [len(summary.graded) for summary in summaries] == [4, 4]
 
 
 def test_own_strategy() -> None:

@@ -123,7 +123,14 @@ class PathConsistency(PerQuestion[PrefixSamples]):
         # often the model gives the answer by itself.
         independent = self.root_share > 0 and answer is not None
         sure = confidence(alone, answer) if independent else confidence(pooled)
-        return Decision(answer, sure, pooled, tallies)
+        return Decision(answer, sure, pooled, tallies, self._degraded(samples))
+
+    def _degraded(self, samples: PrefixSamples) -> tuple[str, ...]:
+        """Paths without tokens have no steps to continue: the level stays 0."""
+        uncut = any(branch.path.text and not branch.path.token_ids for branch in samples.finished)
+        if not uncut or self.max_level == 0:
+            return ()
+        return (f"{self.name}: paths without tokens can't be cut, so every path was drawn from the prompt",)
 
 
 def _prefixes(samples: PrefixSamples, top: Answer, level: int) -> list[Path]:

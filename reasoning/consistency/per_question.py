@@ -60,7 +60,7 @@ class PerQuestion(Strategy[list[SamplesT]], Generic[SamplesT]):
         """The best answer so far."""
 
     def take(self, samples: SamplesT, event: Event) -> None:
-        """Take in an event of one question; called after the branch was counted."""
+        """Take in an event of one question; called after the branch was counted, if it is no aside."""
 
     def start(self, roots: Sequence[Path]) -> list[SamplesT]:
         return [self.begin(root) for root in roots]
@@ -70,12 +70,15 @@ class PerQuestion(Strategy[list[SamplesT]], Generic[SamplesT]):
 
     def tell(self, state: list[SamplesT], event: Event) -> None:
         samples = state[event.question]
-        if isinstance(event, Finished):
+        if isinstance(event, Finished) and not event.aside:
             samples.finished.append(event)
             samples.settled += 1
-        elif isinstance(event, Failed) and event.branch is not None:
+        elif isinstance(event, Failed) and event.branch is not None and not event.aside:
             samples.settled += 1
         self.take(samples, event)
 
     def finish(self, state: list[SamplesT]) -> Sequence[Decision]:
         return [self.decide(samples) for samples in state]
+
+    def standing(self, state: list[SamplesT], question: int) -> Decision:
+        return self.decide(state[question])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from branchwise.answers.answer import Answer
+from branchwise.errors import CallError
 from branchwise.strategy import Decision
 
 
@@ -45,3 +46,23 @@ class Standing:
 
 RunEvent = BranchStarted | BranchGrew | BranchEnded | Standing
 Observer = Callable[[RunEvent], None]
+
+
+class Reporter:
+    """Tells an observer, if there is one. An observer that fails is told nothing more: it never breaks a run."""
+
+    def __init__(self, observer: Observer | None) -> None:
+        self._observer = observer
+        self.error: CallError | None = None
+
+    @property
+    def listened(self) -> bool:
+        return self._observer is not None
+
+    def __call__(self, event: RunEvent) -> None:
+        if self._observer is None:
+            return
+        try:
+            self._observer(event)
+        except Exception as error:
+            self._observer, self.error = None, CallError("observer", error)

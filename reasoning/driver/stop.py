@@ -8,7 +8,8 @@ class Stop:
     """Set it to end a run early; the run returns its best answer so far."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler may set it while the same thread is in here.
+        self._lock = threading.RLock()
         self._set = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -31,3 +32,9 @@ class Stop:
                 self._listeners.append(listener)
                 return
         listener()
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Don't call `listener` any more."""
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
