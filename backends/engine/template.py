@@ -64,8 +64,8 @@ class ChatTemplate:
         as_text: bool,
     ) -> str:
         text = self._tokenizer.apply_chat_template(
-            [_turn(turn, guard, as_text) for turn in turns],
-            tools=[guard.value(dict(tool)) for tool in messages.tools] or None,  # type: ignore[arg-type, misc]
+            [_turn(turn, guard, as_text) for turn in turns],  # type: ignore[arg-type]  # tool calls are no text
+            tools=[guard.value(dict(tool)) for tool in messages.tools] or None,  # type: ignore[misc]
             chat_template=source,
             add_generation_prompt=True,
             tokenize=False,

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from branchwise.backends.models.cache import is_disk_error, unwritable
 from branchwise.errors import MissingExtraError, ModelError
 
 # Loading from GGUF takes 15 to 90 s, from safetensors 1 to 3 s: converting once pays at the second start.
@@ -25,10 +26,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise ModelError(
-            f"cannot write to {partial.parent} ({error.strerror})",
-            "point BRANCHWISE_CACHE at a folder you may write to",
-        ) from error
+        raise unwritable(partial.parent, error.strerror or str(error)) from error
     transformers_logging.disable_progress_bar()
     try:
         source, name = str(gguf.parent), gguf.name
@@ -51,6 +49,8 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         raise MissingExtraError(error.name or "gguf", "engine") from error
     except Exception as error:  # a broken file fails anywhere in the readers, with errors of every kind
         reason = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
+        if is_disk_error(error):
+            raise unwritable(partial.parent, reason[:300]) from error
         raise ModelError(
             f"cannot convert {gguf.name} ({reason[:300]})", "use a GGUF file of an architecture transformers supports"
         ) from error

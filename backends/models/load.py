@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL, find
 from branchwise.backends.models.packages import Progress
-from branchwise.backends.models.resolve import resolve
+from branchwise.backends.models.resolve import check, resolve
 from branchwise.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def load(
 
     Raises ModelError when the model can't be had or run, MissingExtraError without the extra `engine`.
     """
+    check(model)  # importing torch takes seconds
     try:
         from branchwise.backends.engine.engine import Engine
     except ImportError as error:

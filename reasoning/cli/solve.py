@@ -16,12 +16,26 @@ from rich.text import Text
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.budget import Budget
 from branchwise.cli.live import LiveRun
-from branchwise.cli.options import load_backend, printable, stderr
+from branchwise.cli.options import (
+    DEVICE_HELP,
+    DTYPE_HELP,
+    MAX_TOKENS_HELP,
+    MODEL,
+    MODEL_HELP,
+    OUTPUT,
+    SAMPLING,
+    THINKING,
+    load_backend,
+    printable,
+    stderr,
+)
 from branchwise.driver.solve import solve_sync
 from branchwise.errors import ConfigError, require
 from branchwise.messages import as_messages
+from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
+from branchwise.registry import STRATEGIES
 from branchwise.registry import strategy as find_strategy
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
@@ -31,33 +45,46 @@ _SHOWN_VOTES = 8
 
 def solve(
     question: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
-    strategy: Annotated[str, typer.Option(help="How to explore paths.")] = "path-consistency",
+    strategy: Annotated[str, typer.Option(help=f"{', '.join(STRATEGIES)}.")] = "path-consistency",
     paths: Annotated[int, typer.Option(help="Most paths to explore.")] = 16,
-    model: Annotated[str, typer.Option(help="A name, a hub id or a local folder.")] = DEFAULT_MODEL,
-    task: Annotated[str, typer.Option(help="math, math-few-shot, choice, yes-no or text.")] = "math",
+    task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)}.")] = "math",
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
     budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample.")] = None,
     budget_seconds: Annotated[float | None, typer.Option(help="Most seconds to take.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Keep the most probable tokens up to this sum.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 is all.")] = 0,
-    min_p: Annotated[float, typer.Option(help="Keep tokens this probable against the best.")] = 0.0,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a path; the task's default otherwise.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End a path at this text; repeatable.")] = None,
-    thinking: Annotated[
-        bool | None, typer.Option("--thinking/--no-thinking", help="Switch a thinking model's template.")
+    model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel=MODEL)] = DEFAULT_MODEL,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
+    dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
+    top_p: Annotated[
+        float, typer.Option(help="Keep the most probable tokens up to this sum.", rich_help_panel=SAMPLING)
+    ] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 is all.", rich_help_panel=SAMPLING)] = 0,
+    min_p: Annotated[
+        float, typer.Option(help="Keep tokens this probable against the best.", rich_help_panel=SAMPLING)
+    ] = 0.0,
+    max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=SAMPLING)] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End a path at this text; repeatable.", metavar="<str>", rich_help_panel=SAMPLING),
     ] = None,
-    thinking_budget: Annotated[int | None, typer.Option(help="Most tokens of thinking before the answer.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, ...; the model's own otherwise.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    trace: Annotated[Path | None, typer.Option(help="Write the result with every path to this file, as JSON.")] = None,
+    thinking: Annotated[
+        bool | None,
+        typer.Option("--thinking/--no-thinking", help="Switch the model's thinking.", rich_help_panel=THINKING),
+    ] = None,
+    thinking_budget: Annotated[
+        int | None, typer.Option(help="Most tokens of thinking before the answer.", rich_help_panel=THINKING)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)] = False,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write the result, with every path, to this file.", rich_help_panel=OUTPUT)
+    ] = None,
 ) -> None:
     """Answer one question by exploring many reasoning paths.
 
     Ends with the answer, its confidence, the votes and the cost. Exit status 0 with an answer, 1 with
     none, 2 for bad arguments. Ctrl-C stops early and prints the best answer so far.
     """
+    require(paths >= 1, "paths", f"is {paths}", "use at least 1")
     text = _question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
     chosen = find_strategy(strategy, paths, sampling)

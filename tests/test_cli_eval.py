@@ -1,0 +1,42 @@
+"""`branchwise eval` as a user meets it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import GOOD, is_plain, quick, refused, run
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_folder: Path) -> list[str]:
+    return quick(tiny_model_folder)
+
+
+def test_eval_keeps_files_of_one_name_apart_and_outlives_a_question_too_long(tiny: list[str], tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").write_text(GOOD)
+    long = json.dumps({"id": "long", "question": "word " * 600, "answer": "1"}) + "\n"
+    (tmp_path / "b" / "test.jsonl").write_text(long + GOOD)
+    done = run("eval", "a/test.jsonl", "b/test.jsonl", *tiny, "--strategy", "greedy", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a/test.jsonl, 1 question\n" in done.stdout
+    assert "b/test.jsonl, 2 questions" in done.stdout
+    assert "0 of 2" in done.stdout
+    assert "greedy: 1 failed; the first: question: its prompt is 3" in done.stdout
+    assert is_plain(done.stdout + done.stderr)
+    records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    outcomes = {(record["data"], record["id"]): record["outcome"] for record in records}
+    assert outcomes == {
+        ("a/test.jsonl", "a"): "no_answer",
+        ("b/test.jsonl", "long"): "failed",
+        ("b/test.jsonl", "a"): "no_answer",
+    }
+
+
+def test_results_that_cannot_be_written_end_the_run_with_one_line(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.jsonl").symlink_to("/dev/full")
+    done = run("eval", "good.jsonl", *tiny, "--strategy", "greedy", "--out", "out", cwd=tmp_path)
+    assert refused(done, "--out: cannot write out/results.jsonl (No space left on device)")
