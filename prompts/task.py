@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from branchwise.answers.formats import AnswerFormat
 from branchwise.errors import require
 from branchwise.messages import Message, Messages, Question, as_messages
-from branchwise.path import Path
+from branchwise.path import Path, StopReason
 from branchwise.prompts.steps import step_ends
 from branchwise.prompts.thinking import Thinking
 
@@ -62,7 +62,8 @@ class Task:
 
     def extract(self, path: Path) -> str | None:
         """The answer a finished path states, None if it states none."""
-        return self.format.extract(self.thinking.answer_part(path.answer_text))
+        complete = path.stop_reason is not StopReason.LENGTH
+        return self.format.extract(self.thinking.answer_part(path.answer_text), complete)
 
     def steps(self, path: Path) -> tuple[int, ...]:
         """Token counts at which the path's steps end."""

@@ -3,6 +3,7 @@
 import atexit
 import json
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +11,10 @@ import threading
 from branchwise.answers.numbers import read_number
 
 _START_SECONDS = 60.0  # importing the mathematics takes about one; a loaded machine takes longer
+
+
+_REMEMBERED = 10_000  # verdicts; one that was not reached in time is remembered too, or it would be waited for again
+_WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 class Equivalence:
@@ -34,10 +39,14 @@ class Equivalence:
         numbers = read_number(first), read_number(second)
         if None not in numbers:
             return numbers[0] == numbers[1]
+        if _WORD.fullmatch(first) and _WORD.fullmatch(second):
+            return first.casefold() == second.casefold()  # to mathematics, "listen" is a product like "silent"
         pair = (min(first, second), max(first, second))
         with self._lock:
             if pair not in self._known:
                 self._known[pair] = self._ask(pair)
+                while len(self._known) > _REMEMBERED:
+                    del self._known[next(iter(self._known))]
             return self._known[pair]
 
     def close(self) -> None:

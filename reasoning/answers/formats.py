@@ -1,6 +1,7 @@
-"""Answer formats: where in a text the answer stands, and the form in which equal answers are equal.
+"""Answer formats: how answers of a task are written, and the form in which equal answers are equal.
 
-`extract` never guesses: a text without an answer in the expected place has none.
+`extract` never guesses: a text without an answer in the expected place has none, and where a text was
+cut off (`complete=False`), what the cut may have shortened is no answer.
 """
 
 import json
@@ -12,13 +13,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ValidationError
 
 from branchwise.answers.numbers import clean, read_number, write_number
-
-# "The answer is 72", "Final answer: **72**": the last such phrase, to the end of its line or sentence.
-_STATED = re.compile(
-    r"(?:final\s+)?answer\s*(?:is|:|=|would be|should be)\s*:?\s*(?P<answer>[^\n]+?)(?=\.?(?:\s*$|\n|\.\s))",
-    re.IGNORECASE,
-)
-_HASHES = re.compile(r"####\s*(?P<answer>[^\n]+)")
+from branchwise.answers.places import Statement, boxed, stated
 
 
 class AnswerFormat(ABC):
@@ -28,7 +23,7 @@ class AnswerFormat(ABC):
     """Whether different normal forms may still be the same answer, to be decided by a mathematics library."""
 
     @abstractmethod
-    def extract(self, text: str) -> str | None:
+    def extract(self, text: str, complete: bool = True) -> str | None:
         """The answer as the text states it; None when it states none."""
 
     @abstractmethod
@@ -40,54 +35,62 @@ class AnswerFormat(ABC):
         return self.normal(answer)
 
 
-def boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{...}` (or `\\fbox`), None without one."""
-    found = None
-    for match in re.finditer(r"\\f?boxed\s*\{", text):
-        depth = 1
-        for at in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if depth == 0:
-                found = text[match.end() : at].strip()
-                break
-    return found or None
-
-
-def stated(text: str) -> str | None:
-    """What the last "answer is ..." phrase or `####` line states, None without one."""
-    last = None
-    for pattern in (_STATED, _HASHES):
-        for match in pattern.finditer(text):
-            if last is None or match.start() > last.start():
-                last = match
-    return clean(last.group("answer")) or None if last else None
+_REASON = re.compile(r",\s+(?=[A-Za-z]{2,})|;\s|\s(?=(?:because|since|as|so|which|where|when|if|after|for)\b)")
+_FILLER = re.compile(
+    r"^(?:(?:therefore|thus|then|hence|approximately|about|around|exactly|simply|just|only|still|now|indeed|also|"
+    r"equal to|equals|the number|given by)\b[\s,:]*|[:=]\s*)+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Math(AnswerFormat):
-    """A number or an expression: in `\\boxed{}`, after "answer is", or after `####`."""
+    """A number or an expression: in `\\boxed{}`, after "answer is" or "Answer:", or after `####`."""
 
     symbolic = True
 
-    def extract(self, text: str) -> str | None:
-        return boxed(text) or _worth_stating(stated(text))
+    def extract(self, text: str, complete: bool = True) -> str | None:
+        found = boxed(text)
+        if found is not None:
+            return found
+        said = stated(text, complete)
+        return None if said is None else _value(said)
 
     def normal(self, answer: str) -> str:
         number = read_number(answer)
         return clean(answer) if number is None else write_number(number)
 
 
-def _worth_stating(answer: str | None) -> str | None:
-    """A stated mathematical answer holds a digit or LaTeX, and does not open with a sentence: "the answer
-    is as follows: 3 ..." states none."""
-    if answer is None or not re.search(r"\d|\\", answer) or re.match(r"(?:[A-Za-z]{2,}\W+){2,}", answer):
+def _value(said: Statement) -> str | None:
+    """The value a statement begins with, without its reasons: "72, because 48/2 = 24" states 72."""
+    text = said.text.replace("**", "").replace("`", "")
+    if (math := re.match(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$|\$(?!\d[\d,.]*\s)([^$]+)\$", text)) is not None:
+        inside = next(group for group in math.groups() if group is not None)
+        return clean(inside.rsplit("=", 1)[-1]) or None
+    sentence = re.split(r"[.!?](?=\s|$)", text, maxsplit=1)[0]
+    value = _REASON.split(sentence, maxsplit=1)[0]
+    if said.open and not text[len(value) :].strip(" .,"):
         return None
-    # "The answer is 5 + 3 = 8" states 8; "The answer is x = 8" does, too.
-    return answer.rsplit("=", 1)[-1].strip() or None
+    value = _FILLER.sub("", clean(value))
+    if (aside := re.match(r"(.+?)\s+\(.*\)$", value)) and read_number(aside.group(1)) is not None:
+        value = aside.group(1)  # "5 (3 + 2 = 5)"
+    value = value.rsplit("=", 1)[-1].strip()  # "5 + 3 = 8" and "x = 8" state 8
+    return value if _is_value(value) else None
 
 
-# A lone capital, or any letter in brackets or alone: "a long story" begins with no option.
-_LETTER = re.compile(r"(?:\W*(?:[Oo]ption\s+)?)(?=[A-Z](?![A-Za-z'])|[a-z]\W*$|(?<=\()[a-z]\))([A-Za-z])")
+def _is_value(text: str) -> bool:
+    """Whether this can be mathematics: a sentence is none, though it may hold a number."""
+    if not re.search(r"\d|\\", text):
+        return False
+    return read_number(text) is not None or not re.match(r"[A-Za-z]{2,}(?:\W|$)", text)
+
+
+# A capital alone, or a letter before what ends it: "A triangle" begins with no option.
+_LETTER = re.compile(
+    r"(?:\W*(?:option|choice)\b)?\W*?(?P<bracket>\()?(?P<letter>[A-Za-z])"
+    r"(?:(?P<closed>\))|[\s*_\])}.:,\"']*(?P<end>$)|(?P<mark>[.:,\]*]+(?:\s|$)|\s+(?:because|since|as|is)\b))",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +99,16 @@ class Letter(AnswerFormat):
 
     letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-    def extract(self, text: str) -> str | None:
-        for candidate in (boxed(text), stated(text), text if len(text) < 16 else None):
-            if candidate is not None:
-                found = _LETTER.match(clean(candidate))
-                if found and found.group(1).upper() in self.letters:
-                    return found.group(1).upper()
+    def extract(self, text: str, complete: bool = True) -> str | None:
+        for candidate in _candidates(text, complete):
+            found = _LETTER.match(candidate.text.strip())
+            if found is None or (candidate.open and found.group("end") is not None):
+                continue
+            letter = found.group("letter")
+            if letter.islower() and found.group("mark") is not None:  # "a, b and c"
+                continue
+            if letter.upper() in self.letters:
+                return letter.upper()
         return None
 
     def normal(self, answer: str) -> str:
@@ -115,12 +122,12 @@ _YES, _NO = ("yes", "true"), ("no", "false")
 class YesNo(AnswerFormat):
     """Yes or no; True and False count as yes and no."""
 
-    def extract(self, text: str) -> str | None:
-        for candidate in (boxed(text), stated(text), text if len(text) < 16 else None):
-            if candidate is not None:
-                found = re.match(r"\W*(yes|no|true|false)\b", candidate, re.IGNORECASE)
-                if found:
-                    return found.group(1)
+    def extract(self, text: str, complete: bool = True) -> str | None:
+        for candidate in _candidates(text, complete):
+            said = candidate.text
+            found = re.match(r"\W*(yes|no|true|false)\b(?!\s*(?:/|or\b))", said, re.IGNORECASE)
+            if found and not (candidate.open and found.end() == len(said)):
+                return found.group(1)
         return None
 
     def normal(self, answer: str) -> str:
@@ -128,12 +135,22 @@ class YesNo(AnswerFormat):
         return "yes" if word in _YES else "no" if word in _NO else word
 
 
+# Where a sentence ends: not after "St." and the like.
+_SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)\.\s+(?=[A-Z])")
+
+
 @dataclass(frozen=True, slots=True)
 class Text(AnswerFormat):
     """Free text after "Answer:"; case and white space don't count."""
 
-    def extract(self, text: str) -> str | None:
-        return boxed(text) or stated(text)
+    def extract(self, text: str, complete: bool = True) -> str | None:
+        found = boxed(text)
+        if found is not None:
+            return found
+        said = stated(text, complete)
+        if said is None or said.open:
+            return None
+        return clean(_SENTENCE.split(said.text, maxsplit=1)[0].replace("**", "")) or None
 
     def normal(self, answer: str) -> str:
         return self.display(answer).casefold()
@@ -148,7 +165,7 @@ class Structured(AnswerFormat):
 
     model: type[BaseModel]
 
-    def extract(self, text: str) -> str | None:
+    def extract(self, text: str, complete: bool = True) -> str | None:
         for candidate in reversed(_json_objects(text)):
             try:
                 value = self.model.model_validate_json(candidate)
@@ -159,6 +176,17 @@ class Structured(AnswerFormat):
 
     def normal(self, answer: str) -> str:
         return json.dumps(json.loads(answer), sort_keys=True)
+
+
+def _candidates(text: str, complete: bool) -> list[Statement]:
+    """Where a choice may stand: in a box, in a statement, or alone as the whole text."""
+    found = boxed(text)
+    said = [Statement(clean(found), open=False)] if found is not None else []
+    if (statement := stated(text, complete)) is not None:
+        said.append(statement)
+    if len(text) < 16:
+        said.append(Statement(text, open=not complete))
+    return said
 
 
 def _json_objects(text: str) -> Sequence[str]:

@@ -3,11 +3,20 @@
 import re
 from fractions import Fraction
 
-_DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right|displaystyle)\b|[$€£¥]|\\%|%|\\\$")
+_DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right|displaystyle)\b|[$€£¥]|\\%|%|\\\$|\^\{?\\circ\}?")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf|textit)\s*\{([^{}]*)\}")
 _FRACTION = re.compile(r"([+-]?)\\[dt]?frac\s*(?:\{([^{}]+)\}\s*\{([^{}]+)\}|(\d)\s*(\d))")
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
-_UNIT = re.compile(r"^(.*?[\d)}])\s*(?:[A-Za-z°][A-Za-z°.\s/]*)(?:\^\{?\d\}?)?$", re.DOTALL)
+# A unit is a word, or one of a few letters after a space: "2x" and "5 pi" are no numbers.
+_UNIT = re.compile(
+    r"(?P<number>.*?[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z°][A-Za-z°.'\s/-]*)(?:\^\{?\d\}?|²|³)?", re.DOTALL
+)
+_LETTERS = frozenset("mgshLlWVNJKCFA")
+_GLUED = re.compile(r"[kcm]m|[km]g|m[lL]|ft|lbs?|oz|mph|hrs?|mins?|sec|[ap]\.?m\.?|st|nd|rd|th|°[CF]?")
+_NO_UNIT = re.compile(
+    r"or|and|to|plus|minus|times|over|divided|by|mod|pi|sqrt|sin|cos|tan|log|ln|exp|if|then|than|but|not|equals",
+    re.IGNORECASE,
+)
 _MOST_DIGITS = 400  # longer ones are not answers, and exact arithmetic on them is slow
 
 
@@ -34,9 +43,17 @@ def read_number(text: str) -> Fraction | None:
         return None
     text = re.sub(r"^[A-Za-z]\w*\s*=\s*", "", text)
     found = _exact(text)
-    if found is None and (unit := _UNIT.match(text)):
-        found = _exact(unit.group(1))
+    if found is None and (match := _UNIT.fullmatch(text)) and _is_unit(match.group("unit"), bool(match.group("space"))):
+        found = _exact(match.group("number"))
     return found
+
+
+def _is_unit(text: str, apart: bool) -> bool:
+    """Whether what follows a number names what is counted, `apart` by a space."""
+    if not apart:
+        return _GLUED.fullmatch(text.strip()) is not None
+    words = re.split(r"[\s/-]+", text.strip())
+    return all(word in _LETTERS or (len(word) > 1 and not _NO_UNIT.fullmatch(word)) for word in words)
 
 
 def write_number(number: Fraction) -> str:
