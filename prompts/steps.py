@@ -1,103 +1,153 @@
 """Where the steps of a reasoning path end: after a line or a sentence, at a token boundary.
 
-Never inside a number, a LaTeX group or a code fence: a prefix cut there would ask the model to go on
-from the middle of a thing.
+Never inside a number, a LaTeX group, inline mathematics or code, or a code fence: a prefix cut there would
+ask the model to go on from the middle of a thing. A heading ("Step 1.", "## Solution") is part of the step
+it opens. What a path leaves open ends with its paragraph, a code fence with its last line.
 """
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from branchwise.path import Path
 
 # What may end a step (a newline, or sentence punctuation before white space), and what opens or
 # closes a region in which nothing ends one.
 _MARKS = re.compile(
-    r"(?P<fence>```)"
+    r"(?P<fence>^[ \t]*```(?=[^`\n]*$))"
     r"|(?P<escaped>\\[\\${}])"
-    r"|(?P<open>\\\(|\\\[|\\begin\{)"
-    r"|(?P<close>\\\)|\\\]|\\end\{[^}]*\})"
+    r"|(?P<title>^#{1,6}[ \t][^\n]*)"
+    r"|(?P<open>\\\(|\\\[|\\begin\{[^}\n]{0,40}\}|\{)"
+    r"|(?P<close>\\\)|\\\]|\\end\{[^}\n]{0,40}\}|\})"
     r"|(?P<display>\$\$)"
-    r"|(?P<brace>\{)|(?P<unbrace>\})"
     r"|(?P<newline>\n\s*)"
-    r"|(?P<sentence>[.!?](?:[\"')\]*]*)(?=[ \t]))"
+    r"|(?P<sentence>(?P<point>[.!?])[\"')\]*_]*(?=[ \t]))",
+    re.MULTILINE,
 )
-_NOT_A_SENTENCE = re.compile(
+# Points that end no sentence, by the text up to them and the text after them.
+_ABBREVIATION = re.compile(
     r"(?:^|\n)\s*\(?(?:\d+|[A-Za-z])$"  # "1. " opens a list item
-    r"|\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|etc|approx|No|Fig|Eq|[A-Z])$"
+    r"|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|cf|e\.g|i\.e|etc|approx|Fig|Eq|[A-Z])$"
 )
+_NUMBERED = re.compile(r"\b(?:No|Nos|pp?)$")  # "No. 5", where "No. It is" is a sentence
+_LOOK_BACK = 24  # characters, more than any abbreviation is long
+# What opens a step: a heading, "Step 1:", "**Case 2.**", "3.", "(a)", a bold line that is no sentence, or marks
+# alone ("---").
+_HEADING = re.compile(
+    r"#{1,6}\s[^\n]*"
+    r"|[*_]*(?:step|part|case)\s+\(?\w{1,3}[.:)]{0,2}[*_]*[.:]?"
+    r"|[*_]*(?:\(?\d{1,3}[.:)]|\(?[a-z]\))[.:]?[*_]*[.:]?"
+    r"|\*\*[^*\n]+(?:[^*\n.!?]\*\*:?|:\*\*)"
+    r"|[\W_]*",
+    re.IGNORECASE,
+)
+_INLINE = re.compile(r"\n|\\.|\$\$|(?P<code>(?<!`)(?P<ticks>`{1,3})[^`\n]+(?P=ticks))|(?P<dollar>\$)")
+
+
+class Span(NamedTuple):
+    """Character positions from `start` up to `end`."""
+
+    start: int
+    end: int
 
 
 def step_ends(path: Path) -> tuple[int, ...]:
     """Token counts from the prompt on at which the path's steps end; the last is its whole length.
 
-    `path.cut(n)` for one of them is the path up to that step. White space alone is no step.
+    `path.cut(n)` for one of them is the path up to that step. White space or a heading alone is no step.
     """
     if path.generated == 0:
         return ()
-    prefix = len(path.answer_text) - sum(len(segment.text) for segment in path.segments())
-    text = path.answer_text
+    text = path.answer_text  # a stop string is no step
+    begun = len(path.opening)
     last = len(text.rstrip())
-    ends = _token_ends(path, prefix)
+    ends = path.token_ends()
     counts: list[int] = []
-    at, start = 0, prefix
+    at, before, said = 0, begun, False
     for end in _boundaries(text):
-        if end <= prefix or end >= last or not text[start:end].strip():
+        if end <= begun or end >= last:
             continue
+        said = said or not _HEADING.fullmatch(text[before:end].strip())
+        before = end
         while at < len(ends) and ends[at] < end:
             at += 1
-        # The cut is after the token that ends the step. Where that token runs on into the next one, it
-        # is before it, if only white space is lost; else there is none.
-        count = at + 1
-        if at == len(ends) or text[end : ends[at]].strip():
-            if at == 0 or text[ends[at - 1] : end].strip():
-                continue
-            count = at
-        if not counts or count > counts[-1]:
+        count = _tokens_up_to(text, end, ends, at)
+        if said and count > (counts[-1] if counts else 0):
             counts.append(count)
-            start = end
+            said = False
     if not counts or counts[-1] < path.generated:
         counts.append(path.generated)
     return tuple(counts)
 
 
-def _token_ends(path: Path, prefix: int) -> list[int]:
-    """[generated tokens] the length of `path.answer_text` once each token is read."""
-    ends: list[int] = []
-    before = prefix
-    for segment in path.segments():
-        ends.extend(before + end for end in segment.ends)
-        before += len(segment.text)
-    return ends
+def _tokens_up_to(text: str, end: int, ends: tuple[int, ...], at: int) -> int:
+    """How many tokens make the text up to `end`, where token `at` reaches it; 0 where none do.
+
+    The cut is after the token that ends the step. Where that token runs on into the next one, it is
+    before it, if only white space is lost.
+    """
+    if at < len(ends) and not text[end : ends[at]].strip():
+        return at + 1
+    return at if at and not text[ends[at - 1] : end].strip() else 0
 
 
 def _boundaries(text: str) -> Iterator[int]:
     """Character positions after which a step ends, in order."""
+    inline = _inline_spans(text)
+    span = next(inline, None)
     depth, fenced, display = 0, False, False
     for mark in _MARKS.finditer(text):
         kind = mark.lastgroup
+        while span is not None and span.end <= mark.start():
+            span = next(inline, None)
         if kind == "fence":
             fenced = not fenced
-        elif fenced:
+        elif fenced or (span is not None and span.start <= mark.start()):
             continue
-        elif kind in ("open", "brace"):
+        elif kind == "newline":
+            if mark.group().count("\n") > 1:  # no mathematics runs over a blank line: it was never closed
+                depth, display = 0, False
+            if not depth and not display:
+                yield mark.end()
+        elif kind == "open":
             depth += 1
-        elif kind in ("close", "unbrace"):
+        elif kind == "close":
             depth = max(0, depth - 1)
         elif kind == "display":
             display = not display
-        elif depth or display or _in_inline_math(text, mark.start()):
-            continue
-        elif kind == "newline" or (kind == "sentence" and _ends_a_sentence(text, mark.start())):
+        elif kind == "sentence" and not depth and not display and _ends_a_sentence(text, mark):
             yield mark.end()
 
 
-def _ends_a_sentence(text: str, at: int) -> bool:
-    """Whether the mark at `at` ends a sentence, not an abbreviation or the number of a list item."""
-    return not _NOT_A_SENTENCE.search(text[max(0, at - 24) : at])
+def _ends_a_sentence(text: str, mark: re.Match[str]) -> bool:
+    """Whether a mark ends a sentence, not an abbreviation, a list item's number, "..." or a factorial."""
+    at = mark.start()
+    before, after = text[max(0, at - _LOOK_BACK) : at], text[mark.end() : mark.end() + _LOOK_BACK].lstrip()
+    if mark.group("point") == "!" and re.search(r"(?:\d|\b[a-z]|\))$", before):
+        return after[:1].isupper()
+    if before.endswith("."):
+        return after[:1].isupper()
+    return not _ABBREVIATION.search(before) and not (after[:1].isdigit() and _NUMBERED.search(before))
 
 
-def _in_inline_math(text: str, at: int) -> bool:
-    """Whether `at` is inside $...$ on its line; "$5 and $6" is money, not mathematics."""
-    line = text[text.rfind("\n", 0, at) + 1 : at].replace("$$", "")
-    dollars = re.findall(r"(?<![\\$])\$(?!\$)(?!\d)|(?<=[\w})])\$(?!\w)", line)
-    return len(dollars) % 2 == 1
+def _inline_spans(text: str) -> Iterator[Span]:
+    """`$...$` and `` `...` `` within a line, in order; "$5 and $6" is money.
+
+    A dollar opens before what is no space, and closes after what is none and before no digit (as in
+    Pandoc's tex_math_dollars); `$ x $`, with a space on both sides, is mathematics too.
+    """
+    opened = -1  # where the dollar stands that waits for its partner
+    for mark in _INLINE.finditer(text):
+        at = mark.start()
+        if mark.group("code"):
+            yield Span(at, mark.end())
+        elif mark.group("dollar"):
+            spaced_before, after = text[at - 1 : at].isspace(), text[at + 1 : at + 2]
+            spaced = opened >= 0 and text[opened + 1].isspace()
+            if opened >= 0 and spaced == spaced_before and not after.isdigit():
+                yield Span(opened, at + 1)
+                opened = -1
+            else:
+                opened = at
+        elif text[at] == "\n":
+            opened = -1

@@ -1,9 +1,12 @@
 """Where reasoning steps end."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from branchwise.messages import as_messages
 from branchwise.path import Path
@@ -45,10 +48,107 @@ def steps_of(text: str, pattern: str = TOKENS) -> list[str]:
         ("   \n\n  One. Two", ["   \n\n  One.", " Two"]),
         ("no end at all", ["no end at all"]),
         ("", []),
+        ("The U.S. economy grew 3.5 or 1,234. Yes.", ["The U.S. economy grew 3.5 or 1,234.", " Yes."]),
+        ("Use it, e.g. here. See Fig. 3, No. 5. End.", ["Use it, e.g. here.", " See Fig. 3, No. 5.", " End."]),
+        ("Is it 3? No. It is 4.", ["Is it 3?", " No.", " It is 4."]),
+        ("Add 1 + ... + n. Wait... So 5! ways.", ["Add 1 + ... + n.", " Wait...", " So 5! ways."]),
+        ("(a) First. (b) Second.", ["(a) First.", " (b) Second."]),
+        ('He said "no." Then left.', ['He said "no."', " Then left."]),
     ],
 )
 def test_steps_end_after_lines_and_sentences_only(text: str, steps: list[str]) -> None:
     assert steps_of(text) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("So $5$ dollars. End.", ["So $5$ dollars.", " End."]),
+        ("Thus $3x+2=11$. End.", ["Thus $3x+2=11$.", " End."]),
+        ("So $x. y$ holds. End.", ["So $x. y$ holds.", " End."]),
+        ("So $ x. y $ holds. End.", ["So $ x. y $ holds.", " End."]),
+        ("It costs $5 and she has $6. Then $x. 5$.", ["It costs $5 and she has $6.", " Then $x. 5$."]),
+        ("It costs $5, so $x. 5$ it is. End.", ["It costs $5, so $x. 5$ it is.", " End."]),
+        ("She has 5$ and 6$. End.", ["She has 5$ and 6$.", " End."]),
+        ("So $3 + $4 = $7. It is \\$7. End.", ["So $3 + $4 = $7.", " It is \\$7.", " End."]),
+        ("It is $5.\nHe has $3. End.", ["It is $5.\n", "He has $3.", " End."]),
+    ],
+)
+def test_dollars_are_mathematics_in_pairs_and_money_alone(text: str, steps: list[str]) -> None:
+    assert steps_of(text) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (
+            "\\begin{align}\na &= 1\n\\end{align}\nOne. Two.",
+            ["\\begin{align}\na &= 1\n\\end{align}\n", "One.", " Two."],
+        ),
+        ("S = {1, 2. So\nit.\n\nOne. Two.", ["S = {1, 2. So\nit.\n\n", "One.", " Two."]),
+        ("S = \\(1. So\nit.\n\nOne. Two.", ["S = \\(1. So\nit.\n\n", "One.", " Two."]),
+        ("$$ x. So\nit.\n\nOne. Two.", ["$$ x. So\nit.\n\n", "One.", " Two."]),
+        ("It is } so. One. Two.", ["It is } so.", " One.", " Two."]),
+        ("a \\\\[2pt] b. End.", ["a \\\\[2pt] b.", " End."]),
+        ("```python\nx = {1\n\ny. Open\nStill", ["```python\nx = {1\n\ny. Open\nStill"]),
+        ("```\nx = {1\n```\nOne. Two.", ["```\nx = {1\n```\n", "One.", " Two."]),
+        ("Use `x = 1`, then ```y = 2```. One. Two.", ["Use `x = 1`, then ```y = 2```.", " One.", " Two."]),
+        ("```y = 2``` is it.\nOne. Two.", ["```y = 2``` is it.\n", "One.", " Two."]),
+        ("Code: ```\nOne. Two.", ["Code: ```\n", "One.", " Two."]),  # no fence: it opens no line
+        ("Call `a. b` here. End.", ["Call `a. b` here.", " End."]),
+        ("A lone ` is none. End.", ["A lone ` is none.", " End."]),
+    ],
+)
+def test_what_is_left_open_ends_with_its_paragraph_and_a_fence_with_the_text(text: str, steps: list[str]) -> None:
+    assert steps_of(text) == steps
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("**Step 1.** Add. **Step 2.** Halve.", ["**Step 1.** Add.", " **Step 2.** Halve."]),
+        ("### Step 1. Add\n\nWe add.\n\n### Step 2.\nEnd.", ["### Step 1. Add\n\nWe add.\n\n", "### Step 2.\nEnd."]),
+        ("Step 1. We add. Step 2. We halve.", ["Step 1. We add.", " Step 2. We halve."]),
+        ("Step 1:\nWe add.\nStep 2:\nEnd.", ["Step 1:\nWe add.\n", "Step 2:\nEnd."]),
+        ("Step 1: 3 + 4 = 7\nStep 2: 7 * 2 = 14", ["Step 1: 3 + 4 = 7\n", "Step 2: 7 * 2 = 14"]),
+        ("1.\nAdd.\n2.\nHalve.", ["1.\nAdd.\n", "2.\nHalve."]),
+        ("**Add the costs**\nIt is 3.\nEnd", ["**Add the costs**\nIt is 3.\n", "End"]),
+        ("**It is 3.**\nEnd", ["**It is 3.**\n", "End"]),
+        ("It is 3.\n\n---\n\n**Final Answer:**\n72", ["It is 3.\n\n", "---\n\n**Final Answer:**\n72"]),
+        ("So.\n## Step 2", ["So.\n", "## Step 2"]),
+    ],
+)
+def test_a_heading_is_part_of_the_step_it_opens(text: str, steps: list[str]) -> None:
+    assert steps_of(text) == steps
+
+
+PIECES = st.sampled_from(
+    ["3", "1,234", ".", "5.5", " ", "\n", "\n\n", "$", "$$", "{", "}", "\\(", "\\)", "\\[", "```", "`", "a", "Two", "# ",
+     "**", "Step 1.", "!", "?", "\\begin{x}", "\\end{x}", "\\", "..."]
+)  # fmt: skip
+
+
+@given(st.lists(PIECES, max_size=40).map("".join))
+def test_steps_go_up_to_the_whole_path_and_split_no_number(text: str) -> None:
+    path = path_of(text, r"\d|\w+|\W")
+    ends = step_ends(path)
+    assert list(ends) == sorted(set(ends))
+    assert ends[-1:] == ((path.generated,) if text else ())
+    for end in ends[:-1]:
+        before, after = text[: path.token_ends()[end - 1]], text[path.token_ends()[end - 1] :]
+        assert not (re.search(r"\d[.,]?$", before) and re.match(r"[.,]?\d", after))
+        assert before.strip()
+        assert after.strip()
+
+
+@pytest.mark.parametrize(
+    "piece", ["One. Two $5. Then \\(x\\) {a}\n", "{", "$", "`", "``", "1.\n", "\\begin{", ".)", "# ", "**a"]
+)
+def test_long_texts_are_cut_fast(piece: str) -> None:
+    path = path_of((piece * 20_000)[:20_000])
+    began = time.process_time()
+    step_ends(path)
+    assert time.process_time() - began < 0.25  # some 10 ms; anything quadratic takes seconds
 
 
 def test_steps_are_the_whole_path_in_order() -> None:
