@@ -327,3 +327,24 @@ async def test_what_was_computed_for_a_cancelled_prompt_is_in_the_ledger(make: M
     assert sum(cost.prefilled for cost in costs) > 0
     assert all(cost.prompt == cost.reused + cost.prefilled for cost in costs)
     assert sum(cost.sampled for cost in costs) == 0
+
+
+async def test_eight_bit_weights_are_close_and_say_so(tiny_engine: Engine) -> None:
+    shared = tiny_engine._model.network
+    engines = []
+    for weights in (None, "int8"):
+        network = type(shared)(copy.deepcopy(shared.config)).float()
+        network.load_state_dict({name: value.float() for name, value in shared.state_dict().items()})
+        settings = EngineSettings(memory=1 << 24, weights=weights)
+        engines.append(Engine(network, tiny_engine._tokenizer, name="tiny", settings=settings))
+    exact, rounded = engines
+    try:
+        assert exact.capabilities.changes == ()
+        assert rounded.capabilities.changes == ("weights rounded to int8",)
+        root = await ask(exact)
+        wanted, got = [(await engine.score(root, ["and so it is"])).logprobs[0] for engine in engines]
+        assert got != wanted
+        assert got == pytest.approx(wanted, abs=0.5)
+    finally:
+        for engine in engines:
+            engine._loop.close()

@@ -20,7 +20,7 @@ COMMANDS = re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", SHELL, re.MULT
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
 def test_a_python_snippet_runs(snippet: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bw, "load", lambda *_: ScriptedBackend({"": ["The answer is 42."]}))
+    monkeypatch.setattr(bw, "load", lambda *_, **__: ScriptedBackend({"": ["The answer is 42."]}))
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(snippet, "README.md", "exec"), names)
     if "FivePaths" in names:
