@@ -62,8 +62,10 @@ class Task:
 
     def extract(self, path: Path) -> str | None:
         """The answer a finished path states, None if it states none."""
-        complete = path.stop_reason is not StopReason.LENGTH
-        return self.format.extract(self.thinking.answer_part(path.answer_text), complete)
+        text = self.thinking.answer_part(path.answer_text)
+        if path.stop_reason is StopReason.LENGTH:
+            return self.format.extract_cut(text)
+        return self.format.extract(text)
 
     def steps(self, path: Path) -> tuple[int, ...]:
         """Token counts at which the path's steps end."""

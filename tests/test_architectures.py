@@ -36,6 +36,7 @@ def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Shared tokens are read once for all branches, or (few as they are here) gathered for each."""
     if request.param == "every segment":
         monkeypatch.setattr(plan, "_WORTH_A_SEGMENT", 1)
+        monkeypatch.setattr(plan, "_WORTH_PADDING", 0)
 
 
 @pytest.fixture

@@ -132,8 +132,9 @@ async def test_a_branch_cut_by_the_last_tokens_is_said_to_be() -> None:
 
 
 async def test_a_branch_cut_by_its_own_limit_is_complete() -> None:
-    strategy = bw.SelfConsistency(2, bw.Sampling(max_tokens=4))
-    result = await bw.solve("q", one(), strategy=strategy, budget=bw.Budget(tokens=50))
+    strategy = bw.SelfConsistency(2, bw.Sampling(max_tokens=6))
+    backend = ScriptedBackend({"": ["The answer is 1. And so it goes."]})
+    result = await bw.solve("q", backend, strategy=strategy, budget=bw.Budget(tokens=50))
     assert [branch.path.stop_reason for branch in result.paths] == [bw.StopReason.LENGTH] * 2
     assert (result.answer, result.outcome) == ("1", bw.Outcome.COMPLETE)
 

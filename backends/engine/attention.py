@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.plan import Plan, Reads, Span
+from branchwise.backends.engine.plan import Plan, Reads, Span, Tails
 from branchwise.backends.engine.pool import Index
 
 
@@ -69,17 +69,12 @@ def _finish(part: Part, query: Tensor, rule: Rule) -> Tensor:
 
 def _decode(query: Tensor, read: Read, reads: Reads, rule: Rule) -> Part:
     """One token per row. query [heads, rows, dim] -> [rows, kv_heads, groups, value_dim]."""
-    keys, values = read(reads.tails)
-    rows, kv_heads = query.shape[1], keys.shape[1]
-    folded = query.unflatten(0, (kv_heads, -1))  # [kv_heads, groups, rows, dim]
-    hidden = None if reads.hidden is None else reads.hidden[:, None, None, :]
-    part = _part(
-        folded.permute(2, 0, 1, 3),
-        keys.unflatten(0, (rows, -1)).transpose(1, 2),
-        values.unflatten(0, (rows, -1)).transpose(1, 2),
-        rule,
-        hidden,
-    )
+    parts = [_tails(query, read, tails, rule) for tails in reads.tails]
+    part = parts[0]
+    if reads.order is not None:
+        outs, lses = zip(*parts, strict=True)
+        part = Part(torch.cat(outs)[reads.order], torch.cat(lses)[reads.order])
+    folded = query.unflatten(0, part.out.shape[1:3])  # [kv_heads, groups, rows, dim]
     for segment in reads.segments:
         keys, values = read(segment.index)
         asking = folded if segment.rows is None else folded.index_select(2, segment.rows)
@@ -96,6 +91,20 @@ def _decode(query: Tensor, read: Read, reads: Reads, rule: Rule) -> Part:
                 part.lse.index_copy(0, segment.rows, merged.lse),
             )
     return part
+
+
+def _tails(query: Tensor, read: Read, tails: Tails, rule: Rule) -> Part:
+    """What some rows read each for itself. -> [some, kv_heads, groups, value_dim]."""
+    keys, values = read(tails.index)
+    asking = query if tails.rows is None else query.index_select(1, tails.rows)
+    rows, kv_heads = asking.shape[1], keys.shape[1]
+    return _part(
+        asking.unflatten(0, (kv_heads, -1)).permute(2, 0, 1, 3),
+        keys.unflatten(0, (rows, -1)).transpose(1, 2),
+        values.unflatten(0, (rows, -1)).transpose(1, 2),
+        rule,
+        None if tails.hidden is None else tails.hidden[:, None, None, :],
+    )
 
 
 def _prefill(query: Tensor, plan: Plan, read: Read, span: Span, rule: Rule) -> Part:

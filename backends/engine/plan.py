@@ -18,6 +18,9 @@ from branchwise.backends.engine.runs import Place, Run
 
 # A segment costs one more product and a merge in every layer; that pays from so many gathered tokens on.
 _WORTH_A_SEGMENT = 768
+_WORTH_PADDING = 32  # so many padded slots a row cost less than another product
+
+Slots = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class Row(NamedTuple):
@@ -41,12 +44,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Tails:
+    """What some rows read each for itself, padded to the longest of them."""
+
+    rows: Tensor | None  # [some] of the decoding rows; None: all, in order
+    index: Index  # [some * longest] slots, padded with the trash slot
+    hidden: Tensor | None  # [some, longest] True at the padding; None without any
+
+
+@dataclass(frozen=True, slots=True)
 class Reads:
     """What the decoding rows read under one window."""
 
     segments: Sequence[Segment]
-    tails: Index  # [rows * longest] slots, padded with the trash slot
-    hidden: Tensor | None  # [rows, longest] True at the padding; None without any
+    tails: Sequence[Tails]
+    order: Tensor | None  # [rows] where each row is among the tails; None: in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,7 @@ class Plan:
         return self._reads[window]
 
 
-def index_of(slots: "Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]", device: torch.device) -> Index:
+def index_of(slots: "Sequence[int] | Slots", device: torch.device) -> Index:
     """The slots as a slice where they are consecutive, else as a tensor."""
     array = np.asarray(slots, dtype=np.int64)
     if len(array) and array[-1] - array[0] == len(array) - 1 and bool((np.diff(array) == 1).all()):
@@ -95,7 +107,7 @@ def index_of(slots: "Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]"
     return torch.from_numpy(array.copy()).to(device)
 
 
-def slots_before(places: Sequence[Place]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def slots_before(places: Sequence[Place]) -> Slots:
     """The slots of a path, in order."""
     parts = [np.frombuffer(place.run.slots, dtype=np.int64)[: place.offset] for place in places]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
@@ -113,12 +125,12 @@ def _reads(rows: Sequence[Row], window: int | None, device: torch.device) -> Rea
         [*(p.slots for p in row_pieces if not (p.whole and p.run in shared)), np.array([row.own])]
         for row, row_pieces in zip(rows, pieces, strict=True)
     ]
-    return _padded([np.concatenate(tail) for tail in tails], segments, device)
+    return _by_length([np.concatenate(tail) for tail in tails], segments, device)
 
 
 class _Piece(NamedTuple):
     run: Run
-    slots: "np.ndarray[tuple[int], np.dtype[np.int64]]"  # what the row sees of it
+    slots: Slots  # what the row sees of it
     whole: bool
 
 
@@ -142,15 +154,28 @@ def _shared(pieces: Sequence[Sequence[_Piece]]) -> dict[Run, list[int]]:
     return {run: rows for run, rows in readers.items() if (len(rows) - 1) * len(run) >= _WORTH_A_SEGMENT}
 
 
-def _padded(
-    tails: Sequence["np.ndarray[tuple[int], np.dtype[np.int64]]"], segments: list[Segment], device: torch.device
-) -> Reads:
+def _by_length(tails: Sequence[Slots], segments: Sequence[Segment], device: torch.device) -> Reads:
+    """Tails of about one length together: a step reads the padding, too."""
+    order = sorted(range(len(tails)), key=lambda row: -len(tails[row]))
+    groups: list[list[int]] = []
+    for row in order:
+        if groups and len(tails[row]) + _WORTH_PADDING >= 0.7 * len(tails[groups[-1][0]]):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    if len(groups) == 1:
+        return Reads(segments, [_padded(tails, None, device)], None)
+    parts = [_padded([tails[row] for row in group], torch.tensor(group, device=device), device) for group in groups]
+    return Reads(segments, parts, torch.tensor(order, device=device).argsort())
+
+
+def _padded(tails: Sequence[Slots], rows: Tensor | None, device: torch.device) -> Tails:
     lengths = np.array([len(tail) for tail in tails])
-    longest = int(lengths.max(initial=0))
+    longest = int(lengths.max())
     table = np.full((len(tails), longest), TRASH, dtype=np.int64)
     for row, tail in enumerate(tails):
         table[row, : len(tail)] = tail
     hidden = None
     if (lengths < longest).any():
         hidden = torch.from_numpy(np.arange(longest) >= lengths[:, None]).to(device)
-    return Reads(segments, index_of(table.ravel(), device), hidden)
+    return Tails(rows, index_of(table.ravel(), device), hidden)

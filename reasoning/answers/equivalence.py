@@ -1,20 +1,17 @@
-"""Whether two mathematical answers are the same, decided by math-verify in a process that can be killed."""
+"""Whether two mathematical answers are the same: numbers exactly, words as text, the rest by math-verify."""
 
 import atexit
-import json
-import queue
 import re
-import subprocess
-import sys
 import threading
 
-from branchwise.answers.numbers import read_number
+from branchwise.answers.numbers import clean, read_number
+from branchwise.answers.process import WorkerProcess
+from branchwise.answers.words import MATHEMATICAL, is_unit
 
-_START_SECONDS = 60.0  # importing the mathematics takes about one; a loaded machine takes longer
-
-
-_REMEMBERED = 10_000  # verdicts; one that was not reached in time is remembered too, or it would be waited for again
-_WORD = re.compile(r"[A-Za-z]{2,}")
+_MOST_KNOWN = 10_000  # verdicts remembered
+_TRIES = 2  # how often a pair is asked that gets no verdict, each try costing the whole time
+_LONGEST = 1_000  # characters; longer answers are compared as text
+_COMMANDS = re.compile(r"\\(?:begin|end|operatorname|mathbb|mathcal)\s*\{\w+\*?\}|\\[A-Za-z]+")
 
 
 class Equivalence:
@@ -24,9 +21,9 @@ class Equivalence:
         """`seconds`: longest time for one pair; after it the pair counts as different."""
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._worker = WorkerProcess()
         self._known: dict[tuple[str, str], bool] = {}
+        self._tries: dict[tuple[str, str], int] = {}  # of pairs without a verdict
         atexit.register(self.close)
 
     def same(self, first: str, second: str) -> bool:
@@ -39,75 +36,59 @@ class Equivalence:
         numbers = read_number(first), read_number(second)
         if None not in numbers:
             return numbers[0] == numbers[1]
-        if _WORD.fullmatch(first) and _WORD.fullmatch(second):
-            return first.casefold() == second.casefold()  # to mathematics, "listen" is a product like "silent"
+        first, second = _without_unit(clean(first)), _without_unit(clean(second))
+        if first == second:
+            return True
+        if _in_words(first, second):
+            return first.casefold() == second.casefold()
+        if max(len(first), len(second)) > _LONGEST:
+            return False
         pair = (min(first, second), max(first, second))
-        with self._lock:
-            if pair not in self._known:
-                self._known[pair] = self._ask(pair)
-                while len(self._known) > _REMEMBERED:
-                    del self._known[next(iter(self._known))]
-            return self._known[pair]
+        verdict = self._known.get(pair)
+        if verdict is None:
+            with self._lock:
+                verdict = self._ask(pair)
+        return verdict is True
 
     def close(self) -> None:
         """End the worker."""
         with self._lock:
-            self._stop()
+            self._worker.stop()
 
-    def _ask(self, pair: tuple[str, str]) -> bool:
-        process = self._running()
-        if process is None or process.stdin is None:
-            return False
-        try:
-            process.stdin.write(json.dumps(pair) + "\n")
-            process.stdin.flush()
-            answer: object = json.loads(self._lines.get(timeout=self._seconds))
-        except (queue.Empty, OSError, ValueError):
-            self._stop()
-            return False
-        return answer is True
-
-    def _running(self) -> subprocess.Popen[str] | None:
-        """The worker, started unless it runs; None when it can't be."""
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        process = subprocess.Popen(
-            [sys.executable, "-m", "branchwise.answers.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self._lines = queue.SimpleQueue()
-        threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
-        self._process = process
-        try:
-            started = self._lines.get(timeout=_START_SECONDS)
-        except queue.Empty:
-            started = ""
-        if started.strip() != "ready":
-            self._stop()
-        return self._process
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    stream.close()
-            self._process = None
+    def _ask(self, pair: tuple[str, str]) -> bool | None:
+        """The verdict on a pair. Only a verdict is remembered: without one, the pair may be asked again, though
+        not over and over."""
+        if pair in self._known or self._tries.get(pair, 0) >= _TRIES:
+            return self._known.get(pair)
+        verdict = self._worker.ask(pair, self._seconds)
+        if verdict is None:
+            self._tries[pair] = self._tries.get(pair, 0) + 1
+            _keep_newest(self._tries)
+        else:
+            self._known[pair] = verdict
+            _keep_newest(self._known)
+        return verdict
 
 
-def _pump(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str]") -> None:
-    """Move the worker's lines to a queue, so that reading one can time out on every system; "" at the end."""
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            lines.put(line)
-    except ValueError:  # closed while reading
-        pass
-    lines.put("")
+def _without_unit(text: str) -> str:
+    """ "3\\pi square units" without the units; letters alone stay, they are variables here."""
+    measured = re.fullmatch(r"(?P<value>.*[\d\\].*?)\s+(?P<unit>[A-Za-z]{2,}(?:[\s/^]+(?:[A-Za-z]{2,}|\d))*)", text)
+    if measured is None or re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", measured["value"])):
+        return text  # "2 hours and 30 minutes"
+    return measured["value"] if is_unit(measured["unit"], apart=True) else text
+
+
+def _in_words(first: str, second: str) -> bool:
+    """Whether these are words rather than mathematics, to which "listen" is a product like "silent"."""
+    if all(re.fullmatch(r"[A-Za-z]{2,}", text) for text in (first, second)):
+        return True
+    words = re.findall(r"[A-Za-z]{4,}", _COMMANDS.sub(" ", f"{first} {second}"))
+    return any(not MATHEMATICAL.fullmatch(word) for word in words)
+
+
+def _keep_newest(remembered: "dict[tuple[str, str], bool] | dict[tuple[str, str], int]") -> None:
+    while len(remembered) > _MOST_KNOWN:
+        del remembered[next(iter(remembered))]
 
 
 EQUIVALENCE = Equivalence()

@@ -1,19 +1,19 @@
 """Answer formats: how answers of a task are written, and the form in which equal answers are equal.
 
-`extract` never guesses: a text without an answer in the expected place has none, and where a text was
-cut off (`complete=False`), what the cut may have shortened is no answer.
+`extract` never guesses: a text without an answer in one of the places that `places` names has none.
 """
 
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from branchwise.answers.numbers import clean, read_number, write_number
-from branchwise.answers.places import Statement, boxed, stated
+from branchwise.answers.numbers import bare, clean, read_number, write_number
+from branchwise.answers.places import boxed, last_line, statements
+from branchwise.answers.values import retracts, stated_value
 
 
 class AnswerFormat(ABC):
@@ -23,7 +23,7 @@ class AnswerFormat(ABC):
     """Whether different normal forms may still be the same answer, to be decided by a mathematics library."""
 
     @abstractmethod
-    def extract(self, text: str, complete: bool = True) -> str | None:
+    def extract(self, text: str) -> str | None:
         """The answer as the text states it; None when it states none."""
 
     @abstractmethod
@@ -34,105 +34,111 @@ class AnswerFormat(ABC):
         """The form in which an answer is shown."""
         return self.normal(answer)
 
+    def extract_cut(self, text: str) -> str | None:
+        """The answer of a text that was cut off: None where the answer would be another if the text went on.
 
-_REASON = re.compile(r",\s+(?=[A-Za-z]{2,})|;\s|\s(?=(?:because|since|as|so|which|where|when|if|after|for)\b)")
-_FILLER = re.compile(
-    r"^(?:(?:therefore|thus|then|hence|approximately|about|around|exactly|simply|just|only|still|now|indeed|also|"
-    r"equal to|equals|the number|given by)\b[\s,:]*|[:=]\s*)+",
-    re.IGNORECASE,
-)
+        "The answer is 7" may be the beginning of 72.
+        """
+        answer = self.extract(text)
+        return answer if all(self.extract(text + more) == answer for more in _CONTINUATIONS) else None
+
+
+# Ways in which a text goes on: a longer number, a longer word, another line, an alternative.
+_CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)")
 
 
 @dataclass(frozen=True, slots=True)
 class Math(AnswerFormat):
-    """A number or an expression: in `\\boxed{}`, after "answer is" or "Answer:", or after `####`."""
+    """A number or an expression: in `\\boxed{}`, after "answer is" or "Answer:", after `####`, or a number alone."""
 
     symbolic = True
 
-    def extract(self, text: str, complete: bool = True) -> str | None:
+    def extract(self, text: str) -> str | None:
         found = boxed(text)
         if found is not None:
             return found
-        said = stated(text, complete)
-        return None if said is None else _value(said)
+        for statement in statements(text, hashes=True):
+            if retracts(statement):
+                return None
+            if (stated := stated_value(statement)) is not None:
+                return stated
+        alone = text.strip()
+        return clean(alone) if "\n" not in alone and read_number(alone) is not None else None
 
     def normal(self, answer: str) -> str:
         number = read_number(answer)
         return clean(answer) if number is None else write_number(number)
 
 
-def _value(said: Statement) -> str | None:
-    """The value a statement begins with, without its reasons: "72, because 48/2 = 24" states 72."""
-    text = said.text.replace("**", "").replace("`", "")
-    if (math := re.match(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$|\$(?!\d[\d,.]*\s)([^$]+)\$", text)) is not None:
-        inside = next(group for group in math.groups() if group is not None)
-        return clean(inside.rsplit("=", 1)[-1]) or None
-    sentence = re.split(r"[.!?](?=\s|$)", text, maxsplit=1)[0]
-    value = _REASON.split(sentence, maxsplit=1)[0]
-    if said.open and not text[len(value) :].strip(" .,"):
-        return None
-    value = _FILLER.sub("", clean(value))
-    if (aside := re.match(r"(.+?)\s+\(.*\)$", value)) and read_number(aside.group(1)) is not None:
-        value = aside.group(1)  # "5 (3 + 2 = 5)"
-    value = value.rsplit("=", 1)[-1].strip()  # "5 + 3 = 8" and "x = 8" state 8
-    return value if _is_value(value) else None
-
-
-def _is_value(text: str) -> bool:
-    """Whether this can be mathematics: a sentence is none, though it may hold a number."""
-    if not re.search(r"\d|\\", text):
-        return False
-    return read_number(text) is not None or not re.match(r"[A-Za-z]{2,}(?:\W|$)", text)
-
-
-# A capital alone, or a letter before what ends it: "A triangle" begins with no option.
+# What may follow a choice: nothing, punctuation, a reason or a remark. "A triangle" and "no one" begin with none.
+_END = (
+    r"(?:[\s*_.,:;!)\]}\"'`$]*$|[*_\"'\]}`$]*[.,:;!)][*_\"'`]*(?:\s|$)|[*_]*\s+[–—(-]"
+    r"|[*_]*\s+(?:because|since|as|so|which|for)\b)"
+)
 _LETTER = re.compile(
-    r"(?:\W*(?:option|choice)\b)?\W*?(?P<bracket>\()?(?P<letter>[A-Za-z])"
-    r"(?:(?P<closed>\))|[\s*_\])}.:,\"']*(?P<end>$)|(?P<mark>[.:,\]*]+(?:\s|$)|\s+(?:because|since|as|is)\b))",
-    re.IGNORECASE,
+    r"[\W_]*(?i:(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|letter|answer)\b)?(?:\s+is\b)?)[^\w(]*"
+    r"(?:\((?P<closed>[A-Za-z])\s*[)}]|(?P<marked>[A-Za-z])\)|(?P<lone>[A-Z](?=" + _END + r")|[a-z](?=[\W_]*$)))"
+    r"(?!\W*(?:\s(?:or|and)\s|/|,|&)\W*[A-HJ-Z]\b)"  # "A or B" chooses neither
+)
+_CALLED_CORRECT = re.compile(
+    r"(?:\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\)?[*_]*\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
+    r"|(?:^|[\s*(])([A-Z])\)?[*_]*\s+is\s+the\s+(?:correct|right|best)\s+(?:answer|option|choice)\b)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Letter(AnswerFormat):
-    """The letter of one of the options: "(B)", "B.", "answer is B", `\\boxed{B}`."""
+    """The letter of an option: `\\boxed{B}`, "answer is B", "option B is correct", or "(B)" and "B. Paris" alone."""
 
     letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-    def extract(self, text: str, complete: bool = True) -> str | None:
-        for candidate in _candidates(text, complete):
-            found = _LETTER.match(candidate.text.strip())
-            if found is None or (candidate.open and found.group("end") is not None):
-                continue
-            letter = found.group("letter")
-            if letter.islower() and found.group("mark") is not None:  # "a, b and c"
-                continue
-            if letter.upper() in self.letters:
-                return letter.upper()
-        return None
+    def extract(self, text: str) -> str | None:
+        for candidate in _choices(text):
+            if retracts(candidate):
+                return None
+            if (found := _LETTER.match(candidate)) and (letter := self._option(found)):
+                return letter
+        called = list(_CALLED_CORRECT.finditer(text))
+        return self._option(called[-1]) if called else None
+
+    def _option(self, found: re.Match[str]) -> str | None:
+        letter = next(group for group in found.groups() if group is not None).upper()
+        return letter if letter in self.letters else None
 
     def normal(self, answer: str) -> str:
         return answer.strip("() .").upper()
 
 
 _YES, _NO = ("yes", "true"), ("no", "false")
+_VERDICT = re.compile(r"[\W_]*(yes|no|true|false)(?=" + _END + r")(?!\W*(?:/|\b(?:or|and)\b))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class YesNo(AnswerFormat):
-    """Yes or no; True and False count as yes and no."""
+    """Yes or no, boxed, stated or alone ("Yes, because ..."); True and False count as yes and no."""
 
-    def extract(self, text: str, complete: bool = True) -> str | None:
-        for candidate in _candidates(text, complete):
-            said = candidate.text
-            found = re.match(r"\W*(yes|no|true|false)\b(?!\s*(?:/|or\b))", said, re.IGNORECASE)
-            if found and not (candidate.open and found.end() == len(said)):
+    def extract(self, text: str) -> str | None:
+        for candidate in _choices(text):
+            if retracts(candidate):
+                return None
+            if found := _VERDICT.match(candidate):
                 return found.group(1)
         return None
 
     def normal(self, answer: str) -> str:
         word = answer.strip(" .*").lower()
         return "yes" if word in _YES else "no" if word in _NO else word
+
+
+def _choices(text: str) -> Iterator[str]:
+    """Where a choice may stand: a box, the statements, the whole text if it is one line, and else a last line that
+    is nothing but a word."""
+    if (found := boxed(text)) is not None:
+        yield clean(found)
+    yield from map(clean, statements(text))
+    last = last_line(text)
+    if last == text.strip() or re.fullmatch(r"[\W_]*[A-Za-z]{1,5}[\W_]*", last):
+        yield clean(last)
 
 
 # Where a sentence ends: not after "St." and the like.
@@ -143,20 +149,20 @@ _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!
 class Text(AnswerFormat):
     """Free text after "Answer:"; case and white space don't count."""
 
-    def extract(self, text: str, complete: bool = True) -> str | None:
+    def extract(self, text: str) -> str | None:
         found = boxed(text)
         if found is not None:
             return found
-        said = stated(text, complete)
-        if said is None or said.open:
-            return None
-        return clean(_SENTENCE.split(said.text, maxsplit=1)[0].replace("**", "")) or None
+        for statement in statements(text):
+            if stated := bare(_SENTENCE.split(statement, maxsplit=1)[0]):
+                return stated
+        return None
 
     def normal(self, answer: str) -> str:
         return self.display(answer).casefold()
 
     def display(self, answer: str) -> str:
-        return re.sub(r"\s+", " ", answer).strip(" .")
+        return bare(answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ class Structured(AnswerFormat):
 
     model: type[BaseModel]
 
-    def extract(self, text: str, complete: bool = True) -> str | None:
+    def extract(self, text: str) -> str | None:
         for candidate in reversed(_json_objects(text)):
             try:
                 value = self.model.model_validate_json(candidate)
@@ -176,17 +182,6 @@ class Structured(AnswerFormat):
 
     def normal(self, answer: str) -> str:
         return json.dumps(json.loads(answer), sort_keys=True)
-
-
-def _candidates(text: str, complete: bool) -> list[Statement]:
-    """Where a choice may stand: in a box, in a statement, or alone as the whole text."""
-    found = boxed(text)
-    said = [Statement(clean(found), open=False)] if found is not None else []
-    if (statement := stated(text, complete)) is not None:
-        said.append(statement)
-    if len(text) < 16:
-        said.append(Statement(text, open=not complete))
-    return said
 
 
 def _json_objects(text: str) -> Sequence[str]:

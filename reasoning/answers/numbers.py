@@ -3,57 +3,63 @@
 import re
 from fractions import Fraction
 
-_DROPPED = re.compile(r"\\[!,;: ]|\\(?:left|right|displaystyle)\b|[$€£¥]|\\%|%|\\\$|\^\{?\\circ\}?")
-_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf|textit)\s*\{([^{}]*)\}")
-_FRACTION = re.compile(r"([+-]?)\\[dt]?frac\s*(?:\{([^{}]+)\}\s*\{([^{}]+)\}|(\d)\s*(\d))")
+from branchwise.answers.words import SCALES, is_unit
+
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
+_JOINED = re.compile(r"(?<=\d)(?:\\[,!]|\{,\}|,\\!\s*)(?=\d{3}(?!\d))")  # thousands: "1{,}234", "1\,234"
+_SPACES = re.compile(r"(?<!\\)\\(?:[,;: ]|quad\b|qquad\b)|[~\s]")
+# Marks that carry no meaning: delimiters of mathematics, sizes, currencies and percent signs.
+_DROPPED = re.compile(
+    r"(?<!\\)\\[()\[\]!]|\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\[$%€£]|[$€£¥₹%]"
+)
+_DEGREES = re.compile(r"\^\s?\{?\\circ\}?|\\degree\b")
+_NAME = re.compile(r"^[A-Za-z]\w*(?:_\{\w+\})?(?:\([^()=]*\))?\s*(?:=|\\approx|≈)\s*|^(?:\\approx|≈)\s*")
+
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
-# A unit is a word, or one of a few letters after a space: "2x" and "5 pi" are no numbers.
-_UNIT = re.compile(
-    r"(?P<number>.*?[\d)}])(?P<space>\s*)(?P<unit>[A-Za-z°][A-Za-z°.'\s/-]*)(?:\^\{?\d\}?|²|³)?", re.DOTALL
+_FRACTION = re.compile(r"([+-]?)(\d*)\s?\\[dtc]?frac\s*(?:\{([^{}]+)\}\s*\{([^{}]+)\}|(\d)\s*(\d))")
+_MIXED = re.compile(r"([+-]?\d+) (\d+)\s*/\s*(\d+)")
+_POWER_OF_TEN = re.compile(
+    r"(?:([+-]?[\d.]+)\s*(?:\\times|\\cdot|[×·*])\s*)?10\s*\^\s*(?:\{([+-]?\d{1,3})\}|(\d{1,3}))"
 )
-_LETTERS = frozenset("mgshLlWVNJKCFA")
-_GLUED = re.compile(r"[kcm]m|[km]g|m[lL]|ft|lbs?|oz|mph|hrs?|mins?|sec|[ap]\.?m\.?|st|nd|rd|th|°[CF]?")
-_NO_UNIT = re.compile(
-    r"or|and|to|plus|minus|times|over|divided|by|mod|pi|sqrt|sin|cos|tan|log|ln|exp|if|then|than|but|not|equals",
-    re.IGNORECASE,
-)
+_REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
+_MEASURED = re.compile(r"(?P<number>.*?[\d})])(?P<space>\s*)(?P<unit>(?:°|[^\W\d_])[^\d\\]*[\d}]?)")
 _MOST_DIGITS = 400  # longer ones are not answers, and exact arithmetic on them is slow
 
 
 def clean(text: str) -> str:
-    """An answer without the marks that carry no meaning: `$`, `\\text`, spacing, outer punctuation."""
-    text = _TEXT.sub(r"\1", text)
-    text = _DROPPED.sub("", text).replace("−", "-").replace("\\ ", " ")
-    text = re.sub(r"\s+", " ", text).strip()
-    while len(text) > 1 and text[-1] in ".,;:" and not text.endswith("..."):
-        text = text[:-1].rstrip()
-    for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")):
-        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening + closing):
-            text = text[len(opening) : -len(closing)].strip()
-    return text
+    """An answer without the marks that carry no meaning: `$`, `%`, `\\text`, `\\(`, spacing, outer punctuation."""
+    text = _JOINED.sub(",", _TEXT.sub(r" \1", text))
+    text = _DROPPED.sub("", _SPACES.sub(" ", text)).replace("−", "-")
+    text = re.sub(r"\s+", " ", text).strip(' *`"“”')
+    while text[-1:] in (".", ",", ";", ":") and not text.endswith("..."):
+        text = text[:-1].rstrip(' *`"“”')
+    return re.sub(r"^[–-]\s*(?=[\d.\\])", "-", text)
+
+
+def bare(text: str) -> str:
+    """Words without what only formats them: bold, quotes, `\\text`, white space, the full stop."""
+    text = re.sub(r"\s+", " ", _TEXT.sub(r" \1", text).replace("**", ""))
+    return text.strip(' .`"“”') or text.strip()
 
 
 def read_number(text: str) -> Fraction | None:
     """The number an answer is, units and thousands separators aside; None when it is something else.
 
-    "1,234", "1234.0", "72 clips", "\\frac{1}{2}", "1/2", "0.5", "1 1/2", "x = 3" and "1e3" are numbers.
+    "1,234", "1234.0", "72 clips", "\\frac{1}{2}", "1/2", "0.5", "1 1/2", "x = 3", "1e3", "3 \\times 10^5",
+    "0.\\overline{3}", "90^\\circ" and "5 million" are numbers; "2x", "5 pi" and "5 or 6" are not. A percent
+    sign is a unit: "50%" is 50. A point is decimal: "1.234" is not 1234.
     """
     text = clean(text)
     if len(text) > _MOST_DIGITS:
         return None
-    text = re.sub(r"^[A-Za-z]\w*\s*=\s*", "", text)
+    text = _NAME.sub("", _DEGREES.sub("°", text))
     found = _exact(text)
-    if found is None and (match := _UNIT.fullmatch(text)) and _is_unit(match.group("unit"), bool(match.group("space"))):
-        found = _exact(match.group("number"))
+    if found is None and (measured := _MEASURED.fullmatch(text)):
+        unit = measured.group("unit")
+        if is_unit(unit, apart=bool(measured.group("space"))):
+            number = _exact(measured.group("number"))
+            return None if number is None else number * SCALES.get(unit.split()[0].lower(), 1)
     return found
-
-
-def _is_unit(text: str, apart: bool) -> bool:
-    """Whether what follows a number names what is counted, `apart` by a space."""
-    if not apart:
-        return _GLUED.fullmatch(text.strip()) is not None
-    words = re.split(r"[\s/-]+", text.strip())
-    return all(word in _LETTERS or (len(word) > 1 and not _NO_UNIT.fullmatch(word)) for word in words)
 
 
 def write_number(number: Fraction) -> str:
@@ -67,20 +73,36 @@ def write_number(number: Fraction) -> str:
 
 
 def _exact(text: str) -> Fraction | None:
+    """The number that a text without units is."""
     text = text.strip()
-    if text.startswith("(") and text.endswith(")"):
+    if re.fullmatch(r"\([^(),]*\)|\{[^{},]*\}", text):  # "(1,234)" is a pair
         text = text[1:-1].strip()
     if fraction := _FRACTION.fullmatch(text):
-        sign, top, bottom, short_top, short_bottom = fraction.groups()
-        value = _ratio(_plain(top or short_top), _plain(bottom or short_bottom))
-        return -value if value is not None and sign == "-" else value
-    if mixed := re.fullmatch(r"([+-]?\d+) (\d+)\s*/\s*(\d+)", text):
-        whole, part = Fraction(mixed.group(1)), _ratio(Fraction(mixed.group(2)), Fraction(mixed.group(3)))
-        return None if part is None else whole + (-part if text.startswith("-") else part)
+        sign, whole, *parts = fraction.groups()
+        return _mixed(sign, whole, _ratio(*(_plain(part) for part in parts if part is not None)))
+    if mixed := _MIXED.fullmatch(text):
+        whole, top, bottom = mixed.groups()
+        return _mixed(whole[:1] if whole[:1] in "+-" else "", whole.lstrip("+-"), _ratio(_plain(top), _plain(bottom)))
+    if power := _POWER_OF_TEN.fullmatch(text):
+        factor, braced, short = power.groups()
+        value = Fraction(1) if factor is None else _plain(factor)
+        return None if value is None else value * Fraction(10) ** int(braced or short)
+    if repeating := _REPEATING.fullmatch(text):
+        sign, whole, fixed, period = repeating.groups()
+        part = Fraction(int(fixed or 0) + Fraction(int(period), 10 ** len(period) - 1)) / 10 ** len(fixed)
+        return _mixed(sign, whole, part)
     if "/" in text:
         top, _, bottom = text.partition("/")
         return _ratio(_plain(top), _plain(bottom))
     return _plain(text)
+
+
+def _mixed(sign: str, whole: str, part: Fraction | None) -> Fraction | None:
+    """`whole` (perhaps "") and `part` together: "2 1/2" is 2.5."""
+    if part is None:
+        return None
+    value = int(whole or 0) + part
+    return -value if sign == "-" else value
 
 
 def _plain(text: str) -> Fraction | None:

@@ -1,51 +1,66 @@
-"""Where in a text the answer stands: in a box, after "the answer is", under a heading, after `####`."""
+"""The places in a text where an answer may stand, in the order in which formats look there.
+
+1. In a box: the last `\\boxed{...}` that is complete and holds something.
+2. In a statement: after "the answer is", "**Answer:**", a heading "### Answer", or `####`; the last one first.
+3. Alone: as the whole text, or as its last line. Only formats that can tell an answer from a remark look there.
+"""
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
 
-_BOX = re.compile(r"\\f?boxed\s*(?:\{|(?P<bare>[A-Za-z0-9]+))")
-# "The final answer to the question is", "**Answer:**", "The correct option is", "### Answer", "####"
+_BRACES = re.compile(
+    r"\\(?:boxed|fbox)\s*(?P<box>\{|(?P<bare>-?\d[\d,.]*\d|-?\d|[A-Z])(?![A-Za-z0-9]))|\\.|(?P<open>\{)|(?P<close>\})"
+)
+# "The final answer to the question is", "**Answer:**", "The correct option is": a colon or a verb follows. "This
+# answer is correct" speaks of one that was given before.
 _LEAD = re.compile(
-    r"(?:\banswer\b|\b(?:correct|right|best)\s+(?:option|choice)\b)[*_]*"
-    r"(?:\s+(?:to|for|of)\b[^.:\n]{0,80}?)?"
-    r"(?:\s*(?:\bis\b|\bare\b|\b(?:would|should|must) be\b|[:=])[*_:\s]*?(?=[^\s:*_]|\*\*|$)|[ \t*_:]*(?=\n|$))"
-    r"|(?:^|\n)####(?!#)",
+    r"(?<!\bthis )(?<!\bthat )(?<!\byour )(?<![A-Za-z])(?:answer|(?:correct|right|best)\s+(?:option|choice))\b[*_]*"
+    r"(?:,?\s+(?:to|for|of|in|therefore|thus|then)\b[^.:\n]{0,80}?)?"
+    r"(?:\s*[:=]|\s+(?:is|are|(?:would|should|must|will) be|comes (?:out )?to)\b)[*_]*:?",
     re.IGNORECASE,
 )
-
-
-class Statement(NamedTuple):
-    """What follows a lead such as "the answer is", to the end of its line."""
-
-    text: str
-    open: bool
-    """Whether the text was cut here: the last word of it may be the start of a longer one."""
+_TITLE = re.compile(r"^[#*_ \t]*(?:the\s+)?(?:(?:final|correct)\s+)?answer[*_: \t]*$", re.IGNORECASE | re.MULTILINE)
+_HASHES = re.compile(r"^####(?!#)", re.MULTILINE)
+# What may stand between a lead and what it leads to: the next line, in mathematics or in bold, too.
+_GAP = re.compile(r"(?:[\s:]|\*\*|__|(?:\\\[|\$\$|```)(?=\s*\n))*")
+_LONGEST = 400  # characters of a statement that are read
+_MOST_LEADS = 50  # a text that says "the answer is" more often repeats itself
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{...}` (or `\\fbox`) that has any; None without one."""
-    found = None
-    for match in _BOX.finditer(text):
-        if match.group("bare"):
-            found = match.group("bare")
-            continue
-        depth = 1
-        for at in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
-            if depth == 0:
-                found = text[match.end() : at].strip() or found
-                break
-    return found
+    """The content of the last complete `\\boxed{...}`, `\\fbox{...}` or `\\boxed 5` that holds any; else None."""
+    found: tuple[int, str] | None = None  # where the box opens, and what it holds
+    opened: list[int | None] = []  # where the content of each open brace begins; None unless it is a box's
+    for mark in _BRACES.finditer(text):
+        if mark.group("bare"):
+            found = mark.start(), mark.group("bare")
+        elif mark.group("box"):
+            opened.append(mark.end())
+        elif mark.group("open"):
+            opened.append(None)
+        elif mark.group("close") and opened and (begin := opened.pop()) is not None:
+            content = text[begin : mark.start()].strip()
+            if content and (found is None or begin > found[0]):
+                found = begin, content
+    return None if found is None else found[1]
 
 
-def stated(text: str, complete: bool) -> Statement | None:
-    """What the last lead leads to; None where nothing does. A lead at the end of its line leads to the next one."""
-    for match in reversed(list(_LEAD.finditer(text))):
-        start = match.end()
-        gap = re.match(r"[\s*_:]*", text[start:])
-        line = start if gap is None or "\n" not in gap.group() else start + gap.end()
-        end = text.find("\n", line)
-        words = text[line : len(text) if end < 0 else end].strip()
-        if words.strip("*_: "):
-            return Statement(words, open=end < 0 and not complete)
-    return None
+def statements(text: str, *, hashes: bool = False) -> Iterator[str]:
+    """What each lead leads to, up to the end of the line, the last first; with `hashes`, `####` is a lead, too.
+
+    A lead at the end of its line leads to the next line that holds something.
+    """
+    ends = [lead.end() for pattern in (_LEAD, _TITLE) for lead in pattern.finditer(text)]
+    ends += [lead.end() for lead in _HASHES.finditer(text)] if hashes else []
+    for end in sorted(ends, reverse=True)[:_MOST_LEADS]:
+        gap = _GAP.match(text, end)
+        begin = end if gap is None else gap.end()
+        line, _, _ = text[begin : begin + _LONGEST].partition("\n")
+        if line.strip():
+            yield line.strip()
+
+
+def last_line(text: str) -> str:
+    """The last line that holds anything; "" where it is too long to be an answer alone."""
+    line = text.rstrip().rpartition("\n")[2].strip()
+    return line if len(line) <= _LONGEST else ""
