@@ -67,14 +67,7 @@ class Guard:
     def arguments(self, call: ToolCall) -> JsonValue:
         """The arguments of a tool call as templates take them: an object, text where they are none."""
         guarded = self.value(_read(call))
-        return _Arguments(guarded) if isinstance(guarded, dict) else self.text(call.arguments)
-
-
-class _Arguments(dict[str, JsonValue]):
-    """An object that is JSON again in templates that print it."""
-
-    def __str__(self) -> str:
-        return json.dumps(self, ensure_ascii=False)
+        return guarded if isinstance(guarded, dict) else self.text(call.arguments)
 
 
 def _is_control(token: AddedToken) -> bool:

@@ -1,5 +1,6 @@
 """A model's chat template, and the forms of a prompt it may need."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 
@@ -41,11 +42,13 @@ class ChatTemplate:
         )  # fmt: skip
         refusal: Exception | None = None
         for turns in _forms(messages.turns):
-            for as_text in (False, True):  # some templates take the arguments of calls as text only
+            for as_text in (False, True):  # some templates print the arguments of calls, and so want text
                 try:
                     text = self._write(source, turns, messages, guard, switches, as_text)
                 except Exception as error:  # a template is a program of the model's makers
                     refusal = refusal or error
+                    continue
+                if not as_text and _prints_objects(messages, text, guard):
                     continue
                 if _tells_system(turns, text, guard):
                     return text
@@ -142,6 +145,15 @@ def _joined(turn: Message, texts: Sequence[str]) -> Message:
 def _tells_system(turns: Turns, text: str, guard: Guard) -> bool:
     """Whether the text holds what every system turn says: some templates leave them out without a word."""
     return all(guard.text(turn.content).strip() in text for turn in turns if turn.role == "system")
+
+
+def _prints_objects(messages: Messages, text: str, guard: Guard) -> bool:
+    """Whether the template prints the arguments of a call as Python does, where the model was trained on JSON."""
+    arguments = [guard.arguments(call) for turn in messages.turns for call in turn.tool_calls]
+    return any(
+        isinstance(value, dict) and repr(value) in text and repr(value) != json.dumps(value, ensure_ascii=False)
+        for value in arguments
+    )
 
 
 def _turn(message: Message, guard: Guard, as_text: bool) -> dict[str, object]:
