@@ -177,20 +177,24 @@ def test_a_truncated_download_is_refused_and_the_next_try_goes_on(served: Server
         assert fetch_gguf(entry(LONG), tmp_path / "out", quiet).read_bytes() == b"".join(LONG)
 
 
-@pytest.fixture
-def small_files() -> Iterator[Callable[[int], None]]:
-    """Forbids this process and its children files above a size, as a full disk does."""
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """Forbids this process and its children files above a size, as a full disk does. Not for longer than a call: what
+    the tests print may go to a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(("size", "left"), [(10_000, 0), (40_000, 2)])
 def test_no_room_for_a_part_or_for_the_whole_is_one_clear_error(
-    size: int, left: int, served: Server, small_files: Callable[[int], None], tmp_path: Path
+    size: int, left: int, served: Server, tmp_path: Path
 ) -> None:
-    small_files(size)
-    with served(Files), pytest.raises(ModelError, match=r"cannot write to .*File too large.*free some disk") as caught:
+    full = pytest.raises(ModelError, match=r"cannot write to .*File too large.*free some disk")
+    with served(Files), full as caught, small_files(size):
         fetch_gguf(entry(LONG), tmp_path / "out", quiet)
     assert "\n" not in str(caught.value)
     assert len(files(tmp_path / "out")) == left  # the finished parts
