@@ -14,21 +14,22 @@ from branchwise.path import Path
 # What may end a step (a newline, or sentence punctuation before white space), and what opens or
 # closes a region in which nothing ends one.
 _MARKS = re.compile(
-    r"(?P<fence>^[ \t]*```(?=[^`\n]*$))"
+    r"(?P<fence>^[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?```(?=[^`\n]*$))"
     r"|(?P<escaped>\\[\\${}])"
-    r"|(?P<title>^#{1,6}[ \t][^\n]*)"
+    r"|(?P<title>^[ \t]*#{1,6}[ \t][^\n]*)"
     r"|(?P<open>\\\(|\\\[|\\begin\{[^}\n]{0,40}\}|\{)"
     r"|(?P<close>\\\)|\\\]|\\end\{[^}\n]{0,40}\}|\})"
     r"|(?P<display>\$\$)"
-    r"|(?P<newline>\n\s*)"
+    r"|(?P<newline>\n(?:\s*\n)?)"  # the next line's indentation is its own
     r"|(?P<sentence>(?P<point>[.!?])[\"')\]*_]*(?=[ \t]))",
     re.MULTILINE,
 )
 # Points that end no sentence, by the text up to them and the text after them.
 _ABBREVIATION = re.compile(
     r"(?:^|\n)\s*\(?(?:\d+|[A-Za-z])$"  # "1. " opens a list item
-    r"|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|cf|e\.g|i\.e|etc|approx|Fig|Eq|[A-Z])$"
+    r"|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|cf|[Ee]\.g|[Ii]\.e|etc|approx|Fig|Eq|[A-Z])$"
 )
+_MID_SENTENCE = re.compile(r"\b(?:[ap]\.m|lbs?|oz|ft|hrs?|mins?)$")  # these end one before a capital letter only
 _NUMBERED = re.compile(r"\b(?:No|Nos|pp?)$")  # "No. 5", where "No. It is" is a sentence
 _LOOK_BACK = 24  # characters, more than any abbreviation is long
 # What opens a step: a heading, "Step 1:", "**Case 2.**", "3.", "(a)", a bold line that is no sentence, or marks
@@ -125,7 +126,7 @@ def _ends_a_sentence(text: str, mark: re.Match[str]) -> bool:
     before, after = text[max(0, at - _LOOK_BACK) : at], text[mark.end() : mark.end() + _LOOK_BACK].lstrip()
     if mark.group("point") == "!" and re.search(r"(?:\d|\b[a-z]|\))$", before):
         return after[:1].isupper()
-    if before.endswith("."):
+    if before.endswith(".") or _MID_SENTENCE.search(before):
         return after[:1].isupper()
     return not _ABBREVIATION.search(before) and not (after[:1].isdigit() and _NUMBERED.search(before))
 
@@ -134,7 +135,8 @@ def _inline_spans(text: str) -> Iterator[Span]:
     """`$...$` and `` `...` `` within a line, in order; "$5 and $6" is money.
 
     A dollar opens before what is no space, and closes after what is none and before no digit (as in
-    Pandoc's tex_math_dollars); `$ x $`, with a space on both sides, is mathematics too.
+    Pandoc's tex_math_dollars); `$ x $`, with a space on both sides, is mathematics too. An opening
+    parenthesis or bold mark before a dollar is like a space.
     """
     opened = -1  # where the dollar stands that waits for its partner
     for mark in _INLINE.finditer(text):
@@ -142,7 +144,8 @@ def _inline_spans(text: str) -> Iterator[Span]:
         if mark.group("code"):
             yield Span(at, mark.end())
         elif mark.group("dollar"):
-            spaced_before, after = text[at - 1 : at].isspace(), text[at + 1 : at + 2]
+            before, after = text[max(0, at - 2) : at], text[at + 1 : at + 2]
+            spaced_before = before[-1:].isspace() or before.endswith(("(", "**"))
             spaced = opened >= 0 and text[opened + 1].isspace()
             if opened >= 0 and spaced == spaced_before and not after.isdigit():
                 yield Span(opened, at + 1)

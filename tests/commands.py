@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "branchwise.cli.main"]
+
+_HEED = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+HEEDING = [sys.executable, "-c", _HEED, *COMMAND]
+"""The same, heeding Ctrl-C though the tests may run in the background, where it is ignored."""
 GOOD = '{"id": "a", "question": "q", "answer": "1"}\n'
 
 Done = subprocess.CompletedProcess[str]

