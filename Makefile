@@ -5,7 +5,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 QUESTION := Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did Natalia sell altogether in April and May?
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean bench-engine bench-gpu bench-vllm-env
+
+# vLLM pins its own torch: it lives in an environment of its own, wherever VLLM_ENV says.
+VLLM_ENV ?= .venv-vllm
+# More options for the benchmarks, such as BENCH='--branches 16 --prompts 83'.
+BENCH ?=
 
 # Solve a word problem with a small real model: path-consistency over 16 paths.
 demo: .venv/engine
@@ -29,6 +34,25 @@ check: .venv/dev
 format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Compare the engine with HF generate, vLLM (where bench-vllm-env was run) and the floor; writes build/bench/engine.json.
+bench-engine: .venv/dev
+	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python -m benchmarks.engine --vllm-python $(VLLM_ENV)/bin/python $(BENCH)
+
+# Random weights of a 7B shape on a GPU: no network, no vLLM, no model file.
+bench-gpu: .venv/dev
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
+
+# vLLM's CPU build. The CUDA builds of torchvision and friends it brings would break transformers there.
+bench-vllm-env: $(VLLM_ENV)/ready
+
+$(VLLM_ENV)/ready: benchmarks/vllm-requirements.txt
+	$(PYTHON) -m venv $(VLLM_ENV)
+	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_ENV)/bin/python -c 'import vllm'
+	touch $@
 
 clean:
 	rm -rf build dist .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

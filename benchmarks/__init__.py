@@ -1,0 +1,1 @@
+"""Benchmarks of branchwise: see README.md in this folder."""

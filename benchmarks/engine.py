@@ -1,0 +1,127 @@
+"""The engine against HF `generate`, vLLM and the floor, all in one run: `python -m benchmarks.engine`."""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.client import Client, WorkerError
+from benchmarks.endless import endless
+from benchmarks.machine import cores, describe
+from benchmarks.prompts import Prompts
+from benchmarks.report import as_json, profile_table, rows, table
+from benchmarks.run import Cell, Options, Record, Run
+from branchwise.backends.models.resolve import resolve
+
+_IDLE = 0.02
+SYSTEMS = ("branchwise", "hf", "vllm", "floor")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`1,4,16` as numbers."""
+    return tuple(int(part) for part in text.split(","))
+
+
+def parser() -> argparse.ArgumentParser:
+    options = Options()
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    add = parse.add_argument
+    add("--model", default="Qwen2.5-Coder-0.5B-Instruct", help="a folder, or a name branchwise knows")
+    add("--branches", type=numbers, default=(1, 4, 16, 64), metavar="N,...")
+    add("--prompts", type=numbers, default=(83, 1500), metavar="N,...", help="tokens of the shared prompts")
+    add("--new-tokens", type=int, default=options.new_tokens, help="tokens of each branch; nothing ends earlier")
+    add("--repeat", type=int, default=options.repeat, help="repetitions of each kind of work")
+    add("--systems", type=lambda text: tuple(text.split(",")), default=SYSTEMS, metavar="NAME,...")
+    add("--threads", type=int, default=cores(), help="of every system")
+    add("--max-seconds", type=float, default=options.max_seconds, help="leave out what would take longer")
+    add("--max-others", type=float, default=options.max_others, help="measure again if strangers used more (share)")
+    add("--retries", type=int, default=options.retries, help="how often, at most")
+    add("--quiet-seconds", type=float, default=options.quiet_seconds, help="longest wait for a quiet machine")
+    add("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"), help="see make bench-vllm-env")
+    add("--out", type=Path, default=Path("build/bench/engine.json"))
+    add("--profile", action="store_true", help="also say where a step of this engine goes")
+    return parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments ask for; 1 when no system could be measured."""
+    args = parser().parse_args(arguments)
+    if unknown := set(args.systems) - set(SYSTEMS):
+        parser().error(f"--systems: no system is called {', '.join(sorted(unknown))}; use {', '.join(SYSTEMS)}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was measured is reported
+    machine = describe(args.threads)
+    options = Options(
+        args.new_tokens, args.repeat, args.max_seconds, args.max_others, args.retries, args.quiet_seconds
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        model = resolve(args.model, lambda *_: None)
+        folder = endless(model, Path(temporary) / model.name)
+        skipped: list[str] = []
+        clients = start(args.systems, folder, args, skipped)
+        run = Run(clients, Prompts(folder), options, say)
+        try:
+            for prompt in args.prompts:
+                for branches in args.branches:
+                    run.measure(Cell(branches, prompt))
+                    if args.profile:
+                        run.profile(Cell(branches, prompt))
+        except KeyboardInterrupt:
+            say("interrupted: reporting what there is")
+        finally:
+            for client in clients:
+                client.close()
+    versions = {client.name: client.versions for client in clients}
+    run.record.skipped[:0] = skipped
+    write(
+        args.out,
+        model.name,
+        {"machine": machine._asdict(), "versions": versions, "options": asdict(options)},
+        run.record,
+    )
+    return 0 if run.record.samples else 1
+
+
+def start(systems: Sequence[str], folder: Path, args: argparse.Namespace, skipped: list[str]) -> list[Client]:
+    """The systems that load, one after the other."""
+    clients = []
+    for name in systems:
+        python = str(args.vllm_python.absolute()) if name == "vllm" else sys.executable
+        if name == "vllm" and not args.vllm_python.exists():
+            skipped.append(f"vllm: {args.vllm_python} is not there; run make bench-vllm-env")
+            continue
+        say(f"loading {name}")
+        try:
+            clients.append(Client(name, python, folder, args.threads, args.out.parent.absolute() / f"{name}.log"))
+        except WorkerError as error:
+            skipped.append(str(error))
+    return clients
+
+
+def write(out: Path, model: str, conditions: dict[str, object], record: Record) -> None:
+    """The JSON file and the table."""
+    found = rows(record.samples)
+    profiles = [{**asdict(cell), **parts} for cell, parts in record.profiles.items()]
+    document = {"model": model, **conditions, "rows": as_json(found), "profiles": profiles, "skipped": record.skipped}
+    document["samples"] = [asdict(sample) | {"use": sample.use._asdict()} for sample in record.samples]
+    out.write_text(json.dumps(document, indent=1) + "\n")
+    print(table(found))
+    if record.profiles:
+        print(profile_table(record.profiles))
+    if (idlers := max((row.idlers or 0.0 for row in found), default=0.0)) > _IDLE:
+        print(f"warning: workers whose turn it was not used up to {idlers:.0%} of the machine")
+    for reason in record.skipped:
+        print(f"left out: {reason}")
+    print(f"\nWritten to {out}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

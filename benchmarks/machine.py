@@ -1,0 +1,111 @@
+"""The machine a benchmark runs on: what it is, and who else is using it."""
+
+import os
+import platform
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC = Path("/proc")
+_IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk
+
+
+class Machine(NamedTuple):
+    """A machine, and how busy it was when the run began."""
+
+    cpu: str
+    cores: int
+    threads: int
+    memory_gib: float
+    system: str
+    load_average: tuple[float, float, float]
+
+
+class Use(NamedTuple):
+    """Who used the processor during a measurement, as shares of all of it; None where the system does not say."""
+
+    others: float | None  # processes that are not the benchmark's, and what the host took
+    idlers: float | None  # the benchmark's own workers whose turn it was not
+
+
+def describe(threads: int) -> Machine:
+    """This machine, now."""
+    try:
+        lines = (_PROC / "cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    load = os.getloadavg()
+    return Machine(cpu, cores(), threads, round(memory, 1), platform.platform(), load)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Meter:
+    """Processor time since it was made: of the worker at work, of the others, of strangers."""
+
+    def __init__(self, worker: int | None, workers: Iterable[int]) -> None:
+        """Process ids: the one that is measured, if any, and all of them."""
+        self._worker, self._workers = worker, [*workers]
+        self._start = self._read()
+
+    def _read(self) -> tuple[float, float, float, float] | None:
+        """Clock, and seconds of processor time: of everybody, of the worker, of the other workers."""
+        try:
+            columns = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+            trees = _trees()
+        except (OSError, ValueError):
+            return None
+        tick = os.sysconf("SC_CLK_TCK")
+        busy = sum(columns) - sum(columns[i] for i in _IDLE)
+        worker = 0 if self._worker is None else _spent(self._worker, trees)
+        idlers = sum(_spent(pid, trees) for pid in self._workers if pid != self._worker)
+        return time.monotonic(), busy / tick, worker / tick, idlers / tick
+
+    def use(self) -> Use:
+        now = self._read()
+        if now is None or self._start is None:
+            return Use(None, None)
+        clock, busy, worker, idlers = (after - before for after, before in zip(now, self._start, strict=True))
+        whole = max(clock, 1e-3) * (os.cpu_count() or 1)
+        return Use(max(0.0, busy - worker - idlers) / whole, idlers / whole)
+
+
+def wait_until_quiet(limit: float, most: float) -> None:
+    """Wait until everybody together uses less than `most` of the machine, `limit` seconds at the longest."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        meter = Meter(None, ())
+        time.sleep(min(1.0, limit))
+        others = meter.use().others
+        if others is None or others < most:
+            return
+
+
+class _Process(NamedTuple):
+    parent: int
+    ticks: int
+
+
+def _trees() -> dict[int, _Process]:
+    """Every process."""
+    found = {}
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:  # it has ended
+                continue
+            found[int(folder.name)] = _Process(int(fields[1]), int(fields[11]) + int(fields[12]))
+    return found
+
+
+def _spent(pid: int, processes: dict[int, _Process]) -> int:
+    """Ticks of a process and all it started."""
+    own = processes[pid].ticks if pid in processes else 0
+    return own + sum(_spent(child, processes) for child, process in processes.items() if process.parent == pid)

@@ -1,0 +1,1 @@
+"""What is measured: each system is a process of its own that answers one JSON line with one."""

@@ -1,0 +1,59 @@
+"""transformers' own `generate`: a batch of copies of the prompt, SDPA attention."""
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.generation.streamers import BaseStreamer
+
+from benchmarks.systems.worker import Job, Measurement, Timeline, Worker, serve
+
+
+class _Clock(BaseStreamer):
+    """Notes every token of every row; the first thing it is given is the prompt."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._prompt = True
+
+    def put(self, value: Tensor) -> None:
+        if self._prompt:
+            self._prompt = False
+            return
+        for row in range(len(value)):
+            self._timeline.note(row, 1)
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+class HuggingFace(Worker):
+    def __init__(self, folder: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        transformers.logging.set_verbosity_error()
+        self.versions = {"transformers": transformers.__version__, "torch": torch.__version__}
+        self._network = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", attn_implementation="sdpa").eval()
+
+    @torch.inference_mode()
+    def measure(self, job: Job) -> Measurement:
+        torch.manual_seed(job.seed)
+        prompt = torch.tensor([job.prompt])
+        timeline = Timeline(job.branches)
+        self._network.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            num_return_sequences=job.branches,
+            do_sample=True,
+            temperature=job.temperature,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=job.new_tokens,
+            min_new_tokens=None,
+            pad_token_id=0,
+            streamer=_Clock(timeline),
+        )
+        return timeline.measurement()
+
+
+if __name__ == "__main__":
+    serve(HuggingFace)
