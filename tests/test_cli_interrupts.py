@@ -79,7 +79,9 @@ def test_an_interrupt_of_fetching_from_the_hub_does_not_wait_for_it(tiny_model_f
         chosen = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hub"), "BRANCHWISE_CACHE": str(tmp_path / "cache")}
         status, said, seconds = interrupted(["models", "pull", "x/y"], lambda _: Stalled.sent.is_set(), chosen)
         Stalled.end.set()
-    assert (status, said) == (130, "asking the model hub for x/y\ndownloading x/y from the model hub\n")
+    assert status == 130, said
+    assert said.startswith("asking the model hub for x/y\ndownloading x/y from the model hub\n")
+    assert "Traceback" not in said
     assert seconds < 30
     assert not [file for file in files(tmp_path) if file.endswith(".incomplete")]
 

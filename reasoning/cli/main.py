@@ -92,6 +92,7 @@ def _as_typed(message: str) -> str:
 def main() -> None:
     """Run the command line: exit 0 with an answer, 1 with none, 2 for bad arguments, 130 for an interrupt."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress is shown here; read when the hub's client is imported
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # errors come as ours; read when its client is imported
     try:
         app()
     except BranchwiseError as error:
