@@ -13,6 +13,15 @@ from branchwise.prompts.task import Task
 from branchwise.sampling import Sampling
 from branchwise.usage import Usage
 
+MAX_BRANCHES = 100_000
+"""Most branches of one Extend; every one is held in memory."""
+
+
+def check_paths(paths: int) -> None:
+    """ConfigError unless a strategy can ask for so many paths."""
+    require(paths >= 1, "paths", f"is {paths}", "use at least 1")
+    require(paths <= MAX_BRANCHES, "paths", f"is {paths}", f"use at most {MAX_BRANCHES}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extend:
@@ -33,7 +42,7 @@ class Extend:
     tag: int = 0  # the strategy's own mark
 
     def __post_init__(self) -> None:
-        require(self.count >= 1, "Extend.count", f"is {self.count}", "use at least 1")
+        require(1 <= self.count <= MAX_BRANCHES, "Extend.count", f"is {self.count}", f"use 1 to {MAX_BRANCHES}")
         require(not self.resume or self.count == 1, "Extend.resume", "goes with count 1", "ask for one branch")
         require(
             self.watch_every is None or self.watch_every >= 1,

@@ -7,7 +7,8 @@ class Usage(BaseModel):
     """Tokens, passes and seconds. Sums of these are exact; see the equations.
 
     Every branch and every scored path is a request whose input tokens are counted once:
-    `prompt == reused + prefilled`. `discarded` and `accepted` are parts of `sampled`.
+    `prompt == reused + prefilled`. `discarded` and `accepted` are parts of `sampled`. A branch that had
+    to make room and went on later is one more request: its input, what it had sampled included, counts again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from branchwise.actions import Action, Finished
+from branchwise.actions import Action, Finished, check_paths
 from branchwise.answers.answer import Answer
 from branchwise.consistency.per_question import PerQuestion, Samples
-from branchwise.errors import require
 from branchwise.path import Path
 from branchwise.sampling import Sampling
 from branchwise.strategy import Decision, Tally
@@ -30,7 +29,7 @@ class BestOfN(PerQuestion[Samples]):
     """How to draw them."""
 
     def __post_init__(self) -> None:
-        require(self.paths >= 1, "paths", f"is {self.paths}", "use at least 1")
+        check_paths(self.paths)
 
     def begin(self, root: Path) -> Samples:
         return Samples(root)

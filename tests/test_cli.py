@@ -35,6 +35,7 @@ def test_models_list_names_the_default() -> None:
         (["models", "pull", "Qwen2.5-Coder-0.5B-Instrct"], "did you mean Qwen2.5-Coder-0.5B-Instruct"),
         (["solve", "q", "--strategy", "greedy", "--paths", "0"], "--paths: is 0"),
         (["solve", "q", "--paths=-1"], "--paths: is -1"),
+        (["solve", "q", "--paths", "99999999999"], "--paths: is 99999999999; use at most 100000"),
         (["solve", "q", "--temperature", "-1"], "--temperature: is -1"),
         (["solve", "q", "--temperature", "nan"], "--temperature: is nan"),
         (["solve", "q", "--top-p", "0"], "--top-p: is 0"),

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from branchwise.backends.models.cache import is_disk_error, is_model, unwritable
-from branchwise.backends.models.packages import Progress
+from branchwise.backends.models.packages import OnProgress
 from branchwise.errors import MissingExtraError, ModelError
 
 _SECONDS = 10.0
@@ -18,7 +18,7 @@ _FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
 
-def from_hub(repository: str, progress: Progress) -> Path | None:
+def from_hub(repository: str, progress: OnProgress) -> Path | None:
     """The folder of a hub snapshot; None when the hub can't be reached. Raises ModelError when it says no."""
     try:
         from huggingface_hub import HfApi, constants, snapshot_download
@@ -48,7 +48,7 @@ def from_hub(repository: str, progress: Progress) -> Path | None:
         return None
 
 
-def _download(repository: str, patterns: list[str], size: int, progress: Progress) -> Path:
+def _download(repository: str, patterns: list[str], size: int, progress: OnProgress) -> Path:
     """Fetch a snapshot of `size` bytes. In a thread of its own: the client waits for its files before it lets an
     interrupt through. Files that are whole are kept then."""
     from huggingface_hub import constants, snapshot_download

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL, find
-from branchwise.backends.models.packages import Progress
+from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check, resolve
 from branchwise.errors import MissingExtraError
 
@@ -16,7 +16,7 @@ def load(
     model: str = DEFAULT_MODEL,
     *,
     settings: "EngineSettings | None" = None,
-    progress: Progress = lambda *_: None,
+    progress: OnProgress = lambda *_: None,
 ) -> Backend:
     """The embedded engine with a model: a local folder or GGUF file, a hub id, or a name from
     `branchwise models list`. Fetches and converts it if need be.

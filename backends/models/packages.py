@@ -19,12 +19,12 @@ from branchwise.backends.models.cache import is_disk_error, unwritable
 from branchwise.backends.models.catalog import CatalogEntry, Part
 from branchwise.errors import ModelError
 
-Progress = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is going on)
+OnProgress = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is going on)
 
 _CHUNK = 1 << 20
 
 
-def fetch_gguf(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
+def fetch_gguf(entry: CatalogEntry, folder: Path, progress: OnProgress) -> Path:
     """Download, assemble and verify `entry` in `folder`; the path of the GGUF file.
 
     Raises ModelError when a part cannot be downloaded or the checksum is wrong.

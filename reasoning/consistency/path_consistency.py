@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import ClassVar
 
-from branchwise.actions import Action, Extend, Finished
+from branchwise.actions import Action, Extend, Finished, check_paths
 from branchwise.answers.answer import Answer
 from branchwise.consistency.per_question import PerQuestion, Samples
 from branchwise.errors import require
@@ -60,7 +60,7 @@ class PathConsistency(PerQuestion[PrefixSamples]):
     """How to draw the paths."""
 
     def __post_init__(self) -> None:
-        require(self.paths >= 1, "paths", f"is {self.paths}", "use at least 1")
+        check_paths(self.paths)
         require(self.window >= 1, "window", f"is {self.window}", "use at least 1")
         require(self.max_level >= 0, "max_level", f"is {self.max_level}", "use 0 (no prefixes) or more")
         require(0.5 <= self.threshold <= 1, "threshold", f"is {self.threshold}", "use 0.5 to 1")

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from branchwise.actions import Action
+from branchwise.actions import Action, check_paths
 from branchwise.consistency.per_question import PerQuestion, Samples
-from branchwise.errors import require
 from branchwise.path import Path
 from branchwise.sampling import Sampling
 from branchwise.strategy import Decision
@@ -24,7 +23,7 @@ class SelfConsistency(PerQuestion[Samples]):
     """How to draw them."""
 
     def __post_init__(self) -> None:
-        require(self.paths >= 1, "paths", f"is {self.paths}", "use at least 1")
+        check_paths(self.paths)
 
     def begin(self, root: Path) -> Samples:
         return Samples(root)
