@@ -18,6 +18,7 @@ from branchwise.backends.engine.recurrent import engine_model
 from branchwise.backends.engine.settings import EngineSettings
 from branchwise.backends.engine.states import Snapshots
 from branchwise.backends.engine.text import TextStream
+from branchwise.backends.engine.threads import rest
 from branchwise.backends.extension import Ended, Extension
 from branchwise.errors import ConfigError, ModelError
 from branchwise.messages import Messages
@@ -49,6 +50,7 @@ class Engine(Backend):
         changes = () if settings.weights is None else (f"weights rounded to {settings.weights}",)
         context = min(self._model.context, room.tokens)
         self._capabilities = Capabilities(model=name, context=context, changes=changes)
+        rest()
         self._loop.start()
         # A thread still inside torch when the interpreter goes down aborts the process.
         atexit.register(self._loop.close)
@@ -93,6 +95,7 @@ class Engine(Backend):
         branches: list[LiveBranch] = []
         cancel = self._loop.inbox.cancel
         extension = Extension(len(request.keys), lambda copy: cancel(branches[copy]) if branches else None)
+        rest()  # the caller may compute with torch, too
         if room <= 0:
             for copy in range(len(request.keys)):
                 extension.deliver(Ended(copy, StopReason.LENGTH, Usage()))
