@@ -52,7 +52,7 @@ def draw(logits: Tensor, draws: Sequence[Draw]) -> Drawn:
     """Draw from `logits` [rows, vocabulary]; several draws may share a row."""
     rows = torch.tensor([d.row for d in draws], device=logits.device)
     values, ids = largest(logits, _width(draws))
-    found, total = Candidates(values[rows], ids[rows]), log_normalizer(logits)[rows]
+    found, total = Candidates(values[rows], ids[rows]), log_normalizer(logits, values[:, 0])[rows]
     greedy = _column(found.values, [d.sampling.temperature == 0 for d in draws], torch.bool)[:, 0]
     tokens = found.ids[:, 0]
     if not bool(greedy.all()):
@@ -114,7 +114,7 @@ class _Choice:
         sums = torch.where(self.in_reach, self.scaled, -torch.inf).logsumexp(dim=-1, keepdim=True)
         for i, d in enumerate(self.draws):
             if d.sampling.top_p < 1 and d.sampling.top_k == 0 and d.sampling.temperature > 0:
-                sums[i] = log_normalizer(self.logits[d.row][None], d.sampling.temperature)
+                sums[i] = log_normalizer(self.logits[d.row][None], self.found.values[i, :1], d.sampling.temperature)
         return sums
 
     def _tail_bound(self) -> Tensor:

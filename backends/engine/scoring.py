@@ -38,7 +38,7 @@ def score(model: EngineModel, tree: TokenTree, pool: Pool, job: ScoreJob, first:
         logits = every[[0, *range(at, at + len(row))]]
         at += len(row)
         chosen = precise(logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None]))[:, 0]
-        logprobs.append(tuple((chosen - log_normalizer(logits)).tolist()))
+        logprobs.append(tuple((chosen - log_normalizer(logits, precise(logits.amax(dim=-1)))).tolist()))
     return Scores(tuple(logprobs), cost)
 
 
