@@ -25,9 +25,14 @@ class PackedLinear(nn.Module):
         self.weight = weight.new_empty(0)  # for code that asks its type
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _FROM)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """[..., in_features] -> [..., out_features]."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
+    def forward(self, rows: Tensor, then: str = "none") -> Tensor:
+        """[..., in_features] -> [..., out_features]; `then` is a function oneDNN applies before it rounds."""
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self.packed, self.bias, then, [], "")
+        return out
+
+    def combined(self, rows: Tensor, other: Tensor, how: str) -> Tensor:
+        """The output added to ("add") or multiplied by ("mul") another tensor of its shape, before it is rounded."""
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self.packed, self.bias, how)
         return out
 
 
@@ -51,6 +56,24 @@ class Int8Linear(nn.Module):
         if isinstance(self.bias, Tensor):
             out = out + self.bias
         return out.view(*rows.shape[:-1], self.out_features)
+
+
+def with_silu(layer: nn.Module, rows: Tensor) -> Tensor:
+    """silu(layer(rows))"""
+    out: Tensor = layer(rows, "swish") if isinstance(layer, PackedLinear) else nn.functional.silu(layer(rows))
+    return out
+
+
+def multiply_with(other: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
+    """other * layer(rows)"""
+    out: Tensor = layer.combined(rows, other, "mul") if isinstance(layer, PackedLinear) else other * layer(rows)
+    return out
+
+
+def add_to(other: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
+    """other + layer(rows)"""
+    out: Tensor = layer.combined(rows, other, "add") if isinstance(layer, PackedLinear) else other + layer(rows)
+    return out
 
 
 def pack(network: nn.Module) -> None:

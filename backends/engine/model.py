@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from branchwise.backends.engine.hooks import ATTENTION, PoolCache
 from branchwise.backends.engine.linears import pack, quantize
+from branchwise.backends.engine.llama import LlamaDecoder
 from branchwise.backends.engine.plan import Plan, Row, Span
 from branchwise.backends.engine.pool import Pool
 from branchwise.backends.engine.states import State
@@ -58,6 +59,7 @@ class EngineModel:
         self.device = network.device
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         self._head = network.get_output_embeddings()
+        self._decoder = LlamaDecoder.of(network)
         self._read: Tensor | None = None
         self._head.register_forward_pre_hook(self._remember)
         self._softcap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
@@ -102,9 +104,13 @@ class EngineModel:
     ) -> Output:
         """One packed pass; `wanted` are the rows whose logits are asked for. `states` [decoding rows + spans]
         are a recurrent model's, None at the start of a path."""
+        ids, at = torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device)
+        if self._decoder is not None:
+            hidden = self._decoder(ids, at, plan, wanted)
+            return Output(self._head(hidden), hidden)
         outputs = self.network(
-            input_ids=torch.tensor([tokens], device=self.device),
-            position_ids=torch.tensor([positions], device=self.device),
+            input_ids=ids[None],
+            position_ids=at[None],
             past_key_values=PoolCache(plan),
             use_cache=True,
             logits_to_keep=torch.tensor(wanted, device=self.device),
