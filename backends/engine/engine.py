@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.engine.heap import keep_freed
 from branchwise.backends.engine.jobs import LiveBranch, ScoreJob, StartJob
 from branchwise.backends.engine.loop import StepLoop
 from branchwise.backends.engine.model import load_network
@@ -50,6 +51,7 @@ class Engine(Backend):
         changes = () if settings.weights is None else (f"weights rounded to {settings.weights}",)
         context = min(self._model.context, room.tokens)
         self._capabilities = Capabilities(model=name, context=context, changes=changes)
+        keep_freed()
         rest()
         self._loop.start()
         # A thread still inside torch when the interpreter goes down aborts the process.

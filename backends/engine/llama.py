@@ -33,7 +33,8 @@ class _Norm:
         wide = rows.float()
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
         scale = torch.addcmul(self.eps, norm, norm, value=self.share).rsqrt_()
-        return (wide * scale).to(rows.dtype).mul_(self.weight)
+        scaled = wide * scale if wide is rows else wide.mul_(scale)
+        return scaled.to(rows.dtype).mul_(self.weight)
 
 
 class _Layer:
