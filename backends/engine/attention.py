@@ -78,8 +78,9 @@ def _decode(query: Tensor, read: Read, reads: Reads, rule: Rule) -> Part:
     for segment in reads.segments:
         keys, values = read(segment.index)
         asking = folded if segment.rows is None else folded.index_select(2, segment.rows)
-        seen = _part(asking.flatten(1, 2)[None], keys.transpose(0, 1)[None], values.transpose(0, 1)[None], rule)
         shape = asking.shape[1:3]
+        hidden = None if segment.hidden is None else segment.hidden.repeat(shape[0], 1)[None, None]
+        seen = _part(asking.flatten(1, 2)[None], keys.transpose(0, 1)[None], values.transpose(0, 1)[None], rule, hidden)
         out = seen.out[0].unflatten(1, shape).permute(2, 0, 1, 3)
         shared = Part(out, seen.lse[0].unflatten(1, shape).permute(2, 0, 1))
         if segment.rows is None:
@@ -158,6 +159,7 @@ def _plain_part(query: Tensor, keys: Tensor, values: Tensor, rule: Rule, hidden:
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf)
     lse = torch.logsumexp(scores, dim=-1)
-    weights = torch.exp(scores - lse[..., None]).to(values.dtype)
+    # Where a query sees nothing, the sum is 0 and its logarithm -inf: no weight, instead of no number.
+    weights = torch.exp(scores - lse[..., None].clamp(min=torch.finfo(lse.dtype).min)).to(values.dtype)
     folded = weights.unflatten(1, (-1, groups)).flatten(2, 3)
     return Part((folded @ values).unflatten(2, (groups, queries)).flatten(1, 2), lse)

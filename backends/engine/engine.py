@@ -46,6 +46,8 @@ class Engine(Backend):
         self._tokenizer = tokenizer
         room = self._model.room(settings.memory_bytes(self._model.device))
         pool, snapshots = Pool(room.tokens, self._model.device), Snapshots(room.states)
+        if self._model.device.type == "cuda":
+            self._model.fix_shapes(pool)
         ends = _end_tokens(network, tokenizer)
         self._loop = StepLoop(self._model, pool, snapshots, ends, settings.max_batch, settings.prefill_chunk)
         changes = () if settings.weights is None else (f"weights rounded to {settings.weights}",)

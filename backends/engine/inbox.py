@@ -1,12 +1,17 @@
 """Requests on their way from any thread to the step loop's."""
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from branchwise.backends.engine.jobs import Job, LiveBranch
+from branchwise.backends.engine.outbox import refuse
 from branchwise.backends.engine.trouble import closed
+
+_TURNS = 3
+"""Of an event loop: tasks that one event wakes reach a backend within so many."""
 
 
 class Taken(NamedTuple):
@@ -27,14 +32,34 @@ class Inbox:
         self._cancelled: deque[LiveBranch] = deque()
         self._forgotten: deque[tuple[int, ...] | None] = deque()
         self._closing = False
+        self._together: dict[asyncio.AbstractEventLoop, list[Job]] = {}
 
     def submit(self, job: Job) -> None:
-        """Raises BackendError when the engine is closed."""
+        """Called in an event loop; what its tasks submit at the same moment comes in at the same moment.
+
+        So branches that are asked for together start in the same step, and a run is the same again: a step of
+        other rows rounds otherwise. Raises BackendError when the engine is closed.
+        """
+        if self._closing:
+            raise closed()
+        loop = asyncio.get_running_loop()
+        together = self._together.setdefault(loop, [])
+        together.append(job)
+        if len(together) == 1:
+            loop.call_soon(self._send, loop, _TURNS)
+
+    def _send(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        if turns:
+            loop.call_soon(self._send, loop, turns - 1)
+            return
+        jobs = self._together.pop(loop)
         with self._wake:
-            if self._closing:
-                raise closed()
-            self._jobs.append(job)
-            self._wake.notify()
+            if not self._closing:
+                self._jobs.extend(jobs)
+                self._wake.notify()
+                return
+        for job in jobs:
+            refuse(job, closed())
 
     def cancel(self, branch: LiveBranch) -> None:
         with self._wake:

@@ -80,6 +80,11 @@ class LlamaDecoder:
         window = getattr(network.config, "sliding_window", None)
         self._layers = [_Layer(layer, i, window) for i, layer in enumerate(model.get_submodule("layers").children())]
 
+    @property
+    def window(self) -> int | None:
+        """How many tokens the layer of the narrowest window sees; None without windows."""
+        return min((layer.rule.window for layer in self._layers if layer.rule.window is not None), default=None)
+
     @classmethod
     def of(cls, network: PreTrainedModel) -> "LlamaDecoder | None":
         """The network's decoder, or None where it is of another family."""

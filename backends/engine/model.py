@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from branchwise.backends.engine.fixed import FixedSteps
 from branchwise.backends.engine.hooks import ATTENTION, PoolCache
 from branchwise.backends.engine.linears import pack, quantize
 from branchwise.backends.engine.llama import LlamaDecoder
@@ -60,6 +61,7 @@ class EngineModel:
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         self._head = network.get_output_embeddings()
         self._decoder = LlamaDecoder.of(network)
+        self._fixed: FixedSteps | None = None
         self._read: Tensor | None = None
         self._head.register_forward_pre_hook(self._remember)
         self._softcap = getattr(network.config.get_text_config(), "final_logit_softcapping", None)
@@ -93,6 +95,11 @@ class EngineModel:
         """What may be held in so many bytes."""
         return Room(tokens=max(1, memory // self._token_bytes), states=0)
 
+    def fix_shapes(self, pool: Pool) -> None:
+        """Compute decoding steps over `pool` by fixed shapes, where the network is of a family that can."""
+        if self._decoder is not None:
+            self._fixed = FixedSteps(self._decoder, self._head, pool)
+
     @torch.inference_mode()
     def step(
         self,
@@ -104,6 +111,10 @@ class EngineModel:
     ) -> Output:
         """One packed pass; `wanted` are the rows whose logits are asked for. `states` [decoding rows + spans]
         are a recurrent model's, None at the start of a path."""
+        if self._fixed is not None and self._fixed.pool is plan.pool and not plan.spans:
+            computed = self._fixed.compute(tokens, positions, plan)
+            if computed is not None:
+                return Output(*computed)
         ids, at = torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device)
         if self._decoder is not None:
             hidden = self._decoder(ids, at, plan, wanted)

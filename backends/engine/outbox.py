@@ -5,9 +5,10 @@ import contextlib
 from collections.abc import Sequence
 
 from branchwise.backends.base import Scores
-from branchwise.backends.engine.jobs import ScoreJob
-from branchwise.backends.extension import BranchEvent, Extension
+from branchwise.backends.engine.jobs import Job, ScoreJob, StartJob
+from branchwise.backends.extension import BranchEvent, Broken, Extension
 from branchwise.errors import BackendError
+from branchwise.usage import Usage
 
 
 class Outbox:
@@ -34,6 +35,16 @@ class Outbox:
 def _deliver(items: Sequence[tuple[Extension, BranchEvent]]) -> None:
     for extension, event in items:
         extension.deliver(event)
+
+
+def refuse(job: Job, error: BackendError) -> None:
+    """Fail a job that never came in. Called in its event loop."""
+    if isinstance(job, StartJob):
+        for branch in job.open():
+            branch.done = True
+            branch.extension.deliver(Broken(branch.copy, error, Usage()))
+    elif isinstance(job, ScoreJob):
+        _resolve(job, error)
 
 
 def answer(job: ScoreJob, result: Scores | BackendError) -> None:

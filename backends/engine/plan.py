@@ -37,10 +37,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Slots that several rows read whole."""
+    """Slots that several rows read together."""
 
     index: Index
     rows: Tensor | None  # [some] of the decoding rows; None: all
+    hidden: Tensor | None = None  # [rows, slots] True where a row does not see a slot; None: it sees all
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Plan:
     """The sliding windows that layers asked for."""
     _reads: dict[int | None, Reads] = field(default_factory=dict)
 
+    @classmethod
+    def fixed(cls, pool: Pool, written: Tensor, rows: int, reads: Reads) -> "Plan":
+        """A plan of so many decoding rows that reads what it is told, whatever the window."""
+        return cls(pool, written, [Row((), TRASH)] * rows, _reads={None: reads})
+
     def reads(self, window: int | None) -> Reads:
         """What the decoding rows read in a layer whose queries see `window` tokens (None: all)."""
         if window is not None:
@@ -114,8 +120,8 @@ def slots_before(places: Sequence[Place]) -> Slots:
 
 
 def _reads(rows: Sequence[Row], window: int | None, device: torch.device) -> Reads:
-    pieces = [list(_pieces(row, window)) for row in rows]
-    shared = _shared(pieces)
+    pieces = [list(pieces_of(row, window)) for row in rows]
+    shared = shared_runs(pieces)
     segments = []
     for run, readers in shared.items():
         index = index_of(np.frombuffer(run.slots, dtype=np.int64), device)
@@ -128,23 +134,25 @@ def _reads(rows: Sequence[Row], window: int | None, device: torch.device) -> Rea
     return _by_length([np.concatenate(tail) for tail in tails], segments, device)
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
+    """A part of what a row reads."""
+
     run: Run
     slots: Slots  # what the row sees of it
     whole: bool
 
 
-def _pieces(row: Row, window: int | None) -> Iterator[_Piece]:
+def pieces_of(row: Row, window: int | None) -> Iterator[Piece]:
     """What a row sees of each run before it."""
     first = 0 if window is None else row.position + 1 - window
     for run, offset in row.before:
         skipped = max(0, first - run.start)
         if skipped < offset:
             slots = np.frombuffer(run.slots, dtype=np.int64)[skipped:offset]
-            yield _Piece(run, slots, len(slots) == len(run))
+            yield Piece(run, slots, len(slots) == len(run))
 
 
-def _shared(pieces: Sequence[Sequence[_Piece]]) -> dict[Run, list[int]]:
+def shared_runs(pieces: Sequence[Sequence[Piece]]) -> dict[Run, list[int]]:
     """The runs worth a segment, and the rows that read each whole."""
     readers: dict[Run, list[int]] = {}
     for row, row_pieces in enumerate(pieces):
