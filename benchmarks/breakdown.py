@@ -14,12 +14,10 @@ from typing import NamedTuple
 from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.systems.worker import Job
-
 PARTS = ("linears", "attention", "sampling", "elementwise", "python")
 _LINEAR = ("aten::linear", "aten::addmm", "mkldnn::_linear_pointwise", "aten::_weight_int8pack_mm")
-_SKIPPED_STEPS = 8
-_STEPS = 32
+_STEP = "aten::embedding"  # what a step begins with
+_STEPS = 32  # most that are looked at
 
 
 class Operation(NamedTuple):
@@ -53,7 +51,7 @@ def shares(operations: Iterable[Operation], widths: Widths) -> dict[str, float]:
     for operation in ordered:
         sizes = {size for shape in operation.shapes for size in shape}
         part = "elementwise"
-        if operation.name == "aten::embedding":
+        if operation.name == _STEP:
             after_head = False
         elif operation.name in _LINEAR:
             part = "linears"
@@ -69,33 +67,25 @@ def shares(operations: Iterable[Operation], widths: Widths) -> dict[str, float]:
 
 
 class Breakdown:
-    """Profiles some steps in the middle of a job. Tell it every token; ask for the shares at the end."""
+    """Profiles a job, and tells of the decoding steps in its middle."""
 
-    def __init__(self, job: Job) -> None:
-        self._from = job.branches * min(_SKIPPED_STEPS, job.new_tokens // 3)
-        self._to = self._from + job.branches * min(_STEPS, max(1, job.new_tokens // 3))
-        self._tokens = 0
+    def __init__(self) -> None:
+        """Starts at once: an engine does not wait for whoever reads its tokens."""
         config = _ExperimentalConfig(profile_all_threads=True)
         self._profile = profile(activities=[ProfilerActivity.CPU], record_shapes=True, experimental_config=config)
-        self._running = False
-
-    def note(self, tokens: int) -> None:
-        """So many tokens more were generated, over all branches."""
-        before, self._tokens = self._tokens, self._tokens + tokens
-        if before < self._from <= self._tokens:
-            self._profile.start()
-            self._running = True
-        elif self._running and self._tokens >= self._to:
-            self._profile.stop()
-            self._running = False
+        self._profile.start()
 
     def operations(self) -> list[Operation]:
-        """Those of the busiest thread, which is the engine's; not those they are made of."""
-        events = list(self._profile.events() or [])
-        threads = [event.thread for event in events]
-        busiest = max(set(threads), key=threads.count)
-        return [
+        """Those of the engine's thread, which looks up tokens; not those they are made of. Ends the profile."""
+        self._profile.stop()
+        events = sorted(self._profile.events() or [], key=lambda event: event.time_range.start)
+        engine = next(event.thread for event in events if event.name == _STEP)
+        found = [
             Operation(event.name, event.input_shapes or [], event.time_range.start, event.time_range.end)
             for event in events
-            if event.thread == busiest and event.cpu_parent is None
+            if event.thread == engine and event.cpu_parent is None
         ]
+        starts = [place for place, operation in enumerate(found) if operation.name == _STEP]
+        first = len(starts) // 3  # the prompt's steps, and those of cold caches, come before
+        last = min(first + _STEPS, len(starts) - 1)
+        return found[starts[first] : starts[last]]

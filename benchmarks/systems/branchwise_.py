@@ -30,8 +30,8 @@ class Branchwise(Worker):
         self._backend = branchwise.load(folder, settings=EngineSettings(device="cpu"))
 
     def measure(self, job: Job) -> Measurement:
-        breakdown = Breakdown(job) if job.profile else None
-        measurement = asyncio.run(grow(self._backend, job, breakdown))
+        breakdown = Breakdown() if job.profile else None
+        measurement = asyncio.run(grow(self._backend, job))
         self._backend.clear()
         if breakdown is not None:
             parts = shares(breakdown.operations(), Widths.of(self._folder))
@@ -42,7 +42,7 @@ class Branchwise(Worker):
         asyncio.run(self._backend.close())
 
 
-async def grow(backend: Backend, job: Job, breakdown: Breakdown | None = None) -> Measurement:
+async def grow(backend: Backend, job: Job) -> Measurement:
     """One request for all branches; raises what broke a branch."""
     root = Path(parent=None, key=job.seed, token_ids=tuple(job.prompt), text="")
     sampling = Sampling(temperature=job.temperature, max_tokens=job.new_tokens)
@@ -52,8 +52,6 @@ async def grow(backend: Backend, job: Job, breakdown: Breakdown | None = None) -
     async for event in backend.extend(ExtendRequest(root, keys, sampling)):
         if isinstance(event, Tokens):
             timeline.note(event.copy, event.count)
-            if breakdown is not None:
-                breakdown.note(event.count)
             continue
         if isinstance(event, Broken):
             raise event.error
