@@ -1,6 +1,22 @@
 """The ledger: what an answer cost."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
+
+
+class Drafted(BaseModel):
+    """What one drafter proposed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drafted: int = 0
+    """Tokens it proposed that a pass verified."""
+    accepted: int = 0
+    """Those among them that were sampled."""
+
+    def __add__(self, other: "Drafted") -> "Drafted":
+        return Drafted(drafted=self.drafted + other.drafted, accepted=self.accepted + other.accepted)
 
 
 class Usage(BaseModel):
@@ -24,9 +40,11 @@ class Usage(BaseModel):
     discarded: int = 0
     """Sampled tokens of branches that were cancelled or failed before they ended."""
     drafted: int = 0
-    """Tokens proposed by drafters."""
+    """Tokens proposed by drafters and verified in a pass, a position each."""
     accepted: int = 0
     """Sampled tokens that a drafter had proposed."""
+    drafters: Mapping[str, Drafted] = {}
+    """The same two for each drafter, by name."""
     scored: int = 0
     """Tokens of given continuations whose log-probability was computed."""
     forward_passes: float = 0.0
@@ -47,6 +65,10 @@ class Usage(BaseModel):
             discarded=self.discarded + other.discarded,
             drafted=self.drafted + other.drafted,
             accepted=self.accepted + other.accepted,
+            drafters={
+                name: self.drafters.get(name, Drafted()) + other.drafters.get(name, Drafted())
+                for name in sorted({*self.drafters, *other.drafters})
+            },
             scored=self.scored + other.scored,
             forward_passes=self.forward_passes + other.forward_passes,
             seconds=self.seconds + other.seconds,

@@ -63,7 +63,17 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_engine() -> Iterator[Engine]:
     """The engine over a tiny float64 model."""
-    engine = Engine(tiny_llama(), tiny_tokenizer(), name="tiny", settings=EngineSettings(memory=1 << 24))
+    settings = EngineSettings(memory=1 << 24, speculation="off")
+    engine = Engine(tiny_llama(), tiny_tokenizer(), name="tiny", settings=settings)
+    yield engine
+    engine._loop.close()
+
+
+@pytest.fixture(scope="session")
+def drafting_engine() -> Iterator[Engine]:
+    """The same, always drafting."""
+    settings = EngineSettings(memory=1 << 24, draft_budget=8)
+    engine = Engine(tiny_llama(), tiny_tokenizer(), name="tiny", settings=settings)
     yield engine
     engine._loop.close()
 

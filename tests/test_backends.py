@@ -73,21 +73,24 @@ def scripted(name: str) -> ScriptedBackend:
     return ScriptedBackend(lambda path, before: STORY, capabilities=ABLE[name])
 
 
-@pytest.fixture(params=[*ABLE, "engine"])
-def backend(request: pytest.FixtureRequest, tiny_engine: Engine) -> Backend:
+@pytest.fixture(params=[*ABLE, "engine", "drafting engine"])
+def backend(request: pytest.FixtureRequest, tiny_engine: Engine, drafting_engine: Engine) -> Backend:
     if request.param in ABLE:
         return scripted(request.param)
-    tiny_engine.clear()
-    return tiny_engine
+    return _cleared(drafting_engine if request.param == "drafting engine" else tiny_engine)
 
 
-@pytest.fixture(params=["scripted", "blocks", "engine"])
-def exact(request: pytest.FixtureRequest, tiny_engine: Engine) -> Backend:
+@pytest.fixture(params=["scripted", "blocks", "engine", "drafting engine"])
+def exact(request: pytest.FixtureRequest, tiny_engine: Engine, drafting_engine: Engine) -> Backend:
     """A backend that takes and shows tokens."""
     if request.param in ABLE:
         return scripted(request.param)
-    tiny_engine.clear()
-    return tiny_engine
+    return _cleared(drafting_engine if request.param == "drafting engine" else tiny_engine)
+
+
+def _cleared(engine: Engine) -> Engine:
+    engine.clear()
+    return engine
 
 
 @pytest.fixture(params=["scripted", "text", "engine"])

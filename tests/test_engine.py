@@ -31,11 +31,11 @@ def make(tiny_engine: Engine) -> Iterator[Make]:
     """Engines over the tiny model with settings of their own, closed when the test is over."""
     made: list[Engine] = []
 
-    def build(**settings: int) -> Engine:
+    def build(**settings: int | str) -> Engine:
         shared = tiny_engine._model.network
         network = type(shared)(copy.deepcopy(shared.config)).double()
         network.load_state_dict(shared.state_dict())
-        settings = {"memory": 1 << 24, **settings}
+        settings = {"memory": 1 << 24, "speculation": "off", **settings}
         made.append(Engine(network, tiny_engine._tokenizer, name="tiny", settings=EngineSettings(**settings)))
         return made[-1]
 

@@ -23,7 +23,9 @@ def make(tiny_engine: Engine) -> Iterator[Make]:
     made: list[Engine] = []
 
     def build(name: str) -> tuple[Engine, FixedSteps]:
-        engine = Engine(network(name), tiny_engine._tokenizer, name=name, settings=EngineSettings(memory=1 << 24))
+        engine = Engine(
+            network(name), tiny_engine._tokenizer, name=name, settings=EngineSettings(memory=1 << 24, speculation="off")
+        )
         made.append(engine)
         engine._model.fix_shapes(engine._loop.pool)
         steps = engine._model._fixed

@@ -30,7 +30,12 @@ def make(tokenizer: PreTrainedTokenizerBase) -> Iterator[Make]:
     made: list[Engine] = []
 
     def build(name: str, **settings: int) -> Engine:
-        engine = Engine(network(name), tokenizer, name=name, settings=EngineSettings(**{"memory": 1 << 24, **settings}))
+        engine = Engine(
+            network(name),
+            tokenizer,
+            name=name,
+            settings=EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings}),
+        )
         made.append(engine)
         return engine
 

@@ -50,7 +50,7 @@ def attend(query: Tensor, plan: Plan, read: Read, rule: Rule) -> Tensor:
 
 
 def _outs(query: Tensor, plan: Plan, read: Read, rule: Rule) -> Iterator[Tensor]:
-    count = len(plan.rows)
+    count = plan.decoding
     if count:
         part = _decode(query[:, :count], read, plan.reads(rule.window), rule)
         yield _finish(Part(part.out.flatten(1, 2), part.lse.flatten(1, 2)), query, rule)
@@ -95,17 +95,27 @@ def _decode(query: Tensor, read: Read, reads: Reads, rule: Rule) -> Part:
 
 
 def _tails(query: Tensor, read: Read, tails: Tails, rule: Rule) -> Part:
-    """What some rows read each for itself. -> [some, kv_heads, groups, value_dim]."""
+    """What some tips read each for itself. -> [some * widest, kv_heads, groups, value_dim]."""
     keys, values = read(tails.index)
     asking = query if tails.rows is None else query.index_select(1, tails.rows)
-    rows, kv_heads = asking.shape[1], keys.shape[1]
-    return _part(
-        asking.unflatten(0, (kv_heads, -1)).permute(2, 0, 1, 3),
-        keys.unflatten(0, (rows, -1)).transpose(1, 2),
-        values.unflatten(0, (rows, -1)).transpose(1, 2),
+    kv_heads, tips = keys.shape[1], asking.shape[1] // tails.widest
+    # [tips, kv_heads, groups, widest, dim]
+    folded = asking.unflatten(1, (tips, -1)).unflatten(0, (kv_heads, -1)).permute(2, 0, 1, 3, 4)
+    groups = folded.shape[2]
+    part = _part(
+        folded.flatten(2, 3),
+        keys.unflatten(0, (tips, -1)).transpose(1, 2),
+        values.unflatten(0, (tips, -1)).transpose(1, 2),
         rule,
-        None if tails.hidden is None else tails.hidden[:, None, None, :],
+        None if tails.hidden is None else _for_groups(tails.hidden, groups),
     )
+    out, lse = part.out.unflatten(2, (groups, -1)), part.lse.unflatten(2, (groups, -1))
+    return Part(out.permute(0, 3, 1, 2, 4).flatten(0, 1), lse.permute(0, 3, 1, 2).flatten(0, 1))
+
+
+def _for_groups(hidden: Tensor, groups: int) -> Tensor:
+    """[tips, widest, slots] for the queries of all heads of a group, [tips, 1, groups * widest or 1, slots]."""
+    return (hidden if hidden.shape[1] == 1 else hidden.repeat(1, groups, 1))[:, None]
 
 
 def _prefill(query: Tensor, plan: Plan, read: Read, span: Span, rule: Rule) -> Part:

@@ -9,6 +9,10 @@ from pathlib import Path as FilePath
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.engine.drafts.drafter import Drafter
+from branchwise.backends.engine.drafts.drafting import Drafting
+from branchwise.backends.engine.drafts.gate import Gate
+from branchwise.backends.engine.drafts.start import Target, drafter_for, drafting_for, gate_for
 from branchwise.backends.engine.heap import keep_freed
 from branchwise.backends.engine.jobs import LiveBranch, ScoreJob, StartJob
 from branchwise.backends.engine.loop import StepLoop
@@ -16,10 +20,13 @@ from branchwise.backends.engine.model import load_network
 from branchwise.backends.engine.pool import Pool
 from branchwise.backends.engine.prompt import Prompter
 from branchwise.backends.engine.recurrent import engine_model
+from branchwise.backends.engine.rejection import reject
 from branchwise.backends.engine.settings import EngineSettings
 from branchwise.backends.engine.states import Snapshots
 from branchwise.backends.engine.text import TextStream
 from branchwise.backends.engine.threads import rest
+from branchwise.backends.engine.tree import TokenTree
+from branchwise.backends.engine.verify import walk
 from branchwise.backends.extension import Ended, Extension
 from branchwise.errors import ConfigError, ModelError
 from branchwise.messages import Messages
@@ -37,8 +44,13 @@ class Engine(Backend):
         *,
         name: str,
         settings: EngineSettings | None = None,
+        draft_network: PreTrainedModel | None = None,
     ) -> None:
-        """Raises ModelError for a network the engine would not compute rightly."""
+        """`draft_network`: a smaller one for the same tokens, where the settings name a draft model.
+
+        Raises ModelError for a network the engine would not compute rightly, ConfigError for drafters that the
+        networks cannot serve.
+        """
         settings = settings or EngineSettings()
         self.settings = settings
         self._model = engine_model(network, int8=settings.weights == "int8")
@@ -49,31 +61,50 @@ class Engine(Backend):
         if self._model.device.type == "cuda":
             self._model.fix_shapes(pool)
         ends = _end_tokens(network, tokenizer)
-        self._loop = StepLoop(self._model, pool, snapshots, ends, settings.max_batch, settings.prefill_chunk)
-        changes = () if settings.weights is None else (f"weights rounded to {settings.weights}",)
-        context = min(self._model.context, room.tokens)
-        self._capabilities = Capabilities(model=name, context=context, changes=changes)
         keep_freed()
+        self._target = Target(self._model, TokenTree(pool.slots), pool)
+        self._draft_model = None if draft_network is None else engine_model(draft_network)
+        drafting, rejection = (
+            drafting_for(self._target, self._draft_model, settings),
+            settings.acceptance == "rejection",
+        )
+        self._loop = StepLoop(
+            *self._target, snapshots, ends, settings.max_batch, settings.prefill_chunk, drafting,
+            reject if rejection else walk,
+        )  # fmt: skip
+        changes = [] if settings.weights is None else [f"weights rounded to {settings.weights}"]
+        if rejection:
+            changes.append("drawn by rejection sampling: the same distribution, not the tokens of plain decoding")
+        context = min(self._model.context, room.tokens)
+        self._capabilities = Capabilities(model=name, context=context, changes=tuple(changes), keyed=not rejection)
         rest()
         self._loop.start()
         # A thread still inside torch when the interpreter goes down aborts the process.
         atexit.register(self._loop.close)
 
     @classmethod
-    def load(cls, folder: FilePath, *, name: str | None = None, settings: EngineSettings | None = None) -> "Engine":
-        """The engine for the model in `folder`. Raises ModelError when it can't be loaded."""
+    def load(
+        cls,
+        folder: FilePath,
+        *,
+        name: str | None = None,
+        settings: EngineSettings | None = None,
+        draft_folder: FilePath | None = None,
+    ) -> "Engine":
+        """The engine for the model in `folder`; `draft_folder` has the settings' draft model.
+
+        Raises ModelError when one can't be loaded, ConfigError when the two don't fit together.
+        """
         settings = settings or EngineSettings()
         network = load_network(folder, settings.torch_dtype(), settings.torch_device())
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(
-                f"model: {folder} has no tokenizer transformers can read",
-                "add tokenizer.json and tokenizer_config.json",
-            ) from error
-        if not tokenizer.is_fast:
-            raise ModelError(f"model: {folder} has only a slow tokenizer", "add a tokenizer.json")
-        return cls(network, tokenizer, name=name or folder.name, settings=settings)
+        tokenizer, draft_network = _load_tokenizer(folder), None
+        if draft_folder is not None:
+            if _load_tokenizer(draft_folder).get_vocab() != tokenizer.get_vocab():
+                raise ConfigError(
+                    "draft_model", f"{settings.draft_model} has other tokens than the model", "use one of its family"
+                )
+            draft_network = load_network(draft_folder, settings.torch_dtype(), settings.torch_device())
+        return cls(network, tokenizer, name=name or folder.name, settings=settings, draft_network=draft_network)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -104,10 +135,11 @@ class Engine(Backend):
             for copy in range(len(request.keys)):
                 extension.deliver(Ended(copy, StopReason.LENGTH, Usage()))
             return extension
+        question = hash(request.path.root.token_ids)
         sampling, decoder = request.sampling, self._tokenizer.backend_tokenizer
         for copy, key in enumerate(request.keys):
             text = TextStream(decoder, tokens, sampling.stop)
-            branches.append(LiveBranch(extension, copy, key, sampling, text, tokens, request.priority))
+            branches.append(LiveBranch(extension, copy, key, sampling, text, tokens, request.priority, question))
         self._loop.inbox.submit(StartJob(tokens, request.priority, waiting=list(branches)))
         return extension
 
@@ -142,12 +174,37 @@ class Engine(Backend):
     def release(self, paths: Sequence[Path]) -> None:
         self._loop.inbox.forget(path.all_token_ids() for path in paths)
 
+    def draft_with(self, drafting: Drafting | None) -> None:
+        """Draft like this from the next step on; None: not at all. Only while nothing runs."""
+        self._loop.batch.drafting = drafting
+
+    def gate(self, budget: int | None = None) -> Gate:
+        """A new gate that takes so many drafts, or as many as pay."""
+        return gate_for(self._target, budget)
+
+    def drafter(self, name: str) -> Drafter:
+        """A new drafter."""
+        return drafter_for(name, self._target, self._draft_model, self.settings)
+
     def clear(self) -> None:
         self._loop.inbox.forget(None)
 
     async def close(self) -> None:
         atexit.unregister(self._loop.close)
         await asyncio.to_thread(self._loop.close)
+
+
+def _load_tokenizer(folder: FilePath) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"model: {folder} has no tokenizer transformers can read",
+            "add tokenizer.json and tokenizer_config.json",
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"model: {folder} has only a slow tokenizer", "add a tokenizer.json")
+    return tokenizer
 
 
 def _end_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

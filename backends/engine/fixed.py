@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from branchwise.backends.engine.llama import LlamaDecoder
-from branchwise.backends.engine.plan import Plan, Reads, Row, Segment, Tails, pieces_of, shared_runs
+from branchwise.backends.engine.plan import Plan, Reads, Segment, Tails, Tip, pieces_of, shared_runs
 from branchwise.backends.engine.pool import TRASH, Pool
 
 _LEAST_SHARED, _LEAST_OWN = 256, 64
@@ -58,7 +58,7 @@ class _Step:
     def plan(self, pool: Pool) -> Plan:
         """Reads these inputs, whatever they hold."""
         segments = [Segment(self.shared, None, self.unseen)] if self.shape.shared else []
-        reads = Reads(segments, [Tails(None, self.own, self.padding)], None)
+        reads = Reads(segments, [Tails(None, 1, self.own, self.padding[:, None])], None)
         return Plan.fixed(pool, self.written, self.shape.rows, reads)
 
     def fill(self, tokens: Sequence[int], positions: Sequence[int], written: Sequence[int], reads: "_Slots") -> None:
@@ -95,8 +95,8 @@ class _Slots(NamedTuple):
     own: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]  # [rows]
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> "_Slots":
-        pieces = [list(pieces_of(row, None)) for row in rows]
+    def of(cls, tips: Sequence[Tip]) -> "_Slots":
+        pieces = [list(pieces_of(tip, None)) for tip in tips]
         runs = shared_runs(pieces)
         place, at, parts = {}, 0, [np.zeros(0, dtype=np.int64)]
         for run in runs:
@@ -105,8 +105,8 @@ class _Slots(NamedTuple):
             parts.append(np.frombuffer(run.slots, dtype=np.int64).copy())
         seen = [[place[p.run] for p in row if p.whole and p.run in place] for row in pieces]
         own = [
-            np.concatenate([*(p.slots for p in of_row if not (p.whole and p.run in place)), np.array([row.own])])
-            for row, of_row in zip(rows, pieces, strict=True)
+            np.concatenate([*(p.slots for p in of_row if not (p.whole and p.run in place)), np.array(tip.slots)])
+            for tip, of_row in zip(tips, pieces, strict=True)
         ]
         return cls(np.concatenate(parts), seen, own)
 
@@ -122,10 +122,11 @@ class FixedSteps:
     def compute(self, tokens: Sequence[int], positions: Sequence[int], plan: Plan) -> Computed | None:
         """The step of a plan without spans; None where it must be computed as it is."""
         window = self._decoder.window
-        if not self.pool.keys or (window is not None and max(positions) >= window):
+        drafts = plan.decoding > len(plan.tips)
+        if drafts or not self.pool.keys or (window is not None and max(positions) >= window):
             return None
-        reads = _Slots.of(plan.rows)
-        shape = Shape.of(len(plan.rows), len(reads.shared), max(map(len, reads.own)))
+        reads = _Slots.of(plan.tips)
+        shape = Shape.of(len(plan.tips), len(reads.shared), max(map(len, reads.own)))
         if shape not in self._steps and len(self._steps) == _MOST_SHAPES:
             return None
         step = self._steps.setdefault(shape, _Step(shape, self.pool.device))

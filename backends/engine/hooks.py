@@ -1,11 +1,12 @@
 """Everything that touches transformers' internals: the attention function and the caches it is given.
 
-Every attention layer calls `past_key_values.update(keys, values, layer)` and then the registered
-attention function. Here `update` writes the pools and passes the new keys through, and the attention
+Every attention layer calls the cache's `update(keys, values, layer)` and then the registered attention
+function. Here `update` writes the pools and passes the new keys through, and the attention
 function reads what the step's plan says. Recurrent layers keep their states in the cache; here they are
 put in and taken out. A change of transformers' version touches only this file.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -98,6 +99,12 @@ def state_cache(network: PreTrainedModel) -> type[StateCache] | type[MatrixState
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     return StateCache if any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers) else None
+
+
+def cache_name(network: PreTrainedModel) -> str:
+    """The argument a network takes its cache by: transformers 5.24 gave it one name for all architectures."""
+    accepted = inspect.signature(network.forward).parameters
+    return next(name for name in ("cache", "past_key_values", "cache_params") if name in accepted)
 
 
 def _put_state(layer: LinearAttentionCacheLayerMixin, place: int, conv: Tensor, recurrent: Tensor) -> None:

@@ -1,6 +1,8 @@
 """What the engine's loop works on: jobs that wait for their tokens to be held, and the branches they start."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -12,13 +14,13 @@ from branchwise.backends.engine.text import TextStream
 from branchwise.backends.engine.tree import TokenTree
 from branchwise.backends.extension import Extension
 from branchwise.sampling import Sampling
-from branchwise.usage import Usage
+from branchwise.usage import Drafted, Usage
 
 
 @dataclass(slots=True, eq=False)
 class LiveBranch:
     """One branch of a request. While it runs, `cursor` is behind everything that is computed: all of its tokens
-    but the last drawn."""
+    but the last drawn. (Where a recurrent model's drafts were wrong, those that were right are computed again.)"""
 
     extension: Extension
     copy: int
@@ -27,6 +29,7 @@ class LiveBranch:
     text: TextStream
     given: tuple[int, ...]
     priority: int
+    question: int  # the same for all branches that go back to one prompt
     order: int = -1  # among all requests, by arrival
     drawn: list[int] = field(default_factory=list)
     cursor: Cursor | None = None  # None while it waits and once it is done
@@ -35,7 +38,20 @@ class LiveBranch:
     reused: int = 0
     prefilled: int = 0
     passes: float = 0.0
+    drafted: Counter[str] = field(default_factory=Counter)  # by drafter
+    accepted: Counter[str] = field(default_factory=Counter)
     done: bool = False
+
+    def pending(self) -> tuple[int, ...]:
+        """What it drew behind the cursor."""
+        assert self.cursor is not None
+        return tuple(self.drawn[self.cursor.depth - len(self.given) - len(self.drawn) :])
+
+    def recent(self, count: int) -> Sequence[int]:
+        """The last tokens of the path, at most `count`."""
+        if len(self.drawn) >= count:
+            return self.drawn[-count:]
+        return (*self.given[-count:], *self.drawn)[-count:]
 
     def cost(self, *, discarded: bool) -> Usage:
         """What this branch has cost so far."""
@@ -46,6 +62,9 @@ class LiveBranch:
             prefilled=self.prefilled,
             sampled=sampled,
             discarded=sampled if discarded else 0,
+            drafted=self.drafted.total(),
+            accepted=self.accepted.total(),
+            drafters={name: Drafted(drafted=n, accepted=self.accepted[name]) for name, n in self.drafted.items()},
             forward_passes=self.passes,
         )
 

@@ -91,13 +91,25 @@ class LlamaDecoder:
         usual = getattr(network.config, "hidden_act", None) == "silu"
         return cls(network) if usual and type(network).__name__ in _FAMILY else None
 
-    def __call__(self, tokens: Tensor, positions: Tensor, plan: Plan, wanted: Sequence[int]) -> Tensor:
-        """What the output head reads [wanted, hidden_size], of tokens [rows] at positions [rows]."""
+    def __len__(self) -> int:
+        """Its layers."""
+        return len(self._layers)
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        plan: Plan,
+        wanted: Sequence[int],
+        layers: Sequence[int] | None = None,
+    ) -> Tensor:
+        """What the output head reads [wanted, hidden_size], of tokens [rows] at positions [rows]. `layers`: those that
+        run; None: all."""
         rows = self._embed(tokens)
         cos, sin = (part[0, :, None] for part in self._rotary(rows, positions[None]))
         first, second = sin.chunk(2, dim=-1)
         sin = torch.cat((-first, second), dim=-1)
-        for layer in self._layers:
+        for layer in self._layers if layers is None else map(self._layers.__getitem__, layers):
             rows = layer(rows, cos, sin, plan)
         if len(wanted) < len(rows):
             rows = rows[torch.tensor(wanted, device=rows.device)]

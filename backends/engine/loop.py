@@ -13,32 +13,42 @@ from torch import Tensor
 
 from branchwise.backends.engine.admission import Admission
 from branchwise.backends.engine.batch import Batch, Chunk, PoolFullError
+from branchwise.backends.engine.drafts.drafting import Drafting
 from branchwise.backends.engine.inbox import Inbox
 from branchwise.backends.engine.jobs import Job, LiveBranch, ScoreJob, StartJob
 from branchwise.backends.engine.model import EngineModel
 from branchwise.backends.engine.outbox import Outbox, answer
 from branchwise.backends.engine.pool import Pool
-from branchwise.backends.engine.sampler import Draw, draw
 from branchwise.backends.engine.scoring import score
 from branchwise.backends.engine.states import Snapshots
 from branchwise.backends.engine.tree import TokenTree
 from branchwise.backends.engine.trouble import closed, failed, no_memory
+from branchwise.backends.engine.verify import Verify, Walk, walk
 from branchwise.backends.extension import Broken, Ended, Tokens
 from branchwise.errors import BackendError
-from branchwise.path import StopReason, TopLogprob
+from branchwise.path import StopReason
 
 
 class StepLoop(threading.Thread):
     """Owns the model, what is held and everything that runs: all of it is touched in this thread only."""
 
     def __init__(
-        self, model: EngineModel, pool: Pool, snapshots: Snapshots, ends: frozenset[int], most: int, chunk: int
+        self,
+        model: EngineModel,
+        tree: TokenTree,
+        pool: Pool,
+        snapshots: Snapshots,
+        ends: frozenset[int],
+        most: int,
+        chunk: int,
+        drafting: Drafting | None = None,
+        verify: Verify = walk,
     ) -> None:
         """`ends`: tokens that end a branch; `most`: branches in a pass; `chunk`: prompt tokens in a pass."""
         super().__init__(name="branchwise-engine", daemon=True)
         self.model, self.pool, self.snapshots, self.ends = model, pool, snapshots, ends
-        self.tree = TokenTree(pool.slots)
-        self.batch = Batch(model, self.tree, pool, most)
+        self.tree = tree
+        self.batch = Batch(model, tree, pool, most, ends, drafting, verify)
         self.waiting = Admission(self.batch, snapshots, chunk)
         self.inbox, self.outbox = Inbox(), Outbox()
 
@@ -129,7 +139,9 @@ class StepLoop(threading.Thread):
             branch.cursor = self.tree.fork(job.cursor)
             branch.state, branch.hidden = job.state, job.hidden
             self.batch.running.append(branch)
-        self._take(starting, logits, [0] * len(starting))
+        walks = [Walk(branch, job.depth, 0) for branch in starting]
+        self.batch.verify(logits, walks, self.ends)
+        self._hand_out(walks)
         if not job.waiting:
             self.waiting.remove(job)
 
@@ -151,45 +163,51 @@ class StepLoop(threading.Thread):
             self._keep(chunk.job)
             if chunk.job.depth == len(chunk.job.tokens):
                 chunk.job.logits = done.logits[row : row + 1].clone()
-        self._take(done.branches, done.logits, done.rows)
+        self._hand_out(done.walks)
 
     def _keep(self, owner: Job | LiveBranch) -> None:
         """Keep a recurrent model's state behind a held token, for whoever goes on from there."""
         if owner.state is not None and owner.hidden is not None and owner.cursor is not None:
             self.tree.mark(owner.cursor.place, self.snapshots.add(owner.state, owner.hidden))
 
-    def _take(self, branches: Sequence[LiveBranch], logits: Tensor, rows: Sequence[int]) -> None:
-        """Draw and hand out the next token of each branch; `rows` are the rows of `logits` they draw from."""
-        if not branches:
-            return
-        draws = [
-            Draw(b.sampling, b.key, b.cursor.depth, row) for b, row in zip(branches, rows, strict=True) if b.cursor
-        ]
-        drawn = draw(logits, draws)
-        tokens, logprobs, shown = drawn.tokens.tolist(), drawn.logprobs.tolist(), drawn.alternatives()
-        for i, branch in enumerate(branches):
-            count = branch.sampling.logprobs
+    def _hand_out(self, walks: Sequence[Walk]) -> None:
+        """Give every branch the tokens it drew."""
+        for one in walks:
             try:
-                self._add(branch, tokens[i], logprobs[i], shown[i][:count] if count else ())
+                self._add(one)
             except Exception as error:
-                self._break(branch, failed(error))
+                self._break(one.branch, failed(error))
 
-    def _add(self, branch: LiveBranch, token: int, logprob: float, top: tuple[TopLogprob, ...]) -> None:
-        """A branch has drawn a token."""
-        branch.drawn.append(token)
-        end = len(branch.text.text) if token in self.ends else branch.text.push(token)
+    def _add(self, drew: Walk) -> None:
+        """A branch has drawn tokens; those after a stop are dropped."""
+        branch, taken = drew.branch, 0
+        ends: list[int] = []
         reason = None
-        if token in self.ends:
-            reason = StopReason.END
-        elif branch.text.stopped:
-            reason = StopReason.STOP
-        elif len(branch.drawn) >= (branch.sampling.max_tokens or 1):
-            reason = StopReason.LENGTH
+        for choice in drew.choices:
+            branch.drawn.append(choice.token)
+            ends.append(len(branch.text.text) if choice.token in self.ends else branch.text.push(choice.token))
+            taken += 1
+            reason = self._reason(branch, choice.token)
+            if reason is not None:
+                break
+        choices = drew.choices[:taken]
+        branch.accepted.update(drew.draft.nodes[node].drafter for node in drew.accepted[:taken])
         text = branch.text.take(reason is not None)
-        alternatives = (top,) if branch.sampling.logprobs else None
-        self.outbox.put(branch.extension, Tokens(branch.copy, (token,), text, (end,), (logprob,), alternatives))
+        tokens, logprobs = tuple(c.token for c in choices), tuple(c.logprob for c in choices)
+        alternatives = tuple(c.alternatives for c in choices) if branch.sampling.logprobs else None
+        self.outbox.put(branch.extension, Tokens(branch.copy, tokens, text, tuple(ends), logprobs, alternatives))
+        if self.batch.drafting is not None:
+            self.batch.drafting.learn(drew, taken)
         if reason is not None:
             self._end(branch, reason)
+
+    def _reason(self, branch: LiveBranch, token: int) -> StopReason | None:
+        """Why a branch ends behind the token it drew, if it does."""
+        if token in self.ends:
+            return StopReason.END
+        if branch.text.stopped:
+            return StopReason.STOP
+        return StopReason.LENGTH if len(branch.drawn) >= (branch.sampling.max_tokens or 1) else None
 
     # Ends
 
@@ -207,6 +225,8 @@ class StepLoop(threading.Thread):
         if branch.done:
             return False
         branch.done = True
+        if self.batch.drafting is not None:
+            self.batch.drafting.leave(branch)
         if branch.cursor is not None:
             self._keep(branch)
             self.batch.running.remove(branch)

@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from branchwise.backends.engine.fixed import FixedSteps
-from branchwise.backends.engine.hooks import ATTENTION, PoolCache
+from branchwise.backends.engine.hooks import ATTENTION, PoolCache, cache_name
 from branchwise.backends.engine.linears import pack, quantize
 from branchwise.backends.engine.llama import LlamaDecoder
-from branchwise.backends.engine.plan import Plan, Row, Span
+from branchwise.backends.engine.plan import Plan, Span, Tip
 from branchwise.backends.engine.pool import Pool
 from branchwise.backends.engine.states import State
 from branchwise.backends.engine.tree import TokenTree
@@ -59,6 +59,7 @@ class EngineModel:
         self.network = network.eval().requires_grad_(False)
         self.device = network.device
         self.vocabulary = int(network.config.get_text_config().vocab_size)
+        self._cache_name = cache_name(network)
         self._head = network.get_output_embeddings()
         self._decoder = LlamaDecoder.of(network)
         self._fixed: FixedSteps | None = None
@@ -122,12 +123,25 @@ class EngineModel:
         outputs = self.network(
             input_ids=ids[None],
             position_ids=at[None],
-            past_key_values=PoolCache(plan),
             use_cache=True,
             logits_to_keep=torch.tensor(wanted, device=self.device),
             plan=plan,
+            **{self._cache_name: PoolCache(plan)},
         )
         return Output(outputs.logits[0], self._taken()[0])
+
+    @property
+    def skippable(self) -> int:
+        """Layers that `skipping` can do without; 0 where the network is of a family that cannot."""
+        return 0 if self._decoder is None else len(self._decoder)
+
+    @torch.inference_mode()
+    def skipping(self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, layers: Sequence[int]) -> Tensor:
+        """Logits [rows, vocabulary] of a pass through some layers only, for every row."""
+        assert self._decoder is not None
+        ids, at = torch.tensor(tokens, device=self.device), torch.tensor(positions, device=self.device)
+        logits: Tensor = self._head(self._decoder(ids, at, plan, range(len(tokens)), layers))
+        return logits
 
     @torch.inference_mode()
     def logits_of(self, hidden: Tensor) -> Tensor:
@@ -181,7 +195,7 @@ class EngineModel:
             self.step(tokens[start:end], range(start, end), plan, [end - start - 1])
             for token in tokens[start:end]:
                 tree.advance(cursor, token, first + cursor.depth)
-        plan = Plan(pool, slice(first + last, first + last + 1), rows=[Row(cursor.chain(), first + last)])
+        plan = Plan(pool, slice(first + last, first + last + 1), tips=[Tip(cursor.chain(), (first + last,))])
         out = self.step(tokens[last:], [last], plan, [0])
         self._windowed = bool(plan.windows)
         # Measured, as configurations name their heads in too many ways.

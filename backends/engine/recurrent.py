@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from branchwise.backends.engine.hooks import MatrixStateCache, StateCache, state_cache
 from branchwise.backends.engine.model import EngineModel, Output, Room
-from branchwise.backends.engine.plan import Plan, Row, Span
+from branchwise.backends.engine.plan import Plan, Span, Tip
 from branchwise.backends.engine.pool import Index, Pool
 from branchwise.backends.engine.states import State, States, side_by_side
 from branchwise.backends.engine.tree import TokenTree
@@ -45,7 +45,9 @@ class RecurrentModel(EngineModel):
         self, network: PreTrainedModel, cache: type[StateCache] | type[MatrixStateCache], *, int8: bool = False
     ) -> None:
         self._cache = cache
-        self._accepted = set(inspect.signature(network.forward).parameters)
+        parameters = inspect.signature(network.forward).parameters
+        self._accepted = set(parameters)
+        self._passes_on = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         self.state_bytes = 0
         """Bytes of the state of one row, whatever its length."""
         super().__init__(network, int8=int8)
@@ -64,10 +66,10 @@ class RecurrentModel(EngineModel):
         wanted: Sequence[int],
         states: Sequence[State | None] = (),
     ) -> Output:
-        count = len(plan.rows)
+        count = len(plan.tips)
         parts: list[Output] = []
         if count:
-            part = Plan(plan.pool, _slots(plan.written, 0, count), rows=plan.rows)
+            part = Plan(plan.pool, _slots(plan.written, 0, count), tips=plan.tips)
             held = side_by_side([state for state in states[:count] if state is not None])
             shape = (count, 1)
             parts.append(self._run(tokens[:count], positions[:count], shape, part, held, range(count)))
@@ -115,21 +117,16 @@ class RecurrentModel(EngineModel):
         inputs: dict[str, object] = {
             "input_ids": torch.tensor(tokens, device=self.device).view(shape),
             "position_ids": torch.tensor(positions, device=self.device).view(shape),
-            "past_key_values": cache,
-            "cache_params": cache,
             "use_cache": True,
-            "plan": plan,
         }
-        named = {name: value for name, value in inputs.items() if name in self._accepted or self._attends(name)}
-        outputs = self.network(**named)
+        named = {name: value for name, value in inputs.items() if name in self._accepted}
+        # The plan reaches attention layers through the arguments that models pass on.
+        further = {"plan": plan} if self._passes_on else {}
+        outputs = self.network(**named, **further, **{self._cache_name: cache})
         after = States(cache.tensors(), fleeting=True)
         index = torch.tensor(rows, device=self.device)
         hidden = self._taken().flatten(0, 1)[index]
         return Output(outputs.logits.flatten(0, 1)[index], hidden, [State(after, row) for row in range(after.rows)])
-
-    def _attends(self, name: str) -> bool:
-        """The plan reaches attention layers through the arguments that models pass on."""
-        return name == "plan" and "past_key_values" in self._accepted
 
     def _packed_logits(self, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits of the last token, after a prefill in two chunks and one decoding step of two forks."""
@@ -153,8 +150,8 @@ class RecurrentModel(EngineModel):
             state = out.states[0]
             for token in tokens[start:end]:
                 tree.advance(cursor, token, first + cursor.depth)
-        rows = [Row(cursor.chain(), first + last), Row(cursor.chain(), first + last + 1)]
-        plan = Plan(pool, slice(first + last, first + last + 2), rows=rows)
+        tips = [Tip(cursor.chain(), (first + last,)), Tip(cursor.chain(), (first + last + 1,))]
+        plan = Plan(pool, slice(first + last, first + last + 2), tips=tips)
         out = self.step([tokens[last]] * 2, [last] * 2, plan, [0, 1], [state, state])
         self._windowed = bool(plan.windows)
         self._token_bytes = max(1, pool.token_bytes())

@@ -49,7 +49,12 @@ class Drawn(NamedTuple):
 
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> Drawn:
-    """Draw from `logits` [rows, vocabulary]; several draws may share a row."""
+    """Draw from `logits` [rows, vocabulary]; several draws may share a row, and rows nobody draws from cost nothing."""
+    used = sorted({d.row for d in draws})
+    if len(used) < len(logits):
+        logits = logits[torch.tensor(used, device=logits.device)]
+        place = {row: i for i, row in enumerate(used)}
+        draws = [replace(d, row=place[d.row]) for d in draws]
     rows = torch.tensor([d.row for d in draws], device=logits.device)
     values, ids = largest(logits, _width(draws))
     found, total = Candidates(values[rows], ids[rows]), log_normalizer(logits, values[:, 0])[rows]

@@ -9,6 +9,10 @@ from branchwise.errors import require
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+DRAFTERS = ("siblings", "lookup", "store", "draft-model", "layer-skip")
+"""Every drafter there is. The first three look things up, the others compute."""
+_FREE = DRAFTERS[:3]
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
@@ -23,6 +27,22 @@ class EngineSettings:
     weights: str | None = None
     """int8: round the linear layers' weights to 8 bits (half the memory; another model, and results say so); None: as
     they are."""
+    speculation: str = "auto"
+    """auto: draft tokens where that pays; off. The tokens are the same either way."""
+    drafters: tuple[str, ...] | None = None
+    """Who drafts, the first one first: siblings (from the question's other branches), lookup (the branch's own text),
+    store (what was generated lately for any question), draft-model, layer-skip. None: the first three, which cost next
+    to nothing; behind the draft model where there is one."""
+    draft_model: str | None = None
+    """A smaller model with the same tokenizer that drafts: whatever `branchwise.load` takes."""
+    skipped_layers: tuple[int, ...] | None = None
+    """The layers that layer-skip drafts leave out; None: every second one of the middle half."""
+    draft_budget: int | None = None
+    """Always draft so many tokens for a branch and step; None: as many as pay."""
+    acceptance: str = "keyed"
+    """How drafts are verified. keyed: the tokens are those of plain decoding, whatever is drafted. rejection: textbook
+    speculative sampling, which accepts more of a draft model's tokens; the distribution is the same, the tokens are
+    not, and results say so."""
     max_batch: int = 64
     """Most branches computed in one pass; more wait their turn."""
     prefill_chunk: int = 512
@@ -37,8 +57,44 @@ class EngineSettings:
         )
         require(self.weights in (None, "int8"), "weights", f"is {self.weights!r}", "use int8, or leave it out")
         require(self.memory is None or self.memory > 0, "memory", f"is {self.memory}", "use a positive number of bytes")
+        require(self.speculation in ("auto", "off"), "speculation", f"is {self.speculation!r}", "use auto or off")
+        self._check_drafters()
+        require(
+            self.draft_budget is None or self.draft_budget >= 1, "draft_budget", f"is {self.draft_budget}",
+            "use at least 1, or None",
+        )  # fmt: skip
         require(self.max_batch >= 1, "max_batch", f"is {self.max_batch}", "use at least 1")
         require(self.prefill_chunk >= 1, "prefill_chunk", f"is {self.prefill_chunk}", "use at least 1")
+
+    def _check_drafters(self) -> None:
+        names = self.all_drafters()
+        require(
+            set(names) <= set(DRAFTERS), "drafters", f"are {', '.join(names)}", f"use some of {', '.join(DRAFTERS)}"
+        )
+        require(
+            "draft-model" not in names or self.draft_model is not None,
+            "draft_model", "is missing, but the drafters hold draft-model", "name a model",
+        )  # fmt: skip
+        require(
+            self.draft_model is None or "draft-model" in names,
+            "drafters", "do not hold draft-model, but there is a draft_model", "add it, or leave draft_model out",
+        )  # fmt: skip
+        require(
+            self.acceptance in ("keyed", "rejection"), "acceptance", f"is {self.acceptance!r}", "use keyed or rejection"
+        )
+        # Choosing among drafts by what was drawn would change what the accepted ones are distributed like.
+        computes = [name for name in names if name not in _FREE]
+        require(
+            self.acceptance == "keyed" or not computes or (len(names) == 1 and self.draft_budget is not None),
+            "acceptance", f"is rejection with {', '.join(names)}",
+            f"set draft_budget and leave {computes[0] if computes else ''} as the only drafter",
+        )  # fmt: skip
+
+    def all_drafters(self) -> tuple[str, ...]:
+        """Who drafts, in order."""
+        if self.drafters is not None:
+            return self.drafters
+        return _FREE if self.draft_model is None else ("draft-model", *_FREE)
 
     def torch_dtype(self) -> torch.dtype | None:
         return None if self.dtype is None else _DTYPES[self.dtype]

@@ -23,10 +23,17 @@ def load(
 
     Raises ModelError when the model can't be had or run, MissingExtraError without the extra `engine`.
     """
-    check(model)  # importing torch takes seconds
+    draft = None if settings is None else settings.draft_model
+    for wanted in filter(None, (model, draft)):
+        check(wanted)  # importing torch takes seconds
     try:
         from branchwise.backends.engine.engine import Engine
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "engine") from error
     entry = find(model)
-    return Engine.load(resolve(model, progress), name=entry.name if entry else model, settings=settings)
+    return Engine.load(
+        resolve(model, progress),
+        name=entry.name if entry else model,
+        settings=settings,
+        draft_folder=None if draft is None else resolve(draft, progress),
+    )

@@ -1,0 +1,1 @@
+"""Exact speculative decoding: who proposes the next tokens of a branch, and how many are worth computing."""

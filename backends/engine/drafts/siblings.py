@@ -1,0 +1,57 @@
+"""Drafts from all that belongs to one question: its prompt, and what its branches drew, running and finished.
+
+Where the most of a branch's latest tokens was seen before, what followed there is proposed, by how often it
+did (after the suffix tries of 2503.05330 and 2511.14617). A branch's own tokens count like its siblings'.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from branchwise.backends.engine.drafts.corpus import Corpus, Stream
+from branchwise.backends.engine.drafts.drafter import Ask, Drafter
+from branchwise.backends.engine.drafts.growth import grow
+from branchwise.backends.engine.jobs import LiveBranch
+
+_LONGEST_MATCH = 8
+_DEPTH = 16  # tokens ahead
+_QUESTIONS = 256  # kept, those used longest ago go first
+_TOKENS = 1 << 16  # kept of a question
+
+
+class Siblings(Drafter):
+    """One corpus for each question."""
+
+    name = "siblings"
+
+    def __init__(self) -> None:
+        self._questions: OrderedDict[int, Corpus] = OrderedDict()
+        self._own: dict[LiveBranch, Stream] = {}
+
+    def propose(self, asks: Sequence[Ask]) -> None:
+        for draft, branch, budget in asks:
+            corpus = self._questions.get(branch.question)
+            if corpus is not None:
+                matches = corpus.matches(branch.recent(_LONGEST_MATCH), _LONGEST_MATCH)
+                grow(draft, matches, budget, _DEPTH, self.name)
+
+    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
+        corpus = self._corpus(branch)
+        own = self._own.get(branch)
+        if own is None:
+            # The prompt's end is part of what the first tokens follow.
+            own = self._own[branch] = corpus.begin()
+            corpus.extend(own, branch.given[-_LONGEST_MATCH:])
+        corpus.extend(own, tokens)
+
+    def leave(self, branch: LiveBranch) -> None:
+        self._own.pop(branch, None)
+
+    def _corpus(self, branch: LiveBranch) -> Corpus:
+        corpus = self._questions.get(branch.question)
+        if corpus is None:
+            corpus = self._questions[branch.question] = Corpus(_TOKENS)
+            corpus.extend(corpus.begin(), branch.given)
+            while len(self._questions) > _QUESTIONS:
+                self._questions.popitem(last=False)
+        self._questions.move_to_end(branch.question)
+        return corpus

@@ -1,0 +1,259 @@
+"""What drafts are worth: `python -m benchmarks.speculation DATA`.
+
+Every kind of work runs without drafts and with each kind of them, in turn, over the same questions and
+with the same keys. Ratios are of tokens per second while all branches decode, paired and then the median.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path as FilePath
+from statistics import median
+
+import branchwise as bw
+from benchmarks.engine import numbers, say
+from benchmarks.machine import cores, describe
+from branchwise.backends.base import ExtendRequest
+from branchwise.backends.engine.drafts.drafter import Ask, Drafter
+from branchwise.backends.engine.drafts.drafting import Drafting
+from branchwise.backends.engine.drafts.gate import Fixed, Gate
+from branchwise.backends.engine.engine import Engine
+from branchwise.backends.engine.jobs import LiveBranch
+from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.extension import Broken, Tokens
+from branchwise.keys import child_key
+from branchwise.prompts.library import TASKS
+from branchwise.usage import Usage
+
+CATEGORIES = ("qa", "math_reasoning", "rag", "writing", "coding")
+"""Of Spec-Bench: where a draft finds much to copy, and where it finds little."""
+
+
+MOST_FINISHED = 7  # siblings of a question
+MOST_TOKENS = 400  # of a sibling
+
+
+@dataclass(frozen=True)
+class Work:
+    """Branches that are decoded side by side, after some of the same question have finished."""
+
+    workload: str
+    branches: int
+    finished: int = 0
+    temperature: float = 0.7
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Who drafts, and how much; no drafters: nobody."""
+
+    drafters: tuple[str, ...] = ()
+    budget: int | None = None
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.drafters) or "off"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run."""
+
+    seconds: float
+    first: int  # tokens drawn before the clock started
+    usage: Usage
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second, from the moment every branch had its first."""
+        return (self.usage.sampled - self.first) / self.seconds
+
+
+@dataclass(frozen=True)
+class SpeculationRow:
+    """One kind of work with one kind of drafts; medians over questions, counts over all of them."""
+
+    drafter: str
+    workload: str
+    branches: int
+    finished: int
+    budget: str
+    temperature: float
+    tokens_per_pass: float
+    """Of a branch: 1 without drafts."""
+    acceptance: float
+    """Share of the drafted tokens that the target chose."""
+    positions_per_pass: float
+    """Computed for a branch: 1 without drafts."""
+    speedup: float
+    """Tokens per second against the same work without drafts."""
+
+
+class Recorder(Drafter):
+    """Proposes nothing, and remembers what was drawn, for drafters that come later."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.heard: dict[LiveBranch, list[int]] = {}
+
+    def propose(self, asks: Sequence[Ask]) -> None:
+        return
+
+    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
+        self.heard.setdefault(branch, []).extend(tokens)
+
+
+class Bench:
+    """One engine; what drafts is exchanged between runs."""
+
+    def __init__(self, engine: Engine, new_tokens: int) -> None:
+        self._engine, self._new_tokens = engine, new_tokens
+        self._gates: dict[Drafts, Gate] = {}
+        self._siblings: dict[tuple[str, float], Mapping[LiveBranch, Sequence[int]]] = {}
+
+    async def measure(self, question: str, work: Work, drafts: Drafts) -> Measured:
+        """One question. What other branches drew is known before the clock starts: all that was recorded of other
+        questions, and as many siblings as the work asks for."""
+        if work.finished:
+            await self._record(question, work.temperature)
+        drafters = [self._engine.drafter(name) for name in drafts.drafters]
+        for (asked, temperature), heard in self._siblings.items():
+            known = work.finished if asked == question else MOST_FINISHED
+            if temperature == work.temperature:
+                for branch, tokens in islice(heard.items(), known):
+                    for drafter in drafters:
+                        drafter.learn(branch, tokens)
+                        drafter.leave(branch)
+        if drafts not in self._gates:
+            self._gates[drafts] = self._engine.gate(drafts.budget)
+        self._engine.draft_with(Drafting(drafters, self._gates[drafts]) if drafters else None)
+        return await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
+
+    async def _record(self, question: str, temperature: float) -> None:
+        """Siblings of a question: the same for every kind of drafts."""
+        if (question, temperature) not in self._siblings:
+            recorder = Recorder()
+            self._engine.draft_with(Drafting([recorder], Fixed(0)))
+            await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, MOST_TOKENS)
+            self._siblings[question, temperature] = recorder.heard
+
+    async def _grow(self, question: str, copies: Sequence[int], temperature: float, new_tokens: int) -> Measured:
+        """Nothing is held of earlier runs."""
+        self._engine.clear()
+        root = await self._engine.root(TASKS["math"].render(question), key=1)
+        sampling = bw.Sampling(temperature=temperature, max_tokens=new_tokens)
+        keys = tuple(child_key(1, copy) for copy in copies)
+        waiting, began, usage, first = set(range(len(keys))), time.perf_counter(), Usage(), 0
+        async for event in self._engine.extend(ExtendRequest(root, keys, sampling)):
+            if isinstance(event, Tokens):
+                if event.copy in waiting:
+                    waiting.remove(event.copy)
+                    first += event.count
+                    began = time.perf_counter()
+                continue
+            if isinstance(event, Broken):
+                raise event.error
+            usage += event.cost
+        return Measured(time.perf_counter() - began, first, usage)
+
+
+def plan(branches: Sequence[int], spec_bench: bool) -> Iterator[tuple[Work, list[Drafts]]]:
+    """What is compared with what."""
+    siblings, everyone = ("siblings",), EngineSettings().all_drafters()
+    auto = Drafts(everyone)
+    fixed = [Drafts(siblings, budget) for budget in (4, 8, 32)]
+    if 1 in branches:
+        for finished in (1, 3, 7):
+            yield Work("gsm8k", 1, finished), [auto, *fixed]
+        for temperature in (0.0, 1.0):
+            yield Work("gsm8k", 1, 3, temperature), [auto]
+        yield Work("gsm8k", 1), [auto, *(Drafts((name,)) for name in everyone)]
+    if 4 in branches:
+        yield Work("gsm8k", 4, 1), [auto, *fixed[:2]]
+    for many in branches:
+        if many > 4:
+            yield Work("gsm8k", many), [auto, Drafts(siblings, 4)]
+    for category in CATEGORIES if spec_bench else ():
+        yield Work(category, 1), [auto, Drafts(("lookup",), 8)]
+
+
+def summarize(work: Work, drafts: Drafts, runs: Sequence[Measured], off: Sequence[Measured]) -> SpeculationRow:
+    total = sum((run.usage for run in runs), Usage())
+    passes = total.sampled - total.accepted  # each pass of a branch draws one token that nobody drafted
+    return SpeculationRow(
+        drafter=drafts.name,
+        workload=work.workload,
+        branches=work.branches,
+        finished=work.finished,
+        budget="auto" if drafts.budget is None else str(drafts.budget),
+        temperature=work.temperature,
+        tokens_per_pass=total.sampled / passes,
+        acceptance=total.accepted / total.drafted if total.drafted else 0.0,
+        positions_per_pass=(passes + total.drafted) / passes,
+        speedup=median(ours.speed / theirs.speed for ours, theirs in zip(runs, off, strict=True)),
+    )
+
+
+def line(row: SpeculationRow) -> str:
+    """A row for a terminal."""
+    return (
+        f"{row.workload:15} {row.branches:3d} branches, {row.finished} finished, T {row.temperature:.1f}  "
+        f"{row.drafter:22} {row.budget:>4}  {row.tokens_per_pass:5.2f} tokens/pass  {row.acceptance:6.1%} accepted  "
+        f"{row.positions_per_pass:5.1f} positions/pass  {row.speedup:5.2f}x"
+    )
+
+
+def questions(file: FilePath, category: str | None, count: int) -> list[str]:
+    """The first questions of a file, or of a category in it."""
+    rows = (json.loads(row) for row in file.read_text(encoding="utf-8").splitlines())
+    return [row["question"] for row in islice((r for r in rows if category in (None, r.get("category"))), count)]
+
+
+async def run(args: argparse.Namespace, engine: Engine) -> list[SpeculationRow]:
+    """A row for each kind of work and of drafts."""
+    bench, found = Bench(engine, args.new_tokens), []
+    for work, kinds in plan(args.branches, args.spec_bench is not None):
+        of_data = work.workload == "gsm8k"
+        asked = questions(args.data if of_data else args.spec_bench, None if of_data else work.workload, args.questions)
+        runs: dict[Drafts, list[Measured]] = {drafts: [] for drafts in (Drafts(), *kinds)}
+        await bench.measure(asked[0], work, kinds[0])  # warms up
+        for question in asked:
+            for drafts, measured in runs.items():
+                measured.append(await bench.measure(question, work, drafts))
+        for drafts in kinds:
+            found.append(summarize(work, drafts, runs[drafts], runs[Drafts()]))
+            say(line(found[-1]))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write JSON."""
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.speculation", description=__doc__)
+    add = parse.add_argument
+    add("data", type=FilePath, help="GSM8K in JSON Lines")
+    add("--spec-bench", type=FilePath, help="Spec-Bench in JSON Lines; left out without it")
+    add("--model", default="Qwen2.5-Coder-0.5B-Instruct")
+    add("--branches", type=numbers, default=(1, 4, 16, 64), metavar="N,...")
+    add("--questions", type=int, default=4, help="of each kind of work")
+    add("--new-tokens", type=int, default=128)
+    add("--out", type=FilePath, default=FilePath("build/bench/speculation.json"))
+    args = parse.parse_args(arguments)
+    engine = bw.load(args.model, settings=EngineSettings(speculation="auto"))
+    assert isinstance(engine, Engine)
+    found = asyncio.run(run(args, engine))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    conditions = {"model": args.model, "machine": describe(cores())._asdict(), "new_tokens": args.new_tokens}
+    args.out.write_text(json.dumps({**conditions, "rows": [asdict(row) for row in found]}, indent=1) + "\n")
+    for row in found:
+        print(line(row))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
