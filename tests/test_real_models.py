@@ -3,19 +3,18 @@
 Models are fetched on first use, into the cache that BRANCHWISE_CACHE names.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
+from criterion import Comparison, compare
 from lab import ask, grow
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import branchwise as bw
-from branchwise.backends.engine.noise import gumbel, signed
 from branchwise.backends.engine.settings import EngineSettings
 from branchwise.backends.models.resolve import resolve
 from branchwise.keys import child_key
-from branchwise.path import Path
 from branchwise.sampling import Sampling
 
 SMALL = "SmolLM2-135M-Instruct"
@@ -56,37 +55,6 @@ async def test_greedy_text_is_what_transformers_generates(name: str) -> None:
     await engine.close()
 
 
-@dataclass
-class Comparison:
-    """Two runs of the same keys, token by token."""
-
-    tokens: int = 0
-    close: int = 0  # tokens that differ where rounding may decide
-    logit_gap: float = 0.0  # largest difference of a log-probability, nats
-
-
-def compare(alone: Path, among: Path, key: int, seen: Comparison) -> int | None:
-    """Compare up to the first token that differs; its place, or None. Both paths have one parent."""
-    assert alone.top_logprobs is not None
-    assert among.top_logprobs is not None
-    start = alone.parent.generated + len(alone.root.token_ids) if alone.parent is not None else 0
-    for at, (ours, theirs) in enumerate(zip(alone.token_ids, among.token_ids, strict=False)):
-        reference, other = dict(alone.top_logprobs[at]), dict(among.top_logprobs[at])
-        gaps = [abs(reference[token] - other[token]) for token in reference.keys() & other.keys()]
-        seen.logit_gap = max(seen.logit_gap, *gaps)
-        seen.tokens += 1
-        if ours != theirs:
-            ids = torch.tensor(list(reference))
-            noise = gumbel(torch.tensor([signed(key)]), torch.tensor([start + at]), ids)
-            scores = torch.tensor(list(reference.values())).double() / SAMPLED.temperature + noise
-            best, second = scores.topk(2).values.tolist()
-            assert best - second <= 10 * seen.logit_gap, f"token {at} of key {key}: {best - second} nats apart"
-            seen.close += 1
-            return at
-    assert len(alone.token_ids) == len(among.token_ids)
-    return None
-
-
 async def test_eight_branches_draw_what_each_draws_alone() -> None:
     engine = bw.load(SMALL, settings=EngineSettings(dtype="float32"))
     root = await ask(engine, QUESTION)
@@ -96,14 +64,14 @@ async def test_eight_branches_draw_what_each_draws_alone() -> None:
         engine.clear()
         (alone,) = await grow(engine, root, (key,), SAMPLED)
         path, among = alone.path, together[copy].path
-        while (at := compare(path, among, key, seen)) is not None and at + 1 < len(path.token_ids):
+        while (at := compare(path, among, key, SAMPLED, seen)) is not None and at + 1 < len(path.token_ids):
             # From here on, both follow the reference.
             left = replace(SAMPLED, max_tokens=len(path.token_ids) - at - 1)
             parent = path.cut(path.parent.generated + at + 1) if path.parent is not None else path
             (one,) = await grow(engine, parent, (key,), left)
             others = KEYS[copy + 1 :] + KEYS[:copy]
             path, among = one.path, (await grow(engine, parent, (key, *others), left))[0].path
-    print(f"{seen.tokens} tokens, {seen.close} decided by rounding, logits within {seen.logit_gap:.1e} nats")
+    print(seen)
     assert seen.tokens >= 150
     assert seen.close <= 1
     assert seen.logit_gap < 1e-2

@@ -22,7 +22,9 @@ from branchwise.backends.engine.drafts.store import Store
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.jobs import LiveBranch
 from branchwise.backends.engine.plan import Tip
+from branchwise.backends.engine.sampler import Draw
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.engine.verify import Walk
 from branchwise.errors import ConfigError
 from branchwise.path import Path
 from branchwise.sampling import Sampling
@@ -149,10 +151,13 @@ async def test_drafts_change_no_token_and_save_passes(make: Make, name: str, sam
     assert cost.drafted >= cost.accepted > cost.sampled / 3
 
 
+@pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("drafter", [Siblings, Lookup, Store])
-@pytest.mark.parametrize("sampling", [SAMPLINGS["greedy"], SAMPLINGS["0.7"]], ids=["greedy", "0.7"])
-async def test_each_drafter_changes_no_token(make: Make, drafter: type[Drafter], sampling: Sampling) -> None:
-    keys = range(30, 35)
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+async def test_each_drafter_changes_no_token(
+    make: Make, drafter: type[Drafter], sampling: Sampling, count: int
+) -> None:
+    keys = range(30, 30 + count)
     root, wanted = await plain(make, "llama", keys, sampling)
     engine = make("llama", drafter())
     for _ in range(2):  # the second time, every branch has a finished twin
@@ -172,13 +177,31 @@ def _flat(tip: Tip) -> list[int]:
     return [0] * len(tip.slots)
 
 
-@pytest.mark.parametrize(("method", "mutant"), [("sight", _blind), ("depths", _flat)])
-async def test_a_wrong_mask_or_position_shows(
-    make: Make, monkeypatch: pytest.MonkeyPatch, method: str, mutant: Callable[[Tip], object]
+def _same_key(one: Walk) -> list[Draw]:
+    sampling, first = one.branch.sampling, one.position + len(one.choices)
+    return [Draw(sampling, 40, first + i, one.row + 1 + node) for i, node in enumerate(one.likely())]
+
+
+def _behind(one: Walk) -> list[Draw]:
+    sampling, key, first = one.branch.sampling, one.branch.key, one.position
+    return [Draw(sampling, key, first + i, one.row + 1 + node) for i, node in enumerate(one.likely())]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "mutant"),
+    [
+        pytest.param(Tip, "sight", _blind, id="mask"),
+        pytest.param(Tip, "depths", _flat, id="position of a row"),
+        pytest.param(Walk, "draws", _same_key, id="key"),
+        pytest.param(Walk, "draws", _behind, id="position of a draw"),
+    ],
+)
+async def test_a_wrong_mask_position_or_key_shows(
+    make: Make, monkeypatch: pytest.MonkeyPatch, kind: type, method: str, mutant: Callable[[Tip], object]
 ) -> None:
     keys = range(40, 45)
     root, wanted = await plain(make, "llama", keys, HOT)
-    monkeypatch.setattr(Tip, method, mutant)
+    monkeypatch.setattr(kind, method, mutant)
     oracle = Oracle({key: branch.tokens for key, branch in zip(keys, wanted, strict=True)})
     assert outputs(await grow(make("llama", oracle), root, keys, HOT)) != outputs(wanted)
 
