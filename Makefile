@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 QUESTION := Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did Natalia sell altogether in April and May?
 
-.PHONY: demo test check format clean bench-engine bench-gpu bench-vllm-env
+.PHONY: demo test check format clean bench-engine bench-gpu bench-speculation bench-draft-model bench-vllm-env
 
 # vLLM pins its own torch: it lives in an environment of its own, wherever VLLM_ENV says.
 VLLM_ENV ?= .venv-vllm
@@ -39,6 +39,18 @@ format: .venv/dev
 bench-engine: .venv/dev
 	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m benchmarks.engine --vllm-python $(VLLM_ENV)/bin/python $(BENCH)
+
+# What drafts are worth, under an hour on two cores; BRANCHWISE_DATA has gsm8k.jsonl and spec_bench.jsonl.
+bench-speculation: .venv/dev
+	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python -m benchmarks.speculation gsm8k --spec-bench spec_bench $(BENCH)
+
+# The same for the 0.5B as the draft model of the 1.5B.
+bench-draft-model: .venv/dev
+	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/branchwise models pull Qwen2.5-Coder-1.5B-Instruct
+	$(BIN)/python -m benchmarks.speculation gsm8k --model Qwen2.5-Coder-1.5B-Instruct \
+		--draft-model Qwen2.5-Coder-0.5B-Instruct --out build/bench/draft_model.json $(BENCH)
 
 # Random weights of a 7B shape on a GPU: no network, no vLLM, no model file.
 bench-gpu: .venv/dev

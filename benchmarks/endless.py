@@ -11,8 +11,9 @@ _CHANGED = {
 }
 
 
-def endless(model: Path, folder: Path) -> Path:
-    """`folder`, made a view of `model` with no end token: links to its files, but for a few short ones."""
+def endless(model: Path, folder: Path, dtype: str) -> Path:
+    """`folder`, made a view of `model` with no end token, of weights in `dtype`: links to its files, but for a few
+    short ones."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in model.iterdir():
         target = folder / file.name
@@ -20,5 +21,6 @@ def endless(model: Path, folder: Path) -> Path:
         if (key := _CHANGED.get(file.name)) is None:
             target.symlink_to(file.resolve())
         else:
-            target.write_text(json.dumps({**json.loads(file.read_text()), key: None}))
+            changed = {**json.loads(file.read_text()), key: None}
+            target.write_text(json.dumps(changed | ({"dtype": dtype} if file.name == "config.json" else {})))
     return folder

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from benchmarks.client import Client, WorkerError
 from benchmarks.endless import endless
 from benchmarks.machine import cores, describe
 from benchmarks.prompts import Prompts
 from benchmarks.report import as_json, profile_table, rows, table
 from benchmarks.run import Cell, Options, Record, Run
+from branchwise.backends.engine.model import usual_dtype
 from branchwise.backends.models.resolve import resolve
 
 _IDLE = 0.02
@@ -35,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add("--prompts", type=numbers, default=(83, 1500), metavar="N,...", help="tokens of the shared prompts")
     add("--new-tokens", type=int, default=options.new_tokens, help="tokens of each branch; nothing ends earlier")
     add("--repeat", type=int, default=options.repeat, help="repetitions of each kind of work")
+    add("--dtype", help="of every system; the checkpoint's own where the processor is fast at it, else float32")
     add("--systems", type=lambda text: tuple(text.split(",")), default=SYSTEMS, metavar="NAME,...")
     add("--threads", type=int, default=cores(), help="of every system")
     add("--max-seconds", type=float, default=options.max_seconds, help="leave out what would take longer")
@@ -60,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         model = resolve(args.model, lambda *_: None)
-        folder = endless(model, Path(temporary) / model.name)
+        dtype = args.dtype or str(usual_dtype(model, torch.device("cpu"))).removeprefix("torch.")
+        folder = endless(model, Path(temporary) / model.name, dtype)
         skipped: list[str] = []
         clients = start(args.systems, folder, args, skipped)
         run = Run(clients, Prompts(folder), options, say)
@@ -80,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(
         args.out,
         model.name,
-        {"machine": machine._asdict(), "versions": versions, "options": asdict(options)},
+        {"dtype": dtype, "machine": machine._asdict(), "versions": versions, "options": asdict(options)},
         run.record,
     )
     return 0 if run.record.samples else 1

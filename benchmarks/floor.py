@@ -52,7 +52,7 @@ def _plain(layer: nn.Linear) -> Product:
 def _packed(layer: nn.Linear) -> Product | None:
     """The layer with its weights in the layout of oneDNN's kernels, where torch has them for it."""
     weight, bias = layer.weight.detach(), layer.bias
-    if weight.device.type != "cpu" or weight.dtype is not torch.bfloat16 or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return None
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _LAYOUT_ROWS)

@@ -9,23 +9,26 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path as FilePath
 from statistics import median
 
 import branchwise as bw
-from benchmarks.engine import numbers, say
+from benchmarks.engine import numbers
 from benchmarks.machine import cores, describe
 from branchwise.backends.base import ExtendRequest
+from branchwise.backends.engine.drafts.draft import Draft
 from branchwise.backends.engine.drafts.drafter import Ask, Drafter
 from branchwise.backends.engine.drafts.drafting import Drafting
 from branchwise.backends.engine.drafts.gate import Fixed, Gate
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.jobs import LiveBranch
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.engine.verify import Walk
 from branchwise.backends.extension import Broken, Tokens
+from branchwise.evaluation.dataset import find_data
 from branchwise.keys import child_key
 from branchwise.prompts.library import TASKS
 from branchwise.usage import Usage
@@ -35,7 +38,7 @@ CATEGORIES = ("qa", "math_reasoning", "rag", "writing", "coding")
 
 
 MOST_FINISHED = 7  # siblings of a question
-MOST_TOKENS = 400  # of a sibling
+_WARM_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Measured:
     """One run."""
 
     seconds: float
+    drafting: float  # of them, spent on proposing and learning
     first: int  # tokens drawn before the clock started
     usage: Usage
 
@@ -90,8 +94,29 @@ class SpeculationRow:
     """Share of the drafted tokens that the target chose."""
     positions_per_pass: float
     """Computed for a branch: 1 without drafts."""
+    drafting: float
+    """Share of the time that proposing and learning took."""
     speedup: float
     """Tokens per second against the same work without drafts."""
+
+
+class Timed(Drafting):
+    """Drafting that knows how long it took."""
+
+    def __init__(self, drafters: Sequence[Drafter], gate: Gate) -> None:
+        super().__init__(drafters, gate)
+        self.seconds = 0.0
+
+    def propose(self, groups: Sequence[Sequence[LiveBranch]]) -> list[Draft]:
+        began = time.perf_counter()
+        drafts = super().propose(groups)
+        self.seconds += time.perf_counter() - began
+        return drafts
+
+    def learn(self, drew: Walk, taken: int) -> None:
+        began = time.perf_counter()
+        super().learn(drew, taken)
+        self.seconds += time.perf_counter() - began
 
 
 class Recorder(Drafter):
@@ -112,8 +137,9 @@ class Recorder(Drafter):
 class Bench:
     """One engine; what drafts is exchanged between runs."""
 
-    def __init__(self, engine: Engine, new_tokens: int) -> None:
-        self._engine, self._new_tokens = engine, new_tokens
+    def __init__(self, engine: Engine, new_tokens: int, sibling_tokens: int) -> None:
+        """Most tokens of a branch that is measured, and of a sibling."""
+        self._engine, self._new_tokens, self._sibling_tokens = engine, new_tokens, sibling_tokens
         self._gates: dict[Drafts, Gate] = {}
         self._siblings: dict[tuple[str, float], Mapping[LiveBranch, Sequence[int]]] = {}
 
@@ -132,15 +158,22 @@ class Bench:
                         drafter.leave(branch)
         if drafts not in self._gates:
             self._gates[drafts] = self._engine.gate(drafts.budget)
-        self._engine.draft_with(Drafting(drafters, self._gates[drafts]) if drafters else None)
-        return await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
+        drafting = Timed(drafters, self._gates[drafts])
+        self._engine.draft_with(drafting if drafters else None)
+        done = await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
+        return replace(done, drafting=drafting.seconds)
+
+    async def warm_up(self, question: str, work: Work) -> None:
+        """Whatever is set up on first use."""
+        self._engine.draft_with(None)
+        await self._grow(question, range(work.branches), work.temperature, _WARM_TOKENS)
 
     async def _record(self, question: str, temperature: float) -> None:
         """Siblings of a question: the same for every kind of drafts."""
         if (question, temperature) not in self._siblings:
             recorder = Recorder()
             self._engine.draft_with(Drafting([recorder], Fixed(0)))
-            await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, MOST_TOKENS)
+            await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, self._sibling_tokens)
             self._siblings[question, temperature] = recorder.heard
 
     async def _grow(self, question: str, copies: Sequence[int], temperature: float, new_tokens: int) -> Measured:
@@ -160,11 +193,16 @@ class Bench:
             if isinstance(event, Broken):
                 raise event.error
             usage += event.cost
-        return Measured(time.perf_counter() - began, first, usage)
+        return Measured(time.perf_counter() - began, 0.0, first, usage)
 
 
-def plan(branches: Sequence[int], spec_bench: bool) -> Iterator[tuple[Work, list[Drafts]]]:
+def plan(branches: Sequence[int], spec_bench: bool, draft_model: bool) -> Iterator[tuple[Work, list[Drafts]]]:
     """What is compared with what."""
+    if draft_model:
+        by_model = ("draft-model",)
+        yield Work("gsm8k", 1, 0, 0.0), [Drafts(by_model), Drafts(by_model, 4), Drafts(by_model, 8)]
+        yield Work("gsm8k", 1, 0, 0.7), [Drafts(by_model), Drafts(by_model, 4)]
+        return
     siblings, everyone = ("siblings",), EngineSettings().all_drafters()
     auto = Drafts(everyone)
     fixed = [Drafts(siblings, budget) for budget in (4, 8, 32)]
@@ -174,6 +212,7 @@ def plan(branches: Sequence[int], spec_bench: bool) -> Iterator[tuple[Work, list
         for temperature in (0.0, 1.0):
             yield Work("gsm8k", 1, 3, temperature), [auto]
         yield Work("gsm8k", 1), [auto, *(Drafts((name,)) for name in everyone)]
+        yield Work("gsm8k", 1, 0, 0.0), [Drafts(("layer-skip",)), Drafts(("layer-skip",), 4)]
     if 4 in branches:
         yield Work("gsm8k", 4, 1), [auto, *fixed[:2]]
     for many in branches:
@@ -196,6 +235,7 @@ def summarize(work: Work, drafts: Drafts, runs: Sequence[Measured], off: Sequenc
         tokens_per_pass=total.sampled / passes,
         acceptance=total.accepted / total.drafted if total.drafted else 0.0,
         positions_per_pass=(passes + total.drafted) / passes,
+        drafting=sum(run.drafting for run in runs) / sum(run.seconds for run in runs),
         speedup=median(ours.speed / theirs.speed for ours, theirs in zip(runs, off, strict=True)),
     )
 
@@ -205,7 +245,7 @@ def line(row: SpeculationRow) -> str:
     return (
         f"{row.workload:15} {row.branches:3d} branches, {row.finished} finished, T {row.temperature:.1f}  "
         f"{row.drafter:22} {row.budget:>4}  {row.tokens_per_pass:5.2f} tokens/pass  {row.acceptance:6.1%} accepted  "
-        f"{row.positions_per_pass:5.1f} positions/pass  {row.speedup:5.2f}x"
+        f"{row.positions_per_pass:5.1f} positions/pass  {row.drafting:6.2%} drafting  {row.speedup:5.2f}x"
     )
 
 
@@ -215,43 +255,56 @@ def questions(file: FilePath, category: str | None, count: int) -> list[str]:
     return [row["question"] for row in islice((r for r in rows if category in (None, r.get("category"))), count)]
 
 
-async def run(args: argparse.Namespace, engine: Engine) -> list[SpeculationRow]:
+async def run(args: argparse.Namespace, engine: Engine, done: Callable[[SpeculationRow], None]) -> None:
     """A row for each kind of work and of drafts."""
-    bench, found = Bench(engine, args.new_tokens), []
-    for work, kinds in plan(args.branches, args.spec_bench is not None):
+    bench = Bench(engine, args.new_tokens, args.sibling_tokens)
+    for work, kinds in plan(args.branches, args.spec_bench is not None, args.draft_model is not None):
         of_data = work.workload == "gsm8k"
         asked = questions(args.data if of_data else args.spec_bench, None if of_data else work.workload, args.questions)
         runs: dict[Drafts, list[Measured]] = {drafts: [] for drafts in (Drafts(), *kinds)}
-        await bench.measure(asked[0], work, kinds[0])  # warms up
+        await bench.warm_up(asked[0], work)
         for question in asked:
             for drafts, measured in runs.items():
                 measured.append(await bench.measure(question, work, drafts))
         for drafts in kinds:
-            found.append(summarize(work, drafts, runs[drafts], runs[Drafts()]))
-            say(line(found[-1]))
-    return found
+            done(summarize(work, drafts, runs[drafts], runs[Drafts()]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write JSON."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.speculation", description=__doc__)
     add = parse.add_argument
-    add("data", type=FilePath, help="GSM8K in JSON Lines")
-    add("--spec-bench", type=FilePath, help="Spec-Bench in JSON Lines; left out without it")
+    add("data", type=find_data, help="GSM8K in JSON Lines: a path, or a name in BRANCHWISE_DATA")
+    add("--spec-bench", type=find_data, help="Spec-Bench, likewise; left out without it")
     add("--model", default="Qwen2.5-Coder-0.5B-Instruct")
+    add("--draft-model", help="measure its drafts for the model, and nothing else")
     add("--branches", type=numbers, default=(1, 4, 16, 64), metavar="N,...")
     add("--questions", type=int, default=4, help="of each kind of work")
     add("--new-tokens", type=int, default=128)
+    add("--sibling-tokens", type=int, default=400)
+    add("--dtype", help="the model's own where the processor is fast at it, else float32")
     add("--out", type=FilePath, default=FilePath("build/bench/speculation.json"))
     args = parse.parse_args(arguments)
-    engine = bw.load(args.model, settings=EngineSettings(speculation="auto"))
+    engine = bw.load(args.model, settings=EngineSettings(draft_model=args.draft_model, dtype=args.dtype))
     assert isinstance(engine, Engine)
-    found = asyncio.run(run(args, engine))
+    conditions = {
+        "model": args.model,
+        "draft_model": args.draft_model,
+        "dtype": str(engine.dtype).removeprefix("torch."),
+        "machine": describe(cores())._asdict(),
+        "questions": args.questions,
+        "new_tokens": args.new_tokens,
+    }
+    rows: list[SpeculationRow] = []
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    conditions = {"model": args.model, "machine": describe(cores())._asdict(), "new_tokens": args.new_tokens}
-    args.out.write_text(json.dumps({**conditions, "rows": [asdict(row) for row in found]}, indent=1) + "\n")
-    for row in found:
-        print(line(row))
+
+    def done(row: SpeculationRow) -> None:
+        """What is measured is kept, whatever happens to the rest."""
+        rows.append(row)
+        print(line(row), flush=True)
+        args.out.write_text(json.dumps({**conditions, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+
+    asyncio.run(run(args, engine, done))
     return 0
 
 

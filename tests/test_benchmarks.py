@@ -89,6 +89,28 @@ def test_the_gpu_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
     assert "no CUDA device" in done.stderr
 
 
+def test_speculation_writes_a_row_for_every_kind_of_drafts(tiny_model_folder: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data.jsonl", tmp_path / "speculation.json"
+    rows = [{"question": f"What is {i} + {i}?", "category": "qa"} for i in range(2)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(
+        "speculation", str(data), "--model", str(tiny_model_folder), "--branches", "1,5", "--questions", "2",
+        "--new-tokens", "12", "--sibling-tokens", "20", "--out", str(out),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())["rows"]
+    assert {row["drafter"] for row in found} == {
+        "siblings", "lookup", "store", "layer-skip", "siblings+lookup+store"
+    }  # fmt: skip
+    for row in found:
+        assert {"workload", "branches", "budget", "temperature", "tokens_per_pass", "acceptance", "speedup"} <= set(row)
+        assert row["tokens_per_pass"] >= 1
+        assert 0 <= row["acceptance"] <= 1
+        assert row["speedup"] > 0
+        if row["budget"] == "auto":
+            assert row["positions_per_pass"] >= row["tokens_per_pass"] - 1e-9
+
+
 def test_ratios_are_medians_over_paired_repetitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks.machine import Use

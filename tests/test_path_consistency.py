@@ -1,6 +1,7 @@
 """Path-consistency, traced window by window against a table worked by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -132,3 +133,22 @@ def test_any_number_of_paths_works(paths: int) -> None:
 def test_fields_are_checked_at_construction(field: str, value: float) -> None:
     with pytest.raises(bw.ConfigError, match=field):
         bw.PathConsistency(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+@pytest.mark.parametrize("form", ["plain", "controlled"])
+def test_a_probe_changes_when_paths_are_drawn_and_nothing_else(form: str, window: int) -> None:
+    strategy = bw.PathConsistency.plain(20) if form == "plain" else bw.PathConsistency(20)
+    strategy = replace(strategy, window=window)
+    plain = run(strategy)
+    probed = run(replace(strategy, probe=True))
+    assert [path.path.key for path in probed.paths] == [path.path.key for path in plain.paths]
+    assert origins(probed) == origins(plain)
+    assert (probed.answer, probed.votes, probed.confidence) == (plain.answer, plain.votes, plain.confidence)
+
+
+def test_a_probe_is_drawn_before_any_other_path_begins() -> None:
+    strategy = bw.PathConsistency(6, window=3, probe=True)
+    state = strategy.start([bw.Path(parent=None, key=1, token_ids=(1,), text="")])
+    assert [action.count for action in strategy.ask(state)] == [1]
+    assert strategy.ask(state) == []

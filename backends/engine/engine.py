@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 
+import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
@@ -109,6 +110,11 @@ class Engine(Backend):
     @property
     def capabilities(self) -> Capabilities:
         return self._capabilities
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self._model.network.dtype
 
     async def root(self, messages: Messages, key: int) -> Path:
         tokens = self._prompter.tokens(messages)

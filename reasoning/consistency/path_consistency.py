@@ -56,6 +56,10 @@ class PathConsistency(PerQuestion[PrefixSamples]):
     """Shorten the prefixes by a step when confidence falls below the threshold; False is the paper's form."""
     stop_at: float | None = 0.95
     """Stop when paths from the bare prompt alone reach this confidence; None is the paper's form."""
+    probe: bool = False
+    """Draw the first path alone: a backend that drafts from finished paths has one for all others then. The paths and
+    votes are the same. It pays where a step takes longer for each further path, not where paths side by side are nearly
+    free."""
     sampling: Sampling = field(default_factory=Sampling)
     """How to draw the paths."""
 
@@ -80,12 +84,15 @@ class PathConsistency(PerQuestion[PrefixSamples]):
     def more(self, samples: PrefixSamples) -> Sequence[Action]:
         if samples.settled < samples.asked:
             return ()
-        if samples.settled > samples.looked_at:
+        probed = self.probe and samples.settled == 1 < self.window  # what is left of the first window comes next
+        if samples.settled > samples.looked_at and not probed:
             samples.looked_at = samples.settled
             self._decide_level(samples)
         if samples.settled_early or samples.asked >= self.paths:
             return ()
-        first, end = samples.asked, min(samples.asked + self.window, self.paths)
+        first, end = samples.asked, min(samples.asked + self.window - probed, self.paths)
+        if self.probe and not first:
+            end = 1
         samples.asked = end
         origins = (self._origin(samples, branch) for branch in range(first, end))
         return [Extend(path, len(list(same)), self.sampling) for path, same in groupby(origins)]

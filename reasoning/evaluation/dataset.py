@@ -41,7 +41,7 @@ def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
 
     Raises ConfigError naming the line and field of the first row that is wrong.
     """
-    file = _find(source)
+    file = find_data(source)
     rows: list[Row] = []
     try:
         with file.open(encoding="utf-8") as lines:
@@ -57,7 +57,8 @@ def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
     return rows
 
 
-def _find(source: str) -> Path:
+def find_data(source: str) -> Path:
+    """A file by its path, or by its name in the folder BRANCHWISE_DATA. Raises ConfigError where there is none."""
     direct = Path(source).expanduser()
     if direct.is_file():
         return direct

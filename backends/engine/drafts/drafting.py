@@ -25,9 +25,9 @@ class Drafting:
         drafts = [Draft() for _ in groups]
         for drafter in self._drafters if budget else ():
             short = [(d, branches[0]) for d, branches in zip(drafts, groups, strict=True) if len(d) < budget]
-            if short:
-                most = self._most(drafter, budget, len(short))
-                drafter.propose([Ask(draft, branch, most) for draft, branch in short] if most else ())
+            most = self._most(drafter, budget, len(short)) if short else 0
+            if most:
+                drafter.propose([Ask(draft, branch, most) for draft, branch in short])
         return self._gate.choose(drafts, [len(branches) for branches in groups])
 
     def _most(self, drafter: Drafter, budget: int, branches: int) -> int:
