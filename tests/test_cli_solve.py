@@ -50,6 +50,24 @@ def test_the_same_seed_gives_the_same_trace(solved: tuple[Done, Path], tiny: lis
     assert [file.name for file in tmp_path.iterdir()] == ["trace.json"]
 
 
+@pytest.mark.parametrize("how", ["off", "draft model"])
+def test_drafts_change_nothing_but_the_cost(
+    how: str, solved: tuple[Done, Path], tiny: list[str], tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    options = ["--speculation", "off"] if how == "off" else ["--draft-model", str(tiny_model_folder)]
+    run("solve", "What is 3 + 3?\n", *tiny, "--seed", "7", "--trace", str(tmp_path / "trace.json"), *options)
+    first, second = (json.loads(file.read_text()) for file in (solved[1], tmp_path / "trace.json"))
+    assert all(first[field] == second[field] for field in ("answer", "votes", "confidence", "paths", "seed"))
+    assert (second["usage"]["drafted"] == 0) is (how == "off")
+
+
+def test_what_cannot_draft_is_refused_in_one_line(tiny: list[str]) -> None:
+    done = run("solve", "What is 2 + 2?", *tiny, "--speculation", "sometimes")
+    assert refused(done, "--speculation: is 'sometimes'")
+    done = run("solve", "What is 2 + 2?", *tiny, "--draft-model", "no-such-model")
+    assert refused(done, "--draft-model: 'no-such-model' is unknown")
+
+
 def test_the_token_budget_holds_and_piped_output_is_plain(tiny: list[str]) -> None:
     done = run("solve", "What is 2 + 2?", *tiny, "--budget-tokens", "13")
     assert done.returncode == 1

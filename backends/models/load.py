@@ -6,7 +6,7 @@ from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL, find
 from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check, resolve
-from branchwise.errors import MissingExtraError
+from branchwise.errors import ConfigError, MissingExtraError, ModelError
 
 if TYPE_CHECKING:
     from branchwise.backends.engine.settings import EngineSettings
@@ -24,8 +24,7 @@ def load(
     Raises ModelError when the model can't be had or run, MissingExtraError without the extra `engine`.
     """
     draft = None if settings is None else settings.draft_model
-    for wanted in filter(None, (model, draft)):
-        check(wanted)  # importing torch takes seconds
+    check_names(model, draft)  # importing torch takes seconds
     try:
         from branchwise.backends.engine.engine import Engine
     except ImportError as error:
@@ -37,3 +36,14 @@ def load(
         settings=settings,
         draft_folder=None if draft is None else resolve(draft, progress),
     )
+
+
+def check_names(model: str, draft_model: str | None) -> None:
+    """Find out at once, asking nobody, whether there can be such models. Raises ModelError, for the draft model
+    ConfigError."""
+    check(model)
+    try:
+        if draft_model is not None:
+            check(draft_model)
+    except ModelError as error:
+        raise ConfigError("draft_model", error.problem.removeprefix("model: "), error.fix) from error

@@ -17,12 +17,14 @@ from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.backends.models.resolve import check
 from branchwise.cli.options import (
     DEVICE_HELP,
+    DRAFT_MODEL_HELP,
     DTYPE_HELP,
     MAX_TOKENS_HELP,
     MODEL,
     MODEL_HELP,
     OUTPUT,
     SAMPLING,
+    SPECULATION_HELP,
     load_backend,
     printable,
     stderr,
@@ -55,6 +57,8 @@ def evaluate(
     model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel=MODEL)] = DEFAULT_MODEL,
     device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
     dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
+    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP, rich_help_panel=MODEL)] = "auto",
+    draft_model: Annotated[str | None, typer.Option(help=DRAFT_MODEL_HELP, rich_help_panel=MODEL)] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
     max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=SAMPLING)] = None,
     out: Annotated[
@@ -74,7 +78,7 @@ def evaluate(
     check(model)
     if out is not None:
         _make_folder(out)
-    backend = load_backend(model, device, dtype)
+    backend = load_backend(model, device, dtype, speculation, draft_model)
     stop = Stop()
     for name, rows in files.items():
         tally = Tally(stderr, name, len(rows) * len(strategies))

@@ -13,9 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from branchwise.backends.base import Backend
-from branchwise.backends.models.load import load
+from branchwise.backends.models.load import check_names, load
 from branchwise.backends.models.packages import OnProgress
-from branchwise.backends.models.resolve import check
 from branchwise.errors import MissingExtraError
 
 stderr = Console(stderr=True)
@@ -25,6 +24,8 @@ MODEL, SAMPLING, THINKING, OUTPUT = "Model", "Sampling", "Thinking models", "Out
 MODEL_HELP = "A name, a hub id, a local folder or a GGUF file."
 DEVICE_HELP = "cpu, cuda, ...; a GPU if there is one."
 DTYPE_HELP = "float32, bfloat16, ...; the model's own otherwise."
+SPECULATION_HELP = "auto drafts tokens where that pays; off. The tokens are the same."
+DRAFT_MODEL_HELP = "A smaller model with the same tokenizer that drafts, too."
 MAX_TOKENS_HELP = "Most tokens of a path; the task's default otherwise."
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -97,14 +98,16 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def load_backend(model: str, device: str | None, dtype: str | None) -> Backend:
+def load_backend(
+    model: str, device: str | None, dtype: str | None, speculation: str, draft_model: str | None
+) -> Backend:
     """The engine with a model, fetched if need be."""
-    check(model)  # importing torch takes seconds
+    check_names(model, draft_model)  # importing torch takes seconds
     with interruptible(), fetch_progress(f"loading {model}") as progress:
         try:
             from branchwise.backends.engine.settings import EngineSettings
         except ImportError as error:
             raise MissingExtraError(error.name or "torch", "engine") from error
-        settings = EngineSettings(dtype=dtype, device=device)
+        settings = EngineSettings(dtype=dtype, device=device, speculation=speculation, draft_model=draft_model)
         settings.torch_device()  # a wrong one is no reason to fetch anything
         return load(model, settings=settings, progress=progress)

@@ -19,12 +19,14 @@ from branchwise.budget import Budget
 from branchwise.cli.live import LiveRun
 from branchwise.cli.options import (
     DEVICE_HELP,
+    DRAFT_MODEL_HELP,
     DTYPE_HELP,
     MAX_TOKENS_HELP,
     MODEL,
     MODEL_HELP,
     OUTPUT,
     SAMPLING,
+    SPECULATION_HELP,
     THINKING,
     load_backend,
     printable,
@@ -55,6 +57,8 @@ def solve(
     model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel=MODEL)] = DEFAULT_MODEL,
     device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
     dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
+    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP, rich_help_panel=MODEL)] = "auto",
+    draft_model: Annotated[str | None, typer.Option(help=DRAFT_MODEL_HELP, rich_help_panel=MODEL)] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
     top_p: Annotated[
         float, typer.Option(help="Keep the most probable tokens up to this sum.", rich_help_panel=SAMPLING)
@@ -94,7 +98,7 @@ def solve(
     as_messages(text)
     if trace is not None:
         _check_writable(trace)
-    backend = load_backend(model, device, dtype)
+    backend = load_backend(model, device, dtype, speculation, draft_model)
     live = LiveRun(stderr, paths) if sys.stderr.isatty() and not as_json else None
     with live or nullcontext():
         result = solve_sync(
