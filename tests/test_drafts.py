@@ -209,3 +209,24 @@ def test_it_learns_what_is_right_how_often() -> None:
     assert second == pytest.approx(0.25, abs=0.02)
     gate.note(chain(0.3), [])
     assert gate.chances(chain(0.3))[0] < 0.8 * 0.3
+
+
+def test_what_was_long_ago_counts_less() -> None:
+    gate = paying(line((1, 64), (1.0, 1.0)))
+    for _ in range(5000):
+        gate.note(chain(0.85), [0])
+    for _ in range(1000):
+        gate.note(chain(0.85), [])
+    assert gate.chances(chain(0.85))[0] < 0.2
+
+
+def test_a_chain_is_as_long_as_its_tokens_pay() -> None:
+    flat = paying(line((1, 64), (1.0, 1.0)))
+    for _ in range(200):
+        flat.note(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [0])
+    lengths = [flat.chain("d", seconds, 1) for seconds in (0.001, 0.3, 2.0)]
+    assert lengths[0] == gate_module._LONGEST_CHAIN
+    assert lengths[0] >= lengths[1] > lengths[2] == 0
+    for _ in range(2000):
+        flat.note(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [])
+    assert flat.chain("d", 0.3, 1) == 0

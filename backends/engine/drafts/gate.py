@@ -20,7 +20,8 @@ _PRIOR = 8.0  # observations that a share counts for before there are any
 _TRUST = 0.75  # of a share, at first: what followed before does not always follow
 _HOPE = 0.8  # how often a drafter that computes is right, before it was tried
 _LONGEST_CHAIN = 8
-_LEAST_GAIN = 1.1  # what drafts must promise: looking for them and walking through them takes time that no table knows
+_MEMORY = 400.0  # observations of a kind; older ones count less and less, as what is drafted for changes
+_LEAST_GAIN = 1.15  # what drafts must promise: looking for them and walking through them takes time that no table knows
 _PATIENCE, _LONGEST_REST = 8, 256  # steps
 
 
@@ -97,6 +98,11 @@ class _Seen:
 
     right: float
     tried: float
+
+    def note(self, right: bool) -> None:
+        if self.tried >= _MEMORY:
+            self.right, self.tried = self.right / 2, self.tried / 2
+        self.right, self.tried = self.right + right, self.tried + 1
 
 
 @dataclass
@@ -186,9 +192,7 @@ class Paying(Gate):
         reached, right = {ROOT, *accepted}, set(accepted)
         for place, node in enumerate(draft.nodes):
             if node.parent in reached:
-                seen = self._of(node)
-                seen.tried += 1
-                seen.right += place in right
+                self._of(node).note(place in right)
 
     def _of(self, node: Node) -> _Seen:
         kind = node.drafter, min(node.match, 8), min(9, int(10 * node.share)), min(3, node.seen.bit_length())
