@@ -104,7 +104,8 @@ async def measure(args: argparse.Namespace, device: torch.device) -> list[GpuRow
     bandwidth = copy_bandwidth(device, size=_TINY_COPY if args.tiny else COPY_BYTES)
     say(f"copy bandwidth: {bandwidth / 1e9:.0f} GB/s")
     most = max(args.branches)
-    engine = Engine(model, tokenizer(), name="random", settings=EngineSettings(device=args.device, max_batch=most))
+    settings = EngineSettings(device=args.device, max_batch=most, speculation="off")
+    engine = Engine(model, tokenizer(), name="random", settings=settings)
     found, number = [], 0
     for prompt in args.prompts:
         for branches in args.branches:

@@ -27,7 +27,7 @@ class Branchwise(Worker):
             "transformers": transformers.__version__,
         }
         self._folder = FilePath(folder)
-        self._backend = branchwise.load(folder, settings=EngineSettings(device="cpu"))
+        self._backend = branchwise.load(folder, settings=EngineSettings(device="cpu", speculation="off"))
 
     def measure(self, job: Job) -> Measurement:
         breakdown = Breakdown() if job.profile else None
