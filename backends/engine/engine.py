@@ -114,7 +114,8 @@ class Engine(Backend):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
-        return self._model.network.dtype
+        dtype: torch.dtype = self._model.network.dtype
+        return dtype
 
     async def root(self, messages: Messages, key: int) -> Path:
         tokens = self._prompter.tokens(messages)
