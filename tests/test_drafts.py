@@ -9,10 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from branchwise.backends.engine.drafts import gate as gate_module
+from branchwise.backends.engine.drafts import siblings as siblings_module
 from branchwise.backends.engine.drafts.corpus import Corpus
 from branchwise.backends.engine.drafts.draft import ROOT, Draft, Node
+from branchwise.backends.engine.drafts.drafter import Ask
 from branchwise.backends.engine.drafts.gate import Paying, StepCosts
 from branchwise.backends.engine.drafts.growth import grow
+from branchwise.backends.engine.drafts.siblings import Siblings
+from branchwise.backends.engine.engine import Engine
+from branchwise.backends.engine.jobs import LiveBranch
+from branchwise.backends.engine.text import TextStream
+from branchwise.backends.extension import Extension
+from branchwise.sampling import Sampling
 
 TOKENS = st.lists(st.integers(0, 3), max_size=30)
 
@@ -230,3 +238,24 @@ def test_a_chain_is_as_long_as_its_tokens_pay() -> None:
     for _ in range(2000):
         flat.note(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [])
     assert flat.chain("d", 0.3, 1) == 0
+
+
+async def test_siblings_keep_so_many_tokens_in_all(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(siblings_module, "_TOKENS", 60)
+    siblings = Siblings()
+    text = TextStream(tiny_engine._tokenizer.backend_tokenizer, (1, 2), ())
+    branches = [
+        LiveBranch(Extension(1, lambda copy: None), 0, question, Sampling(), text, (1, 2), 0, question)
+        for question in range(9)
+    ]
+    for _ in range(3):
+        for branch in branches:  # one that went on after its question was dropped begins anew
+            branch.drawn.extend([7, 8, 9])
+            siblings.learn(branch, [7, 8, 9])
+            assert siblings._kept == sum(map(len, siblings._questions.values())) <= 60
+    assert list(siblings._questions)[-1] == 8
+    assert 0 not in siblings._questions
+    draft = Draft()
+    branches[8].drawn.extend([7])
+    siblings.propose([Ask(draft, branches[8], 4)])
+    assert draft.tokens[:2] == [8, 9]

@@ -49,6 +49,18 @@ class Corpus:
         self._places: dict[tuple[int, ...], list[Place]] = {}
         """What is behind a token, and behind two."""
 
+    def __len__(self) -> int:
+        """Tokens kept."""
+        return self._size
+
+    def clear(self) -> None:
+        """Drop every stream."""
+        for stream in self._streams:
+            stream.dropped = True
+        self._streams.clear()
+        self._places.clear()
+        self._size = 0
+
     def begin(self) -> Stream:
         """A new stream."""
         stream = Stream()

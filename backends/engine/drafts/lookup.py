@@ -12,7 +12,7 @@ from branchwise.backends.engine.jobs import LiveBranch
 _LONGEST_MATCH = 3
 _DEPTH = 10
 _MOST = 1 << 62  # tokens; those of a prompt and a branch are bounded by the context
-_PROMPTS = 64  # kept
+_KEPT = 1 << 16  # tokens of prompts, under 1 KB each; those that came first go first
 
 
 class _Known(NamedTuple):
@@ -57,6 +57,6 @@ class Lookup(Drafter):
         if corpus is None:
             corpus = self._prompts[given] = Corpus(_MOST)
             corpus.extend(corpus.begin(), given)
-            while len(self._prompts) > _PROMPTS:
+            while len(self._prompts) > 1 and sum(map(len, self._prompts.values())) > _KEPT:
                 self._prompts.popitem(last=False)
         return corpus

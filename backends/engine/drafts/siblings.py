@@ -14,8 +14,7 @@ from branchwise.backends.engine.jobs import LiveBranch
 
 _LONGEST_MATCH = 8
 _DEPTH = 16  # tokens ahead
-_QUESTIONS = 256  # kept, those used longest ago go first
-_TOKENS = 1 << 16  # kept of a question
+_TOKENS = 1 << 16  # kept in all, under 1 KB each; questions used longest ago go first
 
 
 class Siblings(Drafter):
@@ -26,6 +25,7 @@ class Siblings(Drafter):
     def __init__(self) -> None:
         self._questions: OrderedDict[int, Corpus] = OrderedDict()
         self._own: dict[LiveBranch, Stream] = {}
+        self._kept = 0  # tokens of all questions
 
     def propose(self, asks: Sequence[Ask]) -> None:
         for draft, branch, budget in asks:
@@ -36,12 +36,18 @@ class Siblings(Drafter):
 
     def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
         corpus = self._corpus(branch)
+        before = len(corpus)
         own = self._own.get(branch)
-        if own is None:
+        if own is None or own.dropped:
             # The prompt's end is part of what the first tokens follow.
             own = self._own[branch] = corpus.begin()
             corpus.extend(own, branch.given[-_LONGEST_MATCH:])
         corpus.extend(own, tokens)
+        self._kept += len(corpus) - before
+        while self._kept > _TOKENS and len(self._questions) > 1:
+            _, oldest = self._questions.popitem(last=False)
+            self._kept -= len(oldest)
+            oldest.clear()
 
     def leave(self, branch: LiveBranch) -> None:
         self._own.pop(branch, None)
@@ -51,7 +57,6 @@ class Siblings(Drafter):
         if corpus is None:
             corpus = self._questions[branch.question] = Corpus(_TOKENS)
             corpus.extend(corpus.begin(), branch.given)
-            while len(self._questions) > _QUESTIONS:
-                self._questions.popitem(last=False)
+            self._kept += len(corpus)
         self._questions.move_to_end(branch.question)
         return corpus

@@ -8,7 +8,7 @@ from branchwise.backends.engine.drafts.growth import grow
 from branchwise.backends.engine.jobs import LiveBranch
 
 _LONGEST_MATCH = 24
-_TOKENS = 1 << 18  # kept
+_TOKENS = 1 << 16  # kept, under 1 KB each
 
 
 class Store(Drafter):
@@ -28,7 +28,7 @@ class Store(Drafter):
 
     def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
         own = self._own.get(branch)
-        if own is None:
+        if own is None or own.dropped:
             own = self._own[branch] = self._corpus.begin()
         self._corpus.extend(own, tokens)
 
