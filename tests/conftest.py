@@ -6,9 +6,15 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from architectures import network
+from lab import Make
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from branchwise.backends.engine import plan
+from branchwise.backends.engine.drafts.drafter import Drafter
+from branchwise.backends.engine.drafts.drafting import Drafting
+from branchwise.backends.engine.drafts.gate import Fixed
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
 
@@ -67,6 +73,38 @@ def tiny_engine() -> Iterator[Engine]:
     engine = Engine(tiny_llama(), tiny_tokenizer(), name="tiny", settings=settings)
     yield engine
     engine._loop.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_engine: Engine) -> PreTrainedTokenizerBase:
+    """The tiny model's."""
+    return tiny_engine._tokenizer
+
+
+@pytest.fixture
+def make(tokenizer: PreTrainedTokenizerBase) -> Iterator[Make]:
+    """Engines over `architectures.network(name)`, closed when the test is over; any drafters always draft."""
+    made: list[Engine] = []
+
+    def build(name: str, *drafters: Drafter, budget: int = 8, **settings: int) -> Engine:
+        known = EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings})
+        engine = Engine(network(name), tokenizer, name=name, settings=known)
+        made.append(engine)
+        if drafters:
+            engine._loop.batch.drafting = Drafting(drafters, Fixed(budget))
+        return engine
+
+    yield build
+    for engine in made:
+        engine._loop.close()
+
+
+@pytest.fixture(params=["few segments", "every segment"])
+def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared tokens are read once for all branches, or (few as they are in tests) gathered for each."""
+    if request.param == "every segment":
+        monkeypatch.setattr(plan, "_WORTH_A_SEGMENT", 1)
+        monkeypatch.setattr(plan, "_WORTH_PADDING", 0)
 
 
 @pytest.fixture(scope="session")

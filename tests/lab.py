@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from branchwise.backends.base import Backend, ExtendRequest
+from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.runs import Run
 from branchwise.backends.engine.tree import TokenTree
 from branchwise.backends.extension import BranchEvent, Broken, Ended, Extension, Tokens
@@ -13,6 +14,8 @@ from branchwise.path import Path, StopReason
 from branchwise.sampling import Sampling
 from branchwise.usage import Usage
 
+Make = Callable[..., Engine]
+"""Builds an engine over a tiny model (the fixture `make`)."""
 HOT = Sampling(temperature=1.0, max_tokens=24)
 
 

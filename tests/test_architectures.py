@@ -4,59 +4,20 @@ Tiny random models, in float64 wherever they run in it, so that rounding never d
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from architectures import ATTENTION, END, EXPERTS, USUAL, WINDOW, network, own_logprobs, recomputed
-from lab import HOT, ask, grow, tokens
+from lab import HOT, Make, ask, grow, tokens
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
-from branchwise.backends.engine import plan
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.settings import EngineSettings
 from branchwise.errors import ModelError
 from branchwise.sampling import Sampling
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_engine: Engine) -> PreTrainedTokenizerBase:
-    return tiny_engine._tokenizer
-
-
-Make = Callable[..., Engine]
-
-
-@pytest.fixture(params=["few segments", "every segment"], autouse=True)
-def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shared tokens are read once for all branches, or (few as they are here) gathered for each."""
-    if request.param == "every segment":
-        monkeypatch.setattr(plan, "_WORTH_A_SEGMENT", 1)
-        monkeypatch.setattr(plan, "_WORTH_PADDING", 0)
-
-
-@pytest.fixture
-def make(tokenizer: PreTrainedTokenizerBase) -> Iterator[Make]:
-    """Engines over `network(name)`, closed when the test is over."""
-    made: list[Engine] = []
-
-    def build(name: str, **settings: int) -> Engine:
-        engine = Engine(
-            network(name),
-            tokenizer,
-            name=name,
-            settings=EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings}),
-        )
-        made.append(engine)
-        return engine
-
-    yield build
-    for engine in made:
-        engine._loop.close()
+pytestmark = pytest.mark.usefixtures("one_thread", "segments")
 
 
 @pytest.mark.parametrize("name", ATTENTION)

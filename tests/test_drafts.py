@@ -3,17 +3,20 @@
 import random
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lab import Make
 
 from branchwise.backends.engine.drafts import gate as gate_module
 from branchwise.backends.engine.drafts import siblings as siblings_module
+from branchwise.backends.engine.drafts.calibrate import step_costs
 from branchwise.backends.engine.drafts.corpus import Corpus
 from branchwise.backends.engine.drafts.draft import ROOT, Draft, Node
 from branchwise.backends.engine.drafts.drafter import Ask
-from branchwise.backends.engine.drafts.gate import Paying, StepCosts
+from branchwise.backends.engine.drafts.gate import Fixed, Paying, StepCosts
 from branchwise.backends.engine.drafts.growth import grow
 from branchwise.backends.engine.drafts.siblings import Siblings
 from branchwise.backends.engine.engine import Engine
@@ -232,12 +235,39 @@ def test_a_chain_is_as_long_as_its_tokens_pay() -> None:
     flat = paying(line((1, 64), (1.0, 1.0)))
     for _ in range(200):
         flat.note(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [0])
-    lengths = [flat.chain("d", seconds, 1) for seconds in (0.001, 0.3, 2.0)]
+    lengths = [flat.chain("d", lambda _, each=each: each, 1) for each in (0.001, 0.3, 2.0)]
     assert lengths[0] == gate_module._LONGEST_CHAIN
     assert lengths[0] >= lengths[1] > lengths[2] == 0
     for _ in range(2000):
         flat.note(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [])
-    assert flat.chain("d", 0.3, 1) == 0
+    assert flat.chain("d", lambda _: 0.3, 1) == 0
+    assert flat.chain("d", lambda _: 0.0, 1) == gate_module._MOST_NODES
+
+
+def test_a_fixed_budget_asks_nobody_what_drafts_take() -> None:
+    def seconds(groups: int) -> float:
+        raise AssertionError("asked")
+
+    assert Fixed(3).chain("d", seconds, 1) == 3
+
+
+def test_costs_are_kept_for_a_models_shape_wherever_it_lies(make: Make, tmp_path: Path) -> None:
+    class Clock:
+        asked = 0
+
+        def __call__(self) -> float:
+            self.asked += 1
+            return float(self.asked)
+
+    def costs(name: str, folder: str) -> int:
+        engine, clock = make(name), Clock()
+        engine._model.network.config._name_or_path = folder
+        step_costs(engine._model, engine._loop.pool, tmp_path, clock=clock)
+        return clock.asked
+
+    assert costs("llama", "/here") > 0
+    assert costs("llama", "/there") == 0
+    assert costs("qwen3", "/there") > 0
 
 
 async def test_siblings_keep_so_many_tokens_in_all(tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,47 +1,19 @@
 """Models with recurrent layers: forks, continuations and small memories give the tokens of full passes."""
 
 import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from architectures import END, RECURRENT, network, own_logprobs, recomputed
-from lab import HOT, ask, grow, tokens
+from lab import HOT, Make, ask, grow, tokens
 from transformers import PreTrainedTokenizerBase
 
-from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.recurrent import RecurrentModel
-from branchwise.backends.engine.settings import EngineSettings
 from branchwise.sampling import Sampling
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:.*falling back")]
 
-Make = Callable[..., Engine]
 SHORT = replace(HOT, max_tokens=12)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_engine: Engine) -> PreTrainedTokenizerBase:
-    return tiny_engine._tokenizer
-
-
-@pytest.fixture
-def make(tokenizer: PreTrainedTokenizerBase) -> Iterator[Make]:
-    made: list[Engine] = []
-
-    def build(name: str, **settings: int) -> Engine:
-        engine = Engine(
-            network(name),
-            tokenizer,
-            name=name,
-            settings=EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings}),
-        )
-        made.append(engine)
-        return engine
-
-    yield build
-    for engine in made:
-        engine._loop.close()
 
 
 @pytest.mark.parametrize("name", RECURRENT)

@@ -9,13 +9,11 @@ from dataclasses import replace
 
 import pytest
 from architectures import RECURRENT, network
-from lab import HOT, Grown, ask, grow
+from lab import HOT, Grown, Make, ask, grow
 
 from branchwise.backends.engine import plan
 from branchwise.backends.engine.drafts.draft import ROOT, Draft, Node
 from branchwise.backends.engine.drafts.drafter import Ask, Drafter
-from branchwise.backends.engine.drafts.drafting import Drafting
-from branchwise.backends.engine.drafts.gate import Fixed
 from branchwise.backends.engine.drafts.lookup import Lookup
 from branchwise.backends.engine.drafts.siblings import Siblings
 from branchwise.backends.engine.drafts.store import Store
@@ -30,7 +28,7 @@ from branchwise.path import Path
 from branchwise.sampling import Sampling
 from branchwise.usage import Usage
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "segments")
 
 NAMES = ["llama", "qwen2", "qwen3", "mistral-window", "gemma2-softcap", "gpt2"]
 SAMPLINGS = {
@@ -92,33 +90,6 @@ class Straight(Oracle):
             right[-1] = (right[-1] + 1) % 256
         for token in right:
             draft.add(Node(len(draft) - 1, token, 1.0, 2, 1, self.name))
-
-
-Make = Callable[..., Engine]
-
-
-@pytest.fixture(params=["gathered", "segments"], autouse=True)
-def segments(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "segments":
-        monkeypatch.setattr(plan, "_WORTH_A_SEGMENT", 1)
-        monkeypatch.setattr(plan, "_WORTH_PADDING", 0)
-
-
-@pytest.fixture
-def make(tiny_engine: Engine) -> Iterator[Make]:
-    made: list[Engine] = []
-
-    def build(name: str, *drafters: Drafter, budget: int = BUDGET, **settings: int) -> Engine:
-        known = EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings})
-        engine = Engine(network(name), tiny_engine._tokenizer, name=name, settings=known)
-        made.append(engine)
-        if drafters:
-            engine._loop.batch.drafting = Drafting(drafters, Fixed(budget))
-        return engine
-
-    yield build
-    for engine in made:
-        engine._loop.close()
 
 
 def outputs(branches: Sequence[Grown]) -> list[tuple[tuple[int, ...], str, object]]:

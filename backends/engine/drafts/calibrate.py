@@ -109,9 +109,14 @@ def _read() -> Run:
     return run
 
 
+_NAMES = {"_name_or_path", "transformers_version"}
+"""Of a config, what says nothing of the model's shape."""
+
+
 def _fingerprint(model: EngineModel, layers: Sequence[int] | None) -> str:
     """Of whatever a step's time depends on."""
-    config = model.network.config.to_json_string(use_diff=False)
+    fields = model.network.config.to_dict()
+    config = json.dumps({name: fields[name] for name in sorted(fields.keys() - _NAMES)}, default=str)
     where = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else _processor()
     parts = (
         config,

@@ -25,15 +25,9 @@ class Drafting:
         drafts = [Draft() for _ in groups]
         for drafter in self._drafters if budget else ():
             short = [(d, branches[0]) for d, branches in zip(drafts, groups, strict=True) if len(d) < budget]
-            most = self._most(drafter, budget, len(short)) if short else 0
-            if most:
+            if short and (most := min(budget, self._gate.chain(drafter.name, drafter.seconds, len(short)))):
                 drafter.propose([Ask(draft, branch, most) for draft, branch in short])
         return self._gate.choose(drafts, [len(branches) for branches in groups])
-
-    def _most(self, drafter: Drafter, budget: int, branches: int) -> int:
-        """What a drafter may add: all of the budget, unless each of its tokens takes time."""
-        seconds = drafter.seconds(branches)
-        return min(budget, self._gate.chain(drafter.name, seconds, branches)) if seconds else budget
 
     def learn(self, drew: Walk, taken: int) -> None:
         """A branch has drawn the first `taken` of its choices."""

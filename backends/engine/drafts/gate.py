@@ -61,8 +61,9 @@ class Gate(ABC):
         """Most nodes to propose for each of so many groups of branches."""
 
     @abstractmethod
-    def chain(self, drafter: str, seconds: float, groups: int) -> int:
-        """Most tokens in a row that are worth proposing for each group, where each takes the drafter `seconds`."""
+    def chain(self, drafter: str, seconds: Callable[[int], float], groups: int) -> int:
+        """Most tokens in a row that are worth proposing for each group, where each takes the drafter `seconds` of so
+        many groups."""
 
     @abstractmethod
     def choose(self, drafts: Sequence[Draft], branches: Sequence[int]) -> list[Draft]:
@@ -82,7 +83,7 @@ class Fixed(Gate):
     def budget(self, groups: int) -> int:
         return self.nodes
 
-    def chain(self, drafter: str, seconds: float, groups: int) -> int:
+    def chain(self, drafter: str, seconds: Callable[[int], float], groups: int) -> int:
         return self.nodes
 
     def choose(self, drafts: Sequence[Draft], branches: Sequence[int]) -> list[Draft]:
@@ -130,9 +131,12 @@ class Paying(Gate):
             return 0
         return min(_MOST_NODES, max(0, _MOST_ROWS // max(1, groups) - 1))
 
-    def chain(self, drafter: str, seconds: float, groups: int) -> int:
+    def chain(self, drafter: str, seconds: Callable[[int], float], groups: int) -> int:
         """The length at which tokens per second are most, every token right as often as this drafter's were so far
         (2211.17192, section 3.2, with measured costs)."""
+        each = seconds(groups)
+        if not each:
+            return _MOST_NODES
         kinds = [seen for kind, seen in self._seen.items() if kind[0] == drafter]
         right, tried = sum(seen.right for seen in kinds), sum(seen.tried for seen in kinds)
         chance = (right + _PRIOR * _HOPE) / (tried + _PRIOR)
@@ -140,7 +144,7 @@ class Paying(Gate):
         expected = 1.0
         for tokens in range(1, _LONGEST_CHAIN + 1):
             expected += chance**tokens
-            took = self.costs.at(groups, groups * (1 + tokens)) + seconds * tokens
+            took = self.costs.at(groups, groups * (1 + tokens)) + each * tokens
             rate = groups * expected / (took + self.costs.draw * groups * expected)
             if rate > best:
                 best, length = rate, tokens
