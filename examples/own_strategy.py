@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import branchwise as bw
-from branchwise.consistency.per_question import PerQuestion, Samples
+from branchwise.consistency.per_question import PerQuestion
+from branchwise.consistency.samples import Samples
 
 
 @dataclass(frozen=True)

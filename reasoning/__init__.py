@@ -28,9 +28,17 @@ from branchwise.answers.answer import Answer
 from branchwise.backends.base import Backend, Capabilities
 from branchwise.backends.models.load import load
 from branchwise.budget import Budget
+from branchwise.consistency.adaptive_consistency import AdaptiveConsistency
+from branchwise.consistency.adaptive_path_consistency import AdaptivePathConsistency
+from branchwise.consistency.blend_asc import BlendASC
+from branchwise.consistency.deepconf import DeepConf
+from branchwise.consistency.deepconf_online import DeepConfOnline
+from branchwise.consistency.early_stopping import EarlyStopping
 from branchwise.consistency.greedy import Greedy
 from branchwise.consistency.path_consistency import PathConsistency
+from branchwise.consistency.prefix_consistency import PrefixConsistency
 from branchwise.consistency.self_consistency import SelfConsistency
+from branchwise.consistency.weighted_vote import WeightedVote
 from branchwise.driver.observe import RunEvent
 from branchwise.driver.solve import solve, solve_batch, solve_sync
 from branchwise.driver.stop import Stop
@@ -58,10 +66,13 @@ __version__ = version("branchwise")
 
 __all__ = [
     "Action",
+    "AdaptiveConsistency",
+    "AdaptivePathConsistency",
     "Answer",
     "Backend",
     "BackendError",
     "BestOfN",
+    "BlendASC",
     "Branch",
     "BranchwiseError",
     "Budget",
@@ -71,6 +82,9 @@ __all__ = [
     "Capabilities",
     "ConfigError",
     "Decision",
+    "DeepConf",
+    "DeepConfOnline",
+    "EarlyStopping",
     "Event",
     "Exemplar",
     "Extend",
@@ -84,6 +98,7 @@ __all__ = [
     "Outcome",
     "Path",
     "PathConsistency",
+    "PrefixConsistency",
     "Progress",
     "Result",
     "Root",
@@ -104,6 +119,7 @@ __all__ = [
     "Verified",
     "Verify",
     "Vote",
+    "WeightedVote",
     "__version__",
     "load",
     "solve",

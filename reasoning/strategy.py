@@ -50,6 +50,8 @@ class Strategy(ABC, Generic[State]):
 
     name: ClassVar[str]
     """The name on the command line."""
+    batched: ClassVar[bool] = False
+    """Whether it moves work between the questions of a run, which should be asked together then."""
 
     @abstractmethod
     def start(self, roots: Sequence[Path]) -> State:

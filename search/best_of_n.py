@@ -1,12 +1,13 @@
 """Best-of-N: draw paths, keep the one with the best score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from branchwise.actions import Action, Finished, check_paths
 from branchwise.answers.answer import Answer
-from branchwise.consistency.per_question import PerQuestion, Samples
+from branchwise.consistency.per_question import PerQuestion
+from branchwise.consistency.samples import Samples
 from branchwise.path import Path
 from branchwise.sampling import Sampling
 from branchwise.strategy import Decision, Tally
@@ -41,7 +42,7 @@ class BestOfN(PerQuestion[Samples]):
         votes, scores = count(samples.answers), _best_scores(samples.finished)
         if votes and not scores:
             note = f"{self.name}: no path has log-probabilities, so the majority answered"
-            return replace(samples.majority(), degraded=(note,))
+            return samples.unweighted(note)
         answer = max(scores, key=lambda candidate: scores[candidate], default=None)
         sure = None if answer is None else confidence(votes, answer)
         return Decision(answer, sure, votes, {"mean_logprob": Tally(scores, None)})

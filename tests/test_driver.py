@@ -9,7 +9,7 @@ from throwaway import Log, Throwaway, once
 
 import branchwise as bw
 from branchwise.backends.scripted import Reply, ScriptedBackend
-from branchwise.consistency.per_question import Samples
+from branchwise.consistency.samples import Samples
 from branchwise.driver.observe import BranchEnded, BranchStarted, Standing
 
 ONE = ScriptedBackend({"": ["Well. The answer is 1."]})

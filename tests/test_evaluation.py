@@ -7,7 +7,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted import Reply, ScriptedBackend
-from branchwise.consistency.per_question import Samples
+from branchwise.consistency.samples import Samples
 from branchwise.evaluation.dataset import Row, read_rows
 from branchwise.evaluation.run import Graded, evaluate, is_correct
 

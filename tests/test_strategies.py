@@ -11,6 +11,8 @@ from branchwise.registry import STRATEGIES, strategy
 from branchwise.strategy import AnyStrategy
 
 NAMES = sorted(STRATEGIES)
+WEIGHTED = {"adaptive-path-consistency", "cisc", "deepconf", "deepconf-online", "prefix-consistency", "weighted-vote"}
+"""Those whose votes are no counts of paths; their own tests say what they sum to."""
 REPLIES = [f"Step {i}. Next {i}. The answer is {answer}." for i, answer in enumerate("1213112")]
 
 
@@ -43,9 +45,10 @@ def test_the_same_seed_gives_the_same_result(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_votes_are_the_paths_that_state_an_answer_and_the_limit_holds(name: str) -> None:
     result = bw.solve_sync("q", backend(), strategy=make(name))
-    assert sum(result.votes.values()) == sum(branch.answer is not None for branch in result.paths)
-    assert 1 <= len(result.paths) <= 12
-    assert result.answer in result.votes
+    if name not in WEIGHTED:
+        assert sum(result.votes.values()) == sum(branch.answer is not None for branch in result.paths)
+    assert 1 <= len(result.paths) <= 12 + 6 * (name == "adaptive-path-consistency")  # its tie-break is no draw
+    assert result.answer == max(result.votes, key=lambda answer: result.votes[answer]) or name == "best-of-n"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,32 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import ClassVar
 
-from branchwise.actions import Action, Extend, Finished, check_paths
-from branchwise.answers.answer import Answer
-from branchwise.consistency.per_question import PerQuestion, Samples
+from branchwise.actions import Action, check_paths
+from branchwise.consistency.per_question import PerQuestion
+from branchwise.consistency.prefixes import PrefixSamples
 from branchwise.errors import require
-from branchwise.keys import choose
 from branchwise.path import Path
 from branchwise.sampling import Sampling
-from branchwise.strategy import Decision, Tally
-from branchwise.votes import confidence, count, leader
-
-
-@dataclass(slots=True)
-class PrefixSamples(Samples):
-    """One question: its branches, and the prefixes the next window continues."""
-
-    level: int = 0  # steps of the prefixes; 0 is the bare prompt
-    prefixes: list[Path] = field(default_factory=list)
-    settled_early: bool = False
-    looked_at: int = 0  # branches that had settled when the level was last decided
-
-    def rooted(self) -> list[Finished]:
-        """The branches that grew from the bare prompt: independent samples of the model."""
-        return [branch for branch in self.finished if branch.action.path is self.root]
+from branchwise.strategy import Decision
+from branchwise.votes import confidence, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +66,7 @@ class PathConsistency(PerQuestion[PrefixSamples]):
         return PrefixSamples(root, prefixes=[root])
 
     def more(self, samples: PrefixSamples) -> Sequence[Action]:
-        if samples.settled < samples.asked:
+        if samples.waiting:
             return ()
         probed = self.probe and samples.settled == 1 < self.window  # what is left of the first window comes next
         if samples.settled > samples.looked_at and not probed:
@@ -94,58 +78,15 @@ class PathConsistency(PerQuestion[PrefixSamples]):
         if self.probe and not first:
             end = 1
         samples.asked = end
-        origins = (self._origin(samples, branch) for branch in range(first, end))
-        return [Extend(path, len(list(same)), self.sampling) for path, same in groupby(origins)]
-
-    def _origin(self, samples: PrefixSamples, branch: int) -> Path:
-        """Where the question's `branch`-th path starts: the prompt in its share of cases, else a prefix by lot."""
-        if int((branch + 1) * self.root_share) > int(branch * self.root_share):
-            return samples.root
-        return samples.prefixes[choose(samples.root.key, self.name, branch, len(samples.prefixes))]
+        return samples.extend(range(first, end), self.name, self.root_share, self.sampling)
 
     def _decide_level(self, samples: PrefixSamples) -> None:
         """After a window: stop, or lengthen or shorten the prefixes."""
         if self.stop_at is not None:
             alone = confidence(count(branch.answer for branch in samples.rooted()))
             samples.settled_early = alone is not None and alone >= self.stop_at
-        votes = count(samples.answers)
-        top = leader(votes)
-        if top is None:
-            return
-        sure = (confidence(votes) or 0.0) >= self.threshold
-        if sure and samples.level < self.max_level:
-            longer = _prefixes(samples, top, samples.level + 1)
-            if longer:  # where no path is long enough, the level stays
-                samples.level, samples.prefixes = samples.level + 1, longer
-        elif not sure and self.step_back and samples.level > 0:
-            samples.level -= 1
-            samples.prefixes = _prefixes(samples, top, samples.level) or [samples.root]
+        samples.change_level(self.threshold, self.max_level, self.step_back)
 
     def decide(self, samples: PrefixSamples) -> Decision:
-        pooled = count(samples.answers)
-        alone = count(branch.answer for branch in samples.rooted())
-        answer = leader(pooled)
-        tallies = {"pooled": Tally(pooled, confidence(pooled)), "root": Tally(alone, confidence(alone))}
-        # Continued prefixes vote for what they were chosen for: only paths from the bare prompt say how
-        # often the model gives the answer by itself.
-        independent = self.root_share > 0 and answer is not None
-        sure = confidence(alone, answer) if independent else confidence(pooled)
-        return Decision(answer, sure, pooled, tallies, self._degraded(samples))
-
-    def _degraded(self, samples: PrefixSamples) -> tuple[str, ...]:
-        """Paths without tokens have no steps to continue: the level stays 0."""
-        uncut = any(branch.path.text and not branch.path.token_ids for branch in samples.finished)
-        if not uncut or self.max_level == 0:
-            return ()
-        return (f"{self.name}: paths without tokens can't be cut, so every path was drawn from the prompt",)
-
-
-def _prefixes(samples: PrefixSamples, top: Answer, level: int) -> list[Path]:
-    """The first `level` steps of every path that gave `top` and has more; repeats count."""
-    if level == 0:
-        return [samples.root]
-    return [
-        branch.path.cut(branch.steps[level - 1])
-        for branch in samples.finished
-        if branch.answer == top and len(branch.steps) > level
-    ]
+        notes = samples.uncut(self.name) if self.max_level else ()
+        return samples.conclude(count(samples.answers), self.root_share, notes)

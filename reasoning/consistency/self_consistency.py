@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from branchwise.actions import Action, check_paths
-from branchwise.consistency.per_question import PerQuestion, Samples
+from branchwise.consistency.per_question import PerQuestion
+from branchwise.consistency.samples import Samples
 from branchwise.path import Path
 from branchwise.sampling import Sampling
 from branchwise.strategy import Decision

@@ -1,0 +1,162 @@
+"""Adaptive path-consistency: stop where the answer is settled, continue agreed beginnings where it is not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from branchwise.actions import Action, Event, Extend, Finished, check_paths
+from branchwise.answers.answer import Answer
+from branchwise.consistency.per_question import PerQuestion
+from branchwise.consistency.prefix_consistency import cut_late, group_votes
+from branchwise.consistency.prefixes import PrefixSamples
+from branchwise.errors import require
+from branchwise.path import Path
+from branchwise.sampling import Sampling
+from branchwise.strategy import Decision
+from branchwise.votes import beta_confidence, confidence, count, final_confidence, runner_up, weigh
+
+
+@dataclass(slots=True)
+class AdaptiveSamples(PrefixSamples):
+    """One question: its branches, and those that were regrown to break a tie."""
+
+    groups: dict[Path, list[Answer | None]] = field(default_factory=dict)
+    """By late prefix, the answers of its path and of what was regrown from it."""
+    grouped: set[int] = field(default_factory=set)  # the branches whose answers are in a group
+    tied: bool = False  # whether the vote was looked at for a tie
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
+    """Draw paths until the answer is settled, as cheaply as each question allows. Of branchwise; it joins
+
+    - windows no larger than what could settle the answer, and a stop once it is settled by paths from the bare prompt
+      alone, as in Adaptive-Consistency; settled is an answer that would still lead after all `paths`, which takes fewer
+      of them than one that would lead for ever;
+    - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency;
+    - votes weighted as in Prefix Consistency where the count ends nearly even.
+
+    Each part can be switched off: `stop_at=None`, `horizon=False`, `max_level=0`, `ties=0`.
+    """
+
+    name: ClassVar[str] = "adaptive-path-consistency"
+
+    paths: int = 40
+    """Most paths to draw, ties aside."""
+    window: int = 5
+    """Most paths drawn between decisions."""
+    probe: bool = True
+    """Draw the first path alone, for later ones to be drafted from; the paths and votes are the same."""
+    stop_at: float | None = 0.95
+    """Stop when the leader among paths from the bare prompt is final with this probability; None: never."""
+    horizon: bool = True
+    """Final is a leader that would lead after `paths` paths; False: after endlessly many."""
+    max_level: int = 3
+    """Most steps a prefix may have; 0: every path starts at the prompt."""
+    threshold: float = 0.8
+    """The leading answer's confidence at which prefixes grow by a step."""
+    root_share: float = 0.5
+    """Share of the paths after the first prefix that still start at the bare prompt: they alone settle an answer."""
+    step_back: bool = True
+    """Shorten the prefixes by a step when confidence falls below the threshold."""
+    ties: int = 3
+    """Paths of each of the two leading answers that are regrown where the vote ends nearly even; 0: none."""
+    tie_below: float = 0.8
+    """The confidence below which it does."""
+    keep: float = 0.75
+    """Share of a path's tokens that is kept where it is regrown."""
+    power: float = 3.0
+    """How much more answers count that come back; see PrefixConsistency."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """How to draw the paths."""
+
+    def __post_init__(self) -> None:
+        check_paths(self.paths)
+        require(self.window >= 1, "window", f"is {self.window}", "use at least 1")
+        require(self.max_level >= 0, "max_level", f"is {self.max_level}", "use 0 (no prefixes) or more")
+        for name in ("threshold", "tie_below"):
+            value = getattr(self, name)
+            require(0.5 <= value <= 1, name, f"is {value}", "use 0.5 to 1")
+        require(
+            self.stop_at is None or 0.5 <= self.stop_at <= 1, "stop_at", f"is {self.stop_at}", "use 0.5 to 1, or None"
+        )
+        require(0 < self.root_share <= 1, "root_share", f"is {self.root_share}", "use a share above 0, at most 1")
+        require(self.ties >= 0, "ties", f"is {self.ties}", "use 0 (none) or more")
+        require(0 < self.keep < 1, "keep", f"is {self.keep}", "use a share above 0, below 1")
+        require(self.power >= 0, "power", f"is {self.power}", "use 0 or more")
+
+    def begin(self, root: Path) -> AdaptiveSamples:
+        return AdaptiveSamples(root, prefixes=[root])
+
+    def more(self, samples: AdaptiveSamples) -> Sequence[Action]:
+        if samples.waiting:
+            return ()
+        if samples.settled > samples.looked_at and not samples.tied:
+            samples.looked_at = samples.settled
+            samples.settled_early = self._settled(self._alone(samples), self.paths - samples.asked)
+            samples.change_level(self.threshold, self.max_level, self.step_back)
+        if samples.settled_early or samples.asked >= self.paths:
+            return self._break_tie(samples)
+        first = samples.asked
+        samples.asked += self._next_window(samples)
+        return samples.extend(range(first, samples.asked), self.name, self._root_share(samples), self.sampling)
+
+    def take(self, samples: AdaptiveSamples, event: Event) -> None:
+        if isinstance(event, Finished) and event.action.path in samples.groups:
+            samples.groups[event.action.path].append(event.answer)
+            samples.grouped.add(event.branch)
+
+    def decide(self, samples: AdaptiveSamples) -> Decision:
+        plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
+        votes = weigh([*plain, *group_votes(samples.groups.values(), self.power)])
+        notes = samples.uncut(self.name) if self.max_level else ()
+        return samples.conclude(votes, self.root_share, notes)
+
+    def _alone(self, samples: AdaptiveSamples) -> Mapping[Answer, float]:
+        """Votes of the paths from the bare prompt."""
+        return count(branch.answer for branch in samples.rooted())
+
+    def _root_share(self, samples: AdaptiveSamples) -> float:
+        return self.root_share if samples.level else 1.0
+
+    def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
+        if self.stop_at is None or not alone or not left:
+            return False
+        return self._final(max(alone.values()), runner_up(alone), left) >= self.stop_at
+
+    def _final(self, leading: float, second: float, left: int) -> float:
+        return final_confidence(leading, second, left) if self.horizon else beta_confidence(leading, second)
+
+    def _next_window(self, samples: AdaptiveSamples) -> int:
+        """As many paths as could settle the answer if all of them stated it."""
+        left = self.paths - samples.asked
+        if self.probe and not samples.asked:
+            return 1
+        most = min(self.window, left)
+        if self.stop_at is None or samples.level:
+            return most
+        alone = self._alone(samples)
+        leading, second = max(alone.values(), default=0.0), runner_up(alone)
+        for more in range(1, most):
+            if self._final(leading + more, second, left - more) >= self.stop_at:
+                return more
+        return most
+
+    def _break_tie(self, samples: AdaptiveSamples) -> Sequence[Action]:
+        """Regrow paths of the two leading answers, once, where nothing else settles which of them leads."""
+        votes = count(samples.answers)
+        if samples.tied or not self.ties or samples.settled_early or len(votes) < 2:
+            return ()
+        samples.tied = True
+        if (confidence(votes) or 0.0) >= self.tie_below:
+            return ()
+        actions = []
+        for answer in list(votes)[:2]:
+            stating = [branch for branch in samples.rooted() if branch.answer == answer]
+            for branch in stating[: self.ties]:
+                if (prefix := cut_late(branch, self.keep)) is not None:
+                    samples.groups[prefix] = [answer]
+                    samples.grouped.add(branch.branch)
+                    actions.append(Extend(prefix, 1, self.sampling))
+        samples.asked += len(actions)
+        return actions
