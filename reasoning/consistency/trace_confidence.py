@@ -5,7 +5,6 @@ probable alternatives there: the further the others are behind, the higher. A gr
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 from branchwise.path import Path, TopLogprob
 
@@ -31,10 +30,13 @@ def token_confidences(path: Path) -> list[float] | None:
 
 
 def group_confidences(tokens: Sequence[float], size: int) -> list[float]:
-    """Means of every window of `size` tokens; of all of them, where they are fewer."""
-    sums = [0.0, *accumulate(tokens)]
+    """Means of every window of `size` tokens; of all of them, where they are fewer.
+
+    Each is summed by itself: differences of running sums would be off by what came before, and a path would fall below
+    the bar that its twin has set.
+    """
     size = min(size, len(tokens))
-    return [(sums[end] - sums[end - size]) / size for end in range(size, len(sums))]
+    return [sum(tokens[end - size : end]) / size for end in range(size, len(tokens) + 1)]
 
 
 def lowest_group(tokens: Sequence[float], size: int) -> float:
