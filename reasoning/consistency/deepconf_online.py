@@ -70,10 +70,12 @@ class DeepConfOnline(PerQuestion[WatchedSamples]):
         sampling = with_alternatives(self.sampling)
         if not samples.asked:
             return samples.draw(min(self.warm_up, self.paths), sampling)
-        if samples.waiting or samples.asked >= self.paths:
+        if samples.waiting:
             return ()
         if samples.bar is None:
             samples.bar = bar_of(samples.sure, self.keep)
+        if samples.asked >= self.paths:
+            return ()
         votes = samples.above(samples.bar)
         if votes and max(votes.values()) >= self.consensus * sum(votes.values()):
             return ()
