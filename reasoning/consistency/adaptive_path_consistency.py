@@ -91,7 +91,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def more(self, samples: AdaptiveSamples) -> Sequence[Action]:
         if samples.waiting:
             return ()
-        if samples.settled > samples.looked_at and not samples.tied:
+        if samples.settled > samples.looked_at and not samples.tied and not self._probed(samples):
             samples.looked_at = samples.settled
             samples.settled_early = self._settled(self._alone(samples), self.paths - samples.asked)
             samples.change_level(self.threshold, self.max_level, self.step_back)
@@ -99,7 +99,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
             return self._break_tie(samples)
         first = samples.asked
         samples.asked += self._next_window(samples)
-        return samples.extend(range(first, samples.asked), self.name, self._root_share(samples), self.sampling)
+        return samples.extend(range(first, samples.asked), self.name, self.root_share, self.sampling)
 
     def take(self, samples: AdaptiveSamples, event: Event) -> None:
         if isinstance(event, Finished) and event.action.path in samples.groups:
@@ -116,9 +116,6 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         """Votes of the paths from the bare prompt."""
         return count(branch.answer for branch in samples.rooted())
 
-    def _root_share(self, samples: AdaptiveSamples) -> float:
-        return self.root_share if samples.level else 1.0
-
     def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
         if self.stop_at is None or not alone or not left:
             return False
@@ -127,15 +124,23 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def _final(self, leading: float, second: float, left: int) -> float:
         return final_confidence(leading, second, left) if self.horizon else beta_confidence(leading, second)
 
+    def _probed(self, samples: AdaptiveSamples) -> bool:
+        """Whether the first path was drawn alone; what is left of the first window comes next."""
+        return self.probe and samples.asked == 1 < self._settling({}, self.paths)
+
     def _next_window(self, samples: AdaptiveSamples) -> int:
-        """As many paths as could settle the answer if all of them stated it."""
-        left = self.paths - samples.asked
         if self.probe and not samples.asked:
             return 1
+        if self._probed(samples):
+            return self._settling({}, self.paths) - 1
+        left = self.paths - samples.asked
+        return min(self.window, left) if samples.level else self._settling(self._alone(samples), left)
+
+    def _settling(self, alone: Mapping[Answer, float], left: int) -> int:
+        """As many paths as could settle the answer if all of them stated it; no more than a window."""
         most = min(self.window, left)
-        if self.stop_at is None or samples.level:
+        if self.stop_at is None:
             return most
-        alone = self._alone(samples)
         leading, second = max(alone.values(), default=0.0), runner_up(alone)
         for more in range(1, most):
             if self._final(leading + more, second, left - more) >= self.stop_at:
