@@ -48,6 +48,13 @@ def test_a_dip_shorter_than_a_group_is_averaged() -> None:
     assert run(replace(STRATEGY, group=2), replies).votes == pytest.approx({"1": 4 + 2 + 5 + 2 + 2, "2": 3})
 
 
+def test_a_path_is_judged_by_whole_groups() -> None:
+    """Eight tokens of 1 at the first look are no group of twelve; the first of those has the mean (8 + 4 * 7) / 12."""
+    warms = sure("2", *[1] * 8, 7, words=30)
+    result = run(replace(STRATEGY, group=12), [*WARM_UP, warms, SURE, SURE, SURE])
+    assert result.votes == pytest.approx({"1": 4 + 2 + 5 * 3, "2": 3 + 3})
+
+
 @pytest.mark.parametrize(
     ("keep", "votes"),
     [(1.0, {"1": 6, "2": 4}), (0.75, {"1": 6, "2": 3}), (0.5, {"1": 4, "2": 3}), (0.25, {"1": 4})],
