@@ -38,6 +38,8 @@ class Branch:
     steps: tuple[int, ...]
     prefix_tokens: int = 0
     """Generated tokens of the path it was grown from; 0 at a prompt."""
+    prefix_chars: int = 0
+    """The length of that path's text, the prompt's opening included."""
     parent: int | None = None
     """The finished branch whose first `prefix_tokens` tokens those are; None at a prompt."""
     cost: Usage = field(default_factory=Usage)
@@ -105,6 +107,7 @@ def _path_record(branch: Branch, tokens: bool) -> dict[str, JsonValue]:
         "tokens": path.generated,
         "parent": branch.parent,
         "prefix_tokens": branch.prefix_tokens,
+        "prefix_chars": branch.prefix_chars,
         "steps": list(branch.steps),
         "stop_reason": None if path.stop_reason is None else path.stop_reason.value,
         "key": f"{path.key:016x}",

@@ -1,15 +1,20 @@
 """Reading questions, scoring answers, comparing strategies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 import branchwise as bw
+from branchwise.backends.base import Backend
 from branchwise.backends.scripted import Reply, ScriptedBackend
 from branchwise.consistency.samples import Samples
+from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, read_rows
-from branchwise.evaluation.run import Graded, evaluate, is_correct
+from branchwise.evaluation.grade import is_correct
+from branchwise.evaluation.run import Plan, evaluate
+from branchwise.evaluation.summary import summarize
+from branchwise.strategy import AnyStrategy
 
 GOOD = '{"id": "a", "question": "q", "answer": "1"}'
 ROWS = Path(__file__).parent / "data" / "gsm8k.jsonl"
@@ -36,6 +41,7 @@ def test_rows_are_read_by_path_or_by_name_in_the_data_folder(monkeypatch: pytest
         ("[1]", "line 1, JSON"),
         (f"{GOOD}\n\n{{}}", "line 3, id: Field required"),
         ("", "holds no rows"),
+        (f"{GOOD}\n{GOOD}", "holds the id 'a' more than once"),
         ("\udcff", "cannot read .* in UTF-8"),
     ],
 )
@@ -73,80 +79,93 @@ async def test_an_answer_is_right_where_it_means_the_reference(
     assert await is_correct(row, answer) is right
 
 
+async def run(
+    rows: Sequence[Row],
+    strategies: Mapping[str, AnyStrategy],
+    backend: Backend,
+    *,
+    concurrency: int = 1,
+    on_answered: Callable[[Answered], None] = lambda one: None,
+    stop: bw.Stop | None = None,
+    done: Container[tuple[str, str]] = (),
+) -> list[Answered]:
+    """Everything that was answered, in the order in which it was told."""
+    told: list[Answered] = []
+
+    def tell(one: Answered) -> None:
+        told.append(one)
+        on_answered(one)
+
+    plan = Plan("rows", rows, strategies, concurrency=concurrency, done=done)
+    await evaluate(plan, lambda name: backend, tell, stop or bw.Stop())
+    return told
+
+
+def numbered(count: int, answer: str = "1") -> list[Row]:
+    return [Row(id=str(i), question=f"q{i}", answer=answer) for i in range(count)]
+
+
 async def test_strategies_are_compared_on_the_same_questions() -> None:
     rows = [Row(id=str(i), question=f"q{i}", answer=str(i)) for i in range(3)]
     backend = ScriptedBackend({"": ["First. Then. The answer is 1."], "First.": [" Then. The answer is 1."]})
-    seen: list[tuple[str, str]] = []
-
-    def on_graded(strategy: str, graded: Graded) -> None:
-        seen.append((strategy, graded.row.id))
-
     strategies = {"sc": bw.SelfConsistency(4), "pc": bw.PathConsistency(4)}
-    first, second = await evaluate(
-        rows, strategies, backend, seed=0, concurrency=2, on_graded=on_graded, stop=bw.Stop()
-    )
-    assert (first.strategy, second.strategy) == ("sc", "pc")
-    assert first.accuracy == second.accuracy == pytest.approx(1 / 3)
-    assert [item.row for item in first.graded] == rows
+    told = await run(rows, strategies, backend, concurrency=2)
+    assert sorted((one.strategy, one.id) for one in told) == sorted((n, str(i)) for n in strategies for i in range(3))
+    summary = summarize("rows", told, ["sc", "pc"])
+    first, second = summary.strategies
+    assert (first.strategy, second.strategy, summary.baseline) == ("sc", "pc", "sc")
+    assert first.accuracy.value == second.accuracy.value == pytest.approx(1 / 3)
     # Four paths of nine tokens each for every question; the second took over what agreed.
-    assert first.usage.sampled == sum(item.result.usage.sampled for item in first.graded) == 3 * 4 * 9
-    assert second.usage.sampled == sum(item.result.usage.sampled for item in second.graded) <= first.usage.sampled
+    assert first.sampled == first.usage.sampled == 3 * 4 * 9
+    assert second.sampled <= first.sampled
     # What came before is not held against nor for the second: each pays for its own prompts.
     assert first.usage.prefilled == second.usage.prefilled > 0
-    assert sorted(seen) == sorted((name, str(i)) for name in strategies for i in range(3))
+
+
+async def test_where_a_question_stood_is_kept_branch_by_branch() -> None:
+    backend = ScriptedBackend({"": [f"The answer is {answer}." for answer in "2112"]})
+    (one,) = await run([Row(id="a", question="q", answer="1")], {"sc": bw.SelfConsistency(4)}, backend)
+    assert [path.vote for path in one.paths] == ["2", "1", "1", "2"]
+    assert one.right == (False, True, True, False)
+    # Five tokens a path; 2 leads, then ties first come first, then 1, then a tie that 2 leads again.
+    assert one.curve == ((5, False), (10, False), (15, True), (20, False))
 
 
 async def test_a_stopped_evaluation_keeps_what_was_scored() -> None:
-    rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(5)]
     stop, seen = bw.Stop(), []
 
-    def on_graded(strategy: str, graded: Graded) -> None:
-        seen.append(graded)
+    def on_answered(one: Answered) -> None:
+        seen.append(one)
         if len(seen) == 2:
             stop.set()
 
     backend = ScriptedBackend({"": ["The answer is 1."]})
-    summaries = await evaluate(
-        rows, {"sc": bw.SelfConsistency(2)}, backend, seed=0, concurrency=1, on_graded=on_graded, stop=stop
-    )
-    assert len(summaries[0].graded) == 2
+    told = await run(numbered(5), {"sc": bw.SelfConsistency(2)}, backend, on_answered=on_answered, stop=stop)
+    assert len(told) == 2
 
 
 async def test_a_question_cut_short_is_not_scored() -> None:
-    rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(2)]
-    stop, seen = bw.Stop(), []
-
-    def on_graded(strategy: str, graded: Graded) -> None:
-        seen.append(graded.row.id)
-        stop.set()
+    stop = bw.Stop()
 
     def reply(path: bw.Path, before: int) -> Reply:  # the second question's words take their time
         return Reply("The answer is 1.", delay=0.0 if "q0" in str(path.root.messages) else 0.2)
 
     strategies = {"sc": bw.SelfConsistency(2), "pc": bw.PathConsistency(2)}
-    summaries = await evaluate(
-        rows, strategies, ScriptedBackend(reply), seed=0, concurrency=2, on_graded=on_graded, stop=stop
+    told = await run(
+        numbered(2), strategies, ScriptedBackend(reply), concurrency=2, on_answered=lambda one: stop.set(), stop=stop
     )
-    assert seen == ["0"]
-    assert [(summary.strategy, summary.accuracy) for summary in summaries] == [("sc", 1.0)]
+    assert [(one.strategy, one.id, one.correct) for one in told] == [("sc", "0", True)]
 
 
 async def test_a_question_too_long_fails_alone() -> None:
     rows = [Row(id="long", question="word " * 100, answer="1"), Row(id="a", question="q", answer="1")]
     backend = ScriptedBackend({"": ["The answer is 1."]}, capabilities=bw.Capabilities(model="short", context=60))
-    (summary,) = await evaluate(
-        rows,
-        {"greedy": bw.Greedy()},
-        backend,
-        seed=0,
-        concurrency=1,
-        on_graded=lambda strategy, graded: None,
-        stop=bw.Stop(),
-    )
-    long, short = summary.graded
-    assert (long.correct, long.result.outcome) == (False, bw.Outcome.FAILED)
-    assert "its prompt is" in long.result.errors[0]
-    assert (short.correct, summary.accuracy) == (True, 0.5)
+    long, short = await run(rows, {"greedy": bw.Greedy()}, backend)
+    assert (long.correct, long.failed) == (False, True)
+    assert "its prompt is" in long.errors[0]
+    assert (short.correct, short.failed) == (True, False)
+    (summary,) = summarize("rows", [long, short], ["greedy"]).strategies
+    assert (summary.accuracy.value, summary.failed, summary.unanswered) == (0.5, 1, 1)
 
 
 class Checked(bw.Greedy):
@@ -158,15 +177,7 @@ class Checked(bw.Greedy):
 
 async def test_a_mistake_in_the_setup_ends_the_evaluation() -> None:
     with pytest.raises(bw.ConfigError, match="verifier"):
-        await evaluate(
-            [Row(id="a", question="q", answer="1")],
-            {"checked": Checked()},
-            ScriptedBackend({"": ["The answer is 1."]}),
-            seed=0,
-            concurrency=1,
-            on_graded=lambda strategy, graded: None,
-            stop=bw.Stop(),
-        )
+        await run(numbered(1), {"checked": Checked()}, ScriptedBackend({"": ["The answer is 1."]}))
 
 
 class Superstitious(bw.Greedy):
@@ -190,52 +201,50 @@ class Absent(ScriptedBackend):
 async def test_a_failing_question_loses_no_other_and_its_outcome_is_kept() -> None:
     questions = ["12", "13", "gone", "", "14"]
     rows = [Row(id=question, question=question, answer="1") for question in questions]
-    (summary,) = await evaluate(
-        rows,
-        {"superstitious": Superstitious()},
-        Absent({"": ["The answer is 1."]}),
-        seed=0,
-        concurrency=2,
-        on_graded=lambda strategy, graded: None,
-        stop=bw.Stop(),
-    )
-    assert [item.row.id for item in summary.graded] == questions
-    complete, failed = bw.Outcome.COMPLETE, bw.Outcome.FAILED
-    assert [item.result.outcome for item in summary.graded] == [complete, failed, failed, failed, complete]
-    assert [item.correct for item in summary.graded] == [True, False, False, False, True]
+    backend = Absent({"": ["The answer is 1."]})
+    told = {one.id: one for one in await run(rows, {"superstitious": Superstitious()}, backend, concurrency=2)}
+    items = [told[question] for question in questions]
+    assert [one.outcome for one in items] == ["complete", "failed", "failed", "failed", "complete"]
+    assert [one.correct for one in items] == [True, False, False, False, True]
     said = ["", "LookupError: unlucky", "no model", "question: is empty", ""]
-    assert all(words in "".join(item.result.errors) for words, item in zip(said, summary.graded, strict=True))
+    assert all(words in "".join(one.errors) for words, one in zip(said, items, strict=True))
 
 
 async def test_an_answer_that_cannot_be_graded_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(row: Row, answer: str | None) -> bool:
         raise RecursionError("deep")
 
-    monkeypatch.setattr("branchwise.evaluation.run.is_correct", fail)
-    (summary,) = await evaluate(
-        [Row(id="a", question="q", answer="1")],
-        {"greedy": bw.Greedy()},
-        ScriptedBackend({"": ["The answer is 1."]}),
-        seed=0,
-        concurrency=1,
-        on_graded=lambda strategy, graded: None,
-        stop=bw.Stop(),
-    )
-    (item,) = summary.graded
-    assert (item.correct, item.result.answer) == (False, "1")
-    assert "RecursionError" in item.result.errors[0]
+    monkeypatch.setattr("branchwise.evaluation.grade.is_correct", fail)
+    (one,) = await run(numbered(1), {"greedy": bw.Greedy()}, ScriptedBackend({"": ["The answer is 1."]}))
+    assert (one.correct, one.answer) == (False, "1")
+    assert "RecursionError" in one.errors[0]
 
 
 async def test_what_the_caller_raises_stops_every_question() -> None:
-    def on_graded(strategy: str, graded: Graded) -> None:
+    def on_answered(one: Answered) -> None:
         raise OSError("the disk is full")
 
     backend = ScriptedBackend(
         lambda path, before: Reply("The answer is 1.", delay=0.0 if "q0" in str(path.root.messages) else 9)
     )
-    rows = [Row(id=str(i), question=f"q{i}", answer="1") for i in range(3)]
     with pytest.raises(OSError, match="full"):
-        await evaluate(
-            rows, {"greedy": bw.Greedy()}, backend, seed=0, concurrency=3, on_graded=on_graded, stop=bw.Stop()
-        )
+        await run(numbered(3), {"greedy": bw.Greedy()}, backend, concurrency=3, on_answered=on_answered)
     assert not backend.running
+
+
+async def test_a_strategy_that_moves_work_between_questions_gets_them_all_at_once() -> None:
+    """Four of six paths go to the question whose paths disagree."""
+
+    def reply(path: bw.Path, before: int) -> str:
+        return f"The answer is {before % 2 if 'q1' in str(path.root.messages) else 1}."
+
+    strategy = bw.BlendASC(3, window=1)
+    told = {one.id: one for one in await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply))}
+    assert len(told["0"].paths) + len(told["1"].paths) == 6
+    assert len(told["1"].paths) > len(told["0"].paths)
+
+
+async def test_questions_answered_before_are_left_out() -> None:
+    backend = ScriptedBackend({"": ["The answer is 1."]})
+    told = await run(numbered(3), {"sc": bw.SelfConsistency(2)}, backend, done={("sc", "1"), ("other", "2")})
+    assert [one.id for one in told] == ["0", "2"]

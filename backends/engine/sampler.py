@@ -21,6 +21,7 @@ from branchwise.sampling import Sampling
 
 CANDIDATES = 128
 
+_WORTH_A_COPY = 0.8  # of the rows: a copy of those that are used takes longer than to look at the rest, too
 _SLACK = 1e-5  # covers the rounding of a float32 normalizer in the bound of the bucket's weight
 
 
@@ -49,9 +50,9 @@ class Drawn(NamedTuple):
 
 
 def draw(logits: Tensor, draws: Sequence[Draw]) -> Drawn:
-    """Draw from `logits` [rows, vocabulary]; several draws may share a row, and rows nobody draws from cost nothing."""
+    """Draw from `logits` [rows, vocabulary]; several draws may share a row, and rows nobody draws from cost little."""
     used = sorted({d.row for d in draws})
-    if len(used) < len(logits):
+    if len(used) < _WORTH_A_COPY * len(logits):
         logits = logits[torch.tensor(used, device=logits.device)]
         place = {row: i for i, row in enumerate(used)}
         draws = [replace(d, row=place[d.row]) for d in draws]

@@ -1,20 +1,21 @@
 """`branchwise eval`."""
 
 import functools
-import json
-import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from branchwise.actions import check_paths
+from branchwise.backends.base import Backend, Capabilities
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.backends.models.resolve import check
+from branchwise.cli.figures import print_summary
 from branchwise.cli.options import (
     DEVICE_HELP,
     DRAFT_MODEL_HELP,
@@ -26,20 +27,23 @@ from branchwise.cli.options import (
     SAMPLING,
     SPECULATION_HELP,
     load_backend,
-    printable,
     stderr,
 )
 from branchwise.cli.tally import Tally
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import ConfigError, require
+from branchwise.errors import require
+from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, read_rows
-from branchwise.evaluation.run import Graded, Summary
+from branchwise.evaluation.journal import Journal, Settings, check_folder
+from branchwise.evaluation.pool import Pool, recording
+from branchwise.evaluation.run import Plan
 from branchwise.evaluation.run import evaluate as run_evaluation
+from branchwise.evaluation.summary import summarize, write_summary
 from branchwise.registry import STRATEGIES
 from branchwise.registry import strategy as find_strategy
-from branchwise.result import Outcome
 from branchwise.sampling import Sampling
+from branchwise.strategy import AnyStrategy
 
 _COMPARED = ("self-consistency", "path-consistency")
 
@@ -51,110 +55,122 @@ def evaluate(
         typer.Option(help=f"{', '.join(STRATEGIES)}; repeatable. [default: {', '.join(_COMPARED)}]", metavar="<str>"),
     ] = None,
     paths: Annotated[int, typer.Option(help="Most paths for each question.")] = 20,
-    limit: Annotated[int | None, typer.Option(help="Only the first rows of each file.")] = None,
+    skip: Annotated[int, typer.Option(help="Leave out the first rows of each file.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Only so many rows of each file.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
     concurrency: Annotated[int, typer.Option(help="Questions answered at a time.")] = 4,
-    model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel=MODEL)] = DEFAULT_MODEL,
+    model: Annotated[
+        str | None, typer.Option(help=f"{MODEL_HELP} [default: {DEFAULT_MODEL}]", rich_help_panel=MODEL)
+    ] = None,
     device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
     dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
     speculation: Annotated[str, typer.Option(help=SPECULATION_HELP, rich_help_panel=MODEL)] = "auto",
     draft_model: Annotated[str | None, typer.Option(help=DRAFT_MODEL_HELP, rich_help_panel=MODEL)] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
     max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=SAMPLING)] = None,
+    alternatives: Annotated[
+        int, typer.Option(help="Recorded with each token; DeepConf needs 20 of a pool.", rich_help_panel=SAMPLING)
+    ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Append every result to results.jsonl in this folder.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="Keep every branch and answer in this folder; the same command goes on where it was.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
+    pool: Annotated[
+        Path | None,
+        typer.Option(help="Take paths from the folder of an earlier run, without a model.", rich_help_panel=OUTPUT),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="With a model for what the pool lacks.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Compare strategies on questions with known answers: accuracy, tokens, seconds."""
     check_paths(paths)
-    names = strategy or _COMPARED
-    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-    strategies = {name: find_strategy(name, paths, sampling) for name in names}
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, logprobs=alternatives)
+    strategies = {name: find_strategy(name, paths, sampling) for name in strategy or _COMPARED}
     require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
+    require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
-    stems = Counter(Path(source).stem for source in data)
-    files = {source if stems[Path(source).stem] > 1 else Path(source).stem: read_rows(source, limit) for source in data}
-    check(model)
-    if out is not None:
-        _make_folder(out)
-    backend = load_backend(model, device, dtype, speculation, draft_model)
-    stop = Stop()
-    for name, rows in files.items():
-        tally = Tally(stderr, name, len(rows) * len(strategies))
+    files = _read(data, skip, limit)
+    given = None if pool is None else Pool(pool)
+    if given is None or live:
+        name = model or (DEFAULT_MODEL if given is None else given.settings.model)
+        check(name)
+    if given is not None:
+        given.check(seed, model)
+    backend: Backend | None = None
+    if given is None or live:
+        if out is not None:
+            check_folder(out)
+        backend = load_backend(name, device, dtype, speculation, draft_model)
+        able = backend.capabilities
+    else:
+        name, able, dtype = given.settings.model, given.settings.able(), given.settings.dtype
+    settings = Settings.of(name, seed, dtype, able, strategies)
+    with nullcontext() if out is None else Journal(out, settings) as journal:
+        job = _Job(files, strategies, seed, concurrency, able, backend, given, journal)
+        stopped = job.run()
+    if stopped:
+        typer.echo("stopped: questions that were not answered by then are left out", err=True)
+        raise typer.Exit(1)
 
-        def on_graded(strategy: str, graded: Graded, name: str = name, tally: Tally = tally) -> None:
-            tally.add(strategy, graded)
-            if out is not None:
-                _append(out / "results.jsonl", name, strategy, graded)
 
-        run = functools.partial(
-            run_evaluation,
-            rows,
-            strategies,
-            backend,
-            seed=seed,
-            concurrency=concurrency,
-            on_graded=on_graded,
-            stop=stop,
-        )
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """All files under all strategies."""
+
+    files: Mapping[str, Sequence[Row]]
+    strategies: Mapping[str, AnyStrategy]
+    seed: int
+    concurrency: int
+    able: Capabilities
+    backend: Backend | None
+    pool: Pool | None
+    journal: Journal | None
+
+    def run(self) -> bool:
+        """Answer, print and summarize; whether it was stopped."""
+        stop, summaries = Stop(), []
+        for data, rows in self.files.items():
+            answered = self._answer(data, rows, stop)
+            if answered:
+                summaries.append(summarize(data, answered, list(self.strategies)))
+                print_summary(Console(), summaries[-1], answered)
+            if stop.is_set:
+                break
+        if self.journal is not None:
+            self.journal.summarize(write_summary(summaries))
+        return stop.is_set
+
+    def _answer(self, data: str, rows: Sequence[Row], stop: Stop) -> list[Answered]:
+        """The rows of one file: what was answered before, and what is answered now."""
+        ids, answered = {row.id for row in rows}, []
+        done = set() if self.journal is None else self.journal.done(data, rows)
+        if self.journal is not None:
+            known = [one for one in self.journal.answered if one.data == data and one.id in ids]
+            answered = [one for one in known if one.strategy in self.strategies]
+        plan = Plan(data, rows, self.strategies, self.seed, self.concurrency, done)
+        tally = Tally(stderr, data, len(rows) * len(self.strategies), len(answered))
+
+        def on_answered(one: Answered) -> None:
+            if self.journal is not None:
+                self.journal.add(one)
+            answered.append(one)
+            tally.add(one)
+
+        def backend_for(strategy: str) -> Backend:
+            return recording(strategy, self.able, self.backend, self.pool, self.journal)
+
         with tally.shown():
-            summaries = run_sync(run, stop)
-        print_summaries(Console(), name, rows, summaries)
-        if stop.is_set:
-            typer.echo("stopped: questions that were not answered by then are left out", err=True)
-            raise typer.Exit(1)
+            run_sync(functools.partial(run_evaluation, plan, backend_for, on_answered, stop), stop)
+        return answered
 
 
-def print_summaries(console: Console, name: str, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
-    """A table of one file's results; tokens against the first strategy's."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("strategy", "right", "accuracy", "sampled", "to first", "paths", "seconds"):
-        table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
-    for summary in summaries:
-        sampled, first = summary.usage.sampled, summaries[0].usage.sampled
-        table.add_row(
-            summary.strategy,
-            f"{sum(item.correct for item in summary.graded)} of {len(summary.graded)}",
-            f"{summary.accuracy:.1%}",
-            f"{sampled:,}",
-            f"{sampled / first - 1:+.1%}" if first and summary is not summaries[0] else "",
-            str(sum(len(item.result.paths) for item in summary.graded)),
-            f"{summary.seconds:.0f}",
-        )
-    console.print(f"{name}, {len(rows)} question{'' if len(rows) == 1 else 's'}", style="bold", markup=False)
-    if summaries:
-        console.print(table)
-    for summary in summaries:
-        if failed := [item.result for item in summary.graded if item.result.outcome is Outcome.FAILED]:
-            said = printable(f"{summary.strategy}: {len(failed)} failed; the first: {'; '.join(failed[0].errors)}")
-            console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
-
-
-def _make_folder(folder: Path) -> None:
-    """Find out before the work, not after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.jsonl").open("a").close()
-    except OSError as error:
-        raise ConfigError(
-            "out", f"cannot write results.jsonl in {folder} ({error.strerror})", "use another one"
-        ) from error
-
-
-def _append(file: Path, data: str, strategy: str, graded: Graded) -> None:
-    record = {
-        "data": data,
-        "id": graded.row.id,
-        "strategy": strategy,
-        "correct": graded.correct,
-        "reference": graded.row.answer,
-        **graded.result.record(tokens=False),
+def _read(data: Sequence[str], skip: int, limit: int | None) -> dict[str, Sequence[Row]]:
+    """Rows by file; files of one name are told apart by their paths."""
+    stems = Counter(Path(source).stem for source in data)
+    return {
+        source if stems[Path(source).stem] > 1 else Path(source).stem: read_rows(source, skip, limit) for source in data
     }
-    try:
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-            lines.flush()
-            os.fsync(lines.fileno())
-    except OSError as error:
-        raise ConfigError("out", f"cannot write {file} ({error.strerror})", "free some space or use another") from error

@@ -38,10 +38,11 @@ class BranchEnded:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the strategy makes of a question by now."""
+    """What the strategy makes of a question by now, after so many sampled tokens."""
 
     question: int
     decision: Decision
+    sampled: int
 
 
 RunEvent = BranchStarted | BranchGrew | BranchEnded | Standing

@@ -71,6 +71,7 @@ def _branches(finished: Sequence[Finished]) -> tuple[Branch, ...]:
                 answer=end.answer,
                 steps=end.steps,
                 prefix_tokens=origin.generated,
+                prefix_chars=len(origin.whole_text) if origin.parent is not None else 0,
                 parent=parent,
                 cost=end.cost,
             )

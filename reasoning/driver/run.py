@@ -152,7 +152,8 @@ class Run(Generic[State]):
             answer = event.answer if isinstance(event, Finished) else None
             self.report(BranchEnded(account.number, event.branch, isinstance(event, Finished), answer))
             if not event.aside:
-                self.report(Standing(account.number, self.strategy.standing(state, account.question)))
+                standing = self.strategy.standing(state, account.question)
+                self.report(Standing(account.number, standing, account.usage.sampled))
 
     def _ask(self, state: State) -> None:
         """Take what the strategy wants now."""

@@ -1,12 +1,13 @@
 """Questions with reference answers, from JSON Lines files."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from branchwise.errors import ConfigError
+from branchwise.errors import ConfigError, require
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 
@@ -17,6 +18,7 @@ _TASKS = {
     "yes_no": "yes-no",
     "boolean": "yes-no",
     "text": "text",
+    "reference": "text",
 }
 
 
@@ -36,8 +38,8 @@ class Row(BaseModel):
         return TASKS[_TASKS[self.answer_type]]
 
 
-def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
-    """The first `limit` rows of a file, named by its path or by its name in the folder BRANCHWISE_DATA.
+def read_rows(source: str, skip: int = 0, limit: int | None = None) -> Sequence[Row]:
+    """`limit` rows of a file after the first `skip`, named by its path or by its name in the folder BRANCHWISE_DATA.
 
     Raises ConfigError naming the line and field of the first row that is wrong.
     """
@@ -46,7 +48,7 @@ def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
     try:
         with file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                if limit is not None and len(rows) == limit:
+                if limit is not None and len(rows) == skip + limit:
                     break
                 if line.strip():
                     rows.append(_row(file, number, line))
@@ -54,7 +56,11 @@ def read_rows(source: str, limit: int | None = None) -> Sequence[Row]:
         raise ConfigError("data", f"cannot read {file} ({error})", "give a JSON Lines file in UTF-8") from error
     if not rows:
         raise ConfigError("data", f"{file} holds no rows", "give a JSON Lines file with one question a line")
-    return rows
+    require(skip < len(rows), "skip", f"is {skip}, and {file} has {len(rows)} rows", "skip fewer")
+    repeated = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
+    if repeated:
+        raise ConfigError("data", f"{file} holds the id {repeated[0]!r} more than once", "give every row its own")
+    return rows[skip:]
 
 
 def find_data(source: str) -> Path:

@@ -1,139 +1,170 @@
-"""Run strategies over questions and grade their answers."""
+"""Run strategies over questions and keep what came of each."""
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
-from branchwise.answers.groups import AnswerGroups
 from branchwise.backends.base import Backend
-from branchwise.driver.solve import solve
+from branchwise.backends.recorded import RecordedBackend
+from branchwise.driver.observe import RunEvent, Standing
+from branchwise.driver.solve import solve, solve_batch
 from branchwise.driver.stop import Stop
 from branchwise.errors import CallError, ConfigError
+from branchwise.evaluation.answered import Answered, Point, answered
 from branchwise.evaluation.dataset import Row
+from branchwise.evaluation.grade import Grade, grade
 from branchwise.result import Outcome, Result
 from branchwise.strategy import AnyStrategy
 from branchwise.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
-    """A question, what came of it, and whether it is right. `result.outcome` says whether it failed."""
+class Plan:
+    """What is evaluated: the rows of one file under one strategy after another."""
 
-    row: Row
-    result: Result
-    correct: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One strategy over all questions."""
-
-    strategy: str
-    graded: tuple[Graded, ...]
-    seconds: float  # wall-clock of all questions together
-
-    @property
-    def accuracy(self) -> float:
-        return sum(item.correct for item in self.graded) / len(self.graded)
-
-    @property
-    def usage(self) -> Usage:
-        return sum((item.result.usage for item in self.graded), Usage())
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What all questions of one strategy have in common."""
-
-    name: str
-    strategy: AnyStrategy
-    backend: Backend
-    seed: int
-    stop: Stop
-    gate: asyncio.Semaphore
-    on_graded: Callable[[str, Graded], None]
-
-    async def answer(self, row: Row) -> Graded | None:
-        """One question in its turn; None where it was cut short by the stop."""
-        async with self.gate:
-            if self.stop.is_set:
-                return None
-            result = await self._solve(row)
-            if result.outcome is Outcome.CANCELLED:
-                return None
-            graded = await _grade(row, result)
-            self.on_graded(self.name, graded)
-            return graded
-
-    async def _solve(self, row: Row) -> Result:
-        """One question; whatever is wrong with it fails alone. Raises ConfigError for a mistake in the setup."""
-        try:
-            return await solve(
-                row.question, self.backend, strategy=self.strategy, task=row.task, seed=self.seed, stop=self.stop
-            )
-        except ConfigError as error:
-            if error.field != "question":
-                raise
-            return _failed(str(error))
-        except Exception as error:  # a bug that one question brings to light
-            return _failed(str(CallError(f"strategy {self.name}", error)))
+    data: str
+    rows: Sequence[Row]
+    strategies: Mapping[str, AnyStrategy]
+    seed: int = 0
+    concurrency: int = 4
+    """Questions answered at a time; a strategy that moves work between questions gets all of them at once."""
+    done: Container[tuple[str, str]] = ()
+    """(strategy, id) of questions that are left out: they were answered before."""
 
 
 async def evaluate(
-    rows: Sequence[Row],
-    strategies: Mapping[str, AnyStrategy],
-    backend: Backend,
-    *,
-    seed: int,
-    concurrency: int,
-    on_graded: Callable[[str, Graded], None],
-    stop: Stop,
-) -> list[Summary]:
-    """Each strategy over every question, `concurrency` questions at a time, strategies one after another.
+    plan: Plan, backend_for: Callable[[str], Backend], on_answered: Callable[[Answered], None], stop: Stop
+) -> None:
+    """Each strategy over every question, strategies one after another, each on the backend that `backend_for` gives it.
 
-    What the backend holds is dropped between strategies, so that none is charged less for coming later.
-    Questions that `stop` cuts short are not graded; those that fail are wrong answers, and their results
-    say why. Raises ConfigError for a mistake in the setup, and whatever `on_graded` raises.
+    What a backend holds is dropped before a strategy starts, so that none is charged less for coming later.
+    Questions that `stop` cuts short are not told; those that fail are wrong answers, and their errors say why.
+    Raises ConfigError for a mistake in the setup, and whatever `on_answered` raises.
     """
-    summaries = []
-    for name, strategy in strategies.items():
-        backend.clear()
-        began = time.monotonic()
-        session = _Session(name, strategy, backend, seed, stop, asyncio.Semaphore(concurrency), on_graded)
-        graded = [item for item in await _all(session, rows) if item is not None]
-        if graded:
-            summaries.append(Summary(name, tuple(graded), time.monotonic() - began))
-    return summaries
+    for name, strategy in plan.strategies.items():
+        rows = [row for row in plan.rows if (name, row.id) not in plan.done]
+        if rows and not stop.is_set:
+            backend = backend_for(name)
+            backend.clear()
+            await _Session(plan, name, strategy, backend, stop, on_answered).run(rows)
 
 
-async def _all(session: _Session, rows: Sequence[Row]) -> list[Graded | None]:
-    """Every question; the first error that is not a question's own stops the others, and is raised."""
-    tasks = [asyncio.create_task(session.answer(row)) for row in rows]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+class _Session:
+    """One strategy over the questions of one file."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        strategy: AnyStrategy,
+        backend: Backend,
+        stop: Stop,
+        on_answered: Callable[[Answered], None],
+    ) -> None:
+        self._plan, self._name, self._strategy, self._backend = plan, name, strategy, backend
+        self._stop, self._on_answered = stop, on_answered
+        self._gate = asyncio.Semaphore(plan.concurrency)
+
+    async def run(self, rows: Sequence[Row]) -> None:
+        """Every question; the first error that is not a question's own stops the others, and is raised."""
+        batches = [[row] for row in rows]
+        if self._strategy.batched:  # one for each task
+            batches = [list(same) for _, same in groupby(sorted(rows, key=_task_name), key=_task_name)]
+        tasks = [asyncio.create_task(self._answer(batch)) for batch in batches]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, rows: Sequence[Row]) -> None:
+        """Questions in their turn; those cut short by the stop are left out."""
+        async with self._gate:
+            if self._stop.is_set:
+                return
+            standings: list[list[Standing]] = [[] for _ in rows]
+
+            def observe(event: RunEvent) -> None:
+                if isinstance(event, Standing):
+                    standings[event.question].append(event)
+
+            for row, result, stood in zip(rows, await self._solve(rows, observe), standings, strict=True):
+                self._check_record()
+                if result.outcome is not Outcome.CANCELLED:
+                    self._on_answered(await self._graded(row, result, stood))
+
+    async def _solve(self, rows: Sequence[Row], observe: Callable[[RunEvent], None]) -> Sequence[Result]:
+        """Whatever is wrong with a question fails alone. Raises ConfigError for a mistake in the setup."""
+        questions, seed = [row.question for row in rows], self._plan.seed
+        try:
+            if self._strategy.batched:
+                return await solve_batch(
+                    questions,
+                    self._backend,
+                    strategy=self._strategy,
+                    task=rows[0].task,
+                    seed=seed,
+                    observer=observe,
+                    stop=self._stop,
+                )
+            return [
+                await solve(
+                    questions[0],
+                    self._backend,
+                    strategy=self._strategy,
+                    task=rows[0].task,
+                    seed=seed,
+                    observer=observe,
+                    stop=self._stop,
+                )
+            ]
+        except ConfigError as error:
+            if error.field != "question":
+                raise
+            why = str(error)
+        except Exception as error:  # a bug that one question brings to light
+            why = str(CallError(f"strategy {self._name}", error))
+        return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,)) for _ in rows]
+
+    async def _graded(self, row: Row, result: Result, stood: Sequence[Standing]) -> Answered:
+        """Grade an answer; one that the format can't compare is wrong, and the errors say so."""
+        votes = [branch.answer.value for branch in result.paths if branch.answer is not None]
+        leaders = [one.decision.answer.value for one in stood if one.decision.answer is not None]
+        try:
+            graded = await grade(row, result.answer, [*votes, *leaders])
+        except Exception as error:
+            why = str(CallError(f"task {row.task.name}", error))
+            result, graded = replace(result, errors=(*result.errors, why)), Grade(False, {}, {})
+        return answered(
+            result,
+            data=self._plan.data,
+            id_=row.id,
+            strategy=self._name,
+            question=row.question,
+            reference=row.answer,
+            graded=graded,
+            curve=tuple(_point(one, graded) for one in stood),
+            replayed=self._replayed(result),
+        )
+
+    def _replayed(self, result: Result) -> int:
+        """How many of a question's branches came from a record."""
+        if not isinstance(self._backend, RecordedBackend) or not result.paths:
+            return 0
+        return self._backend.replayed[result.paths[0].path.root.key]
+
+    def _check_record(self) -> None:
+        """A branch that can't be recorded would be lost with the next kill. Raises what went wrong."""
+        if isinstance(self._backend, RecordedBackend) and self._backend.failure is not None:
+            raise self._backend.failure
 
 
-def _failed(why: str) -> Result:
-    return Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,))
+def _task_name(row: Row) -> str:
+    return row.task.name
 
 
-async def _grade(row: Row, result: Result) -> Graded:
-    """Grade an answer; one that the format can't compare is wrong, and the result says so."""
-    try:
-        return Graded(row, result, await is_correct(row, result.answer))
-    except Exception as error:
-        why = str(CallError(f"task {row.task.name}", error))
-        return Graded(row, replace(result, errors=(*result.errors, why)), correct=False)
-
-
-async def is_correct(row: Row, answer: str | None) -> bool:
-    """Whether an answer means the same as the row's reference."""
-    if answer is None:
-        return False
-    groups = AnswerGroups(row.task.format)
-    return await groups.place(answer) == await groups.place(row.answer)
+def _point(standing: Standing, graded: Grade) -> Point:
+    answer = standing.decision.answer
+    return Point(standing.sampled, answer is not None and graded.right.get(answer.value, False))

@@ -1,0 +1,112 @@
+"""A question as it was answered: what an evaluation keeps of it, line by line."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from branchwise.evaluation.grade import Grade
+from branchwise.result import Outcome, Result
+from branchwise.usage import Usage
+
+
+class Point(NamedTuple):
+    """Where a question stood after one of its branches."""
+
+    sampled: int
+    """Tokens sampled by then."""
+    correct: bool
+
+
+class Counted(BaseModel):
+    """One way of counting votes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    votes: Mapping[str, float]
+    confidence: float | None
+
+
+class AnsweredPath(BaseModel):
+    """One finished branch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    branch: int
+    answer: str | None
+    """As the branch wrote it."""
+    vote: str | None
+    """The answer it counts for."""
+    text: str
+    """Its own prefix included."""
+    tokens: int
+    parent: int | None
+    prefix_tokens: int
+    prefix_chars: int
+    """How much of `text` it has in common with its parent, as it continues it."""
+    stop_reason: str | None
+
+
+class Answered(BaseModel):
+    """One question under one strategy."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: str
+    id: str
+    strategy: str
+    question: str
+    reference: str
+    correct: bool
+    metrics: Mapping[str, float] = {}
+    """Of answers that are texts, by name; 0 to 1."""
+    answer: str | None
+    confidence: float | None
+    votes: Mapping[str, float]
+    tallies: Mapping[str, Counted] = {}
+    outcome: str
+    usage: Usage
+    paths: tuple[AnsweredPath, ...]
+    right: tuple[bool, ...] = ()
+    """Whether each path's answer is right."""
+    curve: tuple[Point, ...] = ()
+    """Where the question stood after each of its branches, in the order in which they were asked for."""
+    replayed: int = 0
+    """Branches that came from a record: the seconds are not those of drawing them."""
+    degraded: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing came of it."""
+        return self.outcome == Outcome.FAILED.name.lower()
+
+
+def answered(
+    result: Result,
+    *,
+    data: str,
+    id_: str,
+    strategy: str,
+    question: str,
+    reference: str,
+    graded: Grade,
+    curve: tuple[Point, ...],
+    replayed: int,
+) -> Answered:
+    """What is kept of a result and its grade."""
+    record = result.record(tokens=False)
+    votes = [None if branch.answer is None else branch.answer.value for branch in result.paths]
+    kept = {
+        "data": data,
+        "id": id_,
+        "strategy": strategy,
+        "question": question,
+        "reference": reference,
+        "correct": graded.correct,
+        "metrics": dict(graded.metrics),
+        "right": [vote is not None and graded.right.get(vote, False) for vote in votes],
+        "curve": curve,
+        "replayed": replayed,
+    }
+    return Answered.model_validate({**record, **kept})

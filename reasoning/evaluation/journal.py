@@ -1,0 +1,192 @@
+"""A run's folder: how it was set up, every branch as it ended and every question as it was answered."""
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from branchwise.backends.base import Capabilities
+from branchwise.backends.record import Record
+from branchwise.errors import ConfigError
+from branchwise.evaluation.answered import Answered
+from branchwise.evaluation.dataset import Row
+from branchwise.strategy import AnyStrategy
+
+
+class Settings(BaseModel):
+    """What must be the same for a run to go on where it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    seed: int
+    dtype: str | None
+    capabilities: dict[str, JsonValue]
+    """Of the backend, so that a record can stand in for it."""
+    strategies: dict[str, dict[str, JsonValue]]
+    """How each is configured."""
+
+    @classmethod
+    def of(
+        cls, model: str, seed: int, dtype: str | None, capabilities: Capabilities, strategies: Mapping[str, AnyStrategy]
+    ) -> "Settings":
+        """As they are written."""
+        configured = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in strategies.items()}
+        kept = {"capabilities": asdict(capabilities), "strategies": configured}
+        return cls(model=model, seed=seed, dtype=dtype, **json.loads(json.dumps(kept)))
+
+    def able(self) -> Capabilities:
+        """What the backend could do."""
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in self.capabilities.items()}
+        return Capabilities(**fields)  # type: ignore[arg-type]  # checked when it was written
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError where a run can't be kept in `folder`: before the work, not after it."""
+    try:
+        (folder / "branches").mkdir(parents=True, exist_ok=True)
+        (folder / "results.jsonl").open("a").close()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+class Journal:
+    """Opens a folder for one run at a time; `with` closes it.
+
+    A folder that holds a run of other settings is refused; further strategies, files and rows may join.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        """Raises ConfigError where the folder can't be written, is in use or holds another run."""
+        self.folder = folder
+        self._lock: IO[str] | None = None
+        check_folder(folder)
+        try:
+            self._lock = (folder / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("out", f"{folder} is in use by another run", "wait, or use another folder") from error
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        self.settings = self._joined(settings)
+        self._write(folder / "run.json", self.settings.model_dump_json(indent=1))
+        self.answered = list(read_answered(folder, mend=True))
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def branches(self, strategy: str) -> Record:
+        """Where a strategy's branches are kept."""
+        return Record(self.folder / "branches" / f"{strategy}.jsonl")
+
+    def done(self, data: str, rows: Sequence[Row]) -> set[tuple[str, str]]:
+        """(strategy, id) of the rows of one file that were answered before. Raises ConfigError where a row is not what
+        it was then."""
+        known = {row.id: row for row in rows}
+        found = set()
+        for one in self.answered:
+            row = known.get(one.id) if one.data == data else None
+            if row is None:
+                continue
+            if (row.question, row.answer) != (one.question, one.reference):
+                raise ConfigError("out", f"{self.folder} holds another row {one.id} of {data}", "use another folder")
+            found.add((one.strategy, one.id))
+        return found
+
+    def add(self, one: Answered) -> None:
+        """Keep a question's answer. Raises ConfigError where it can't be written."""
+        try:
+            with (self.folder / "results.jsonl").open("a", encoding="utf-8") as lines:
+                lines.write(one.model_dump_json() + "\n")
+                lines.flush()
+                os.fsync(lines.fileno())
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+        self.answered.append(one)
+
+    def summarize(self, text: str) -> None:
+        """Write summary.json."""
+        self._write(self.folder / "summary.json", text)
+
+    def _joined(self, settings: Settings) -> Settings:
+        """The settings, with the strategies and files of an earlier run that this one goes on from."""
+        kept = read_settings(self.folder)
+        if kept is None:
+            return settings
+        for name in ("model", "seed", "dtype", "capabilities"):
+            _compare(self.folder, name, getattr(kept, name), getattr(settings, name))
+        for name, now in settings.strategies.items():
+            _compare(self.folder, name, kept.strategies.get(name, now), now)
+        return settings.model_copy(update={"strategies": kept.strategies | settings.strategies})
+
+    def _write(self, file: Path, text: str) -> None:
+        """A file that appears whole or not at all."""
+        partial = file.with_name(file.name + ".partial")
+        try:
+            partial.write_text(text + "\n", encoding="utf-8")
+            os.replace(partial, file)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """A run's settings; None where the folder holds no run. Raises ConfigError where they can't be read."""
+    file = folder / "run.json"
+    try:
+        return Settings.model_validate_json(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise ConfigError("out", f"{file} can't be read as a run's settings", "use another folder") from error
+
+
+def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:
+    """Every question a run answered. A last line without an end, whose writer was killed, is none; with `mend` it is
+    cut off. Raises ConfigError for any other line that can't be read."""
+    file = folder / "results.jsonl"
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError("out", f"{folder} holds no results", "name the folder of an evaluation") from error
+    except OSError as error:
+        raise ConfigError("out", f"cannot read {file} ({error.strerror})", "use another folder") from error
+    whole, _, rest = content.rpartition(b"\n")
+    if rest and mend:
+        with file.open("r+b") as lines:
+            lines.truncate(len(content) - len(rest))
+    found = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            found.append(Answered.model_validate_json(line))
+        except ValidationError as error:
+            raise ConfigError(
+                "out", f"{file}, line {number}, is no result of this version", "use another folder"
+            ) from error
+    return found
+
+
+def _compare(folder: Path, name: str, was: JsonValue, now: JsonValue) -> None:
+    """Raises ConfigError naming the first field that is not the same."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for field in dict.fromkeys([*was, *now]):
+            _compare(folder, f"{name}.{field}", was.get(field), now.get(field))
+    elif was != now:
+        raise ConfigError(
+            "out", f"{folder} holds a run with another {name}: {was!r} there, {now!r} here", "use another folder"
+        )
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError("out", f"cannot write in {folder} ({error.strerror})", "free some space, or use another one")

@@ -1,0 +1,45 @@
+"""A pool: what an earlier run recorded, to answer from instead of a model."""
+
+from pathlib import Path
+
+from branchwise.backends.base import Backend, Capabilities
+from branchwise.backends.record import Record
+from branchwise.backends.recorded import RecordedBackend
+from branchwise.errors import ConfigError, require
+from branchwise.evaluation.journal import Journal, read_settings
+
+
+class Pool:
+    """The branches of every strategy of an earlier run."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises ConfigError where `folder` holds no run."""
+        settings = read_settings(folder)
+        if settings is None:
+            raise ConfigError("pool", f"{folder} holds no run", "name the folder of an evaluation")
+        self.folder, self.settings = folder, settings
+        self.records = [Record(file) for file in sorted((folder / "branches").glob("*.jsonl"))]
+
+    def check(self, seed: int, model: str | None) -> None:
+        """Raises ConfigError where keys or tokens would be others than the pool's; `model` None: no model is asked."""
+        was = self.settings
+        require(seed == was.seed, "seed", f"is {seed}, the pool's is {was.seed}", f"use --seed {was.seed}")
+        require(
+            model in (None, was.model), "model", f"is {model}, the pool's is {was.model}", f"use --model {was.model}"
+        )
+
+
+def recording(
+    strategy: str, capabilities: Capabilities, backend: Backend | None, pool: Pool | None, journal: Journal | None
+) -> Backend:
+    """The backend a strategy is run on: what is in its own record or in the pool comes from there, the rest from
+    `backend`, and is recorded in the journal."""
+    if pool is None and journal is None:
+        assert backend is not None
+        return backend
+    return RecordedBackend(
+        capabilities,
+        [] if pool is None else pool.records,
+        inner=backend,
+        into=None if journal is None else journal.branches(strategy),
+    )

@@ -1,0 +1,177 @@
+"""Records: what was drawn once answers again, exactly as it did."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+import pytest
+from lab import HOT, ask, grow
+
+import branchwise as bw
+from branchwise.backends.base import Backend, ExtendRequest
+from branchwise.backends.engine.engine import Engine
+from branchwise.backends.extension import Ended, Tokens
+from branchwise.backends.record import Record, Spelled
+from branchwise.backends.recorded import RecordedBackend
+from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.registry import STRATEGIES, strategy
+from branchwise.usage import Usage
+
+SAMPLING = bw.Sampling(max_tokens=60, logprobs=20)
+REPLAYABLE = ["adaptive-consistency", "adaptive-consistency-dirichlet", "blend-asc", "best-of-n", "deepconf",
+              "deepconf-online", "esc", "self-consistency", "weighted-vote"]  # fmt: skip
+"""Those that draw from the prompt alone, with the pool's own settings."""
+
+
+def answers(path: bw.Path, before: int) -> Reply:
+    """Some answers, some more probable than others, some long."""
+    said = "3131221311"[before % 10]
+    return Reply(f"{'Well, ' * (before % 4)}so it goes. The answer is {said}.", logprob=-0.1 * (1 + before % 3))
+
+
+def recorder(inner: Backend, file: FilePath) -> RecordedBackend:
+    return RecordedBackend(inner.capabilities, [], inner, Record(file))
+
+
+def replay(like: Backend, *files: FilePath) -> RecordedBackend:
+    return RecordedBackend(like.capabilities, [Record(file) for file in files])
+
+
+def kept(result: bw.Result) -> object:
+    """All of a result that does not depend on when something was noticed."""
+    usage = result.usage
+    return (
+        result.answer, result.confidence, result.votes, result.degraded, result.errors,
+        result.record()["paths"], usage.sampled - usage.discarded, usage.scored,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPLAYABLE)
+def test_a_strategy_gets_from_a_pool_what_it_gets_live(name: str, tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    pooled = bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(40, SAMPLING))
+    assert len(pooled.paths) == 40
+    chosen = strategy(name, 24, SAMPLING)
+    live = bw.solve_sync("q", ScriptedBackend(answers), strategy=chosen)
+    again = bw.solve_sync("q", replay(ScriptedBackend({}), file), strategy=chosen)
+    assert kept(again) == kept(live)
+    assert live.usage.sampled > 0
+
+
+def test_every_strategy_that_is_not_replayable_says_so(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(40, SAMPLING))
+    others = set(STRATEGIES) - set(REPLAYABLE)
+    assert others == {
+        "adaptive-path-consistency", "cisc", "greedy", "path-consistency", "path-consistency-plain",
+        "prefix-consistency",
+    }  # fmt: skip
+    greedy = bw.solve_sync("q", replay(ScriptedBackend({}), file), strategy=strategy("greedy", 1, SAMPLING))
+    assert greedy.outcome is bw.Outcome.FAILED
+    assert "the record does not hold a path that the strategy asks for; draw it live" in greedy.errors[0]
+
+
+def test_a_real_engine_and_its_record_agree(tiny_engine: Engine, tmp_path: FilePath) -> None:
+    """Path-consistency, too: its prefixes have keys of their own."""
+    for number, chosen in enumerate([bw.PathConsistency(8, sampling=SAMPLING), bw.DeepConf(6, sampling=SAMPLING)]):
+        file = tmp_path / f"{number}.jsonl"
+        live = bw.solve_sync("q", recorder(tiny_engine, file), strategy=chosen)
+        again = bw.solve_sync("q", replay(tiny_engine, file), strategy=chosen)
+        assert kept(again) == kept(live)
+        assert again.usage.prefilled == live.usage.prefilled
+        assert sum(len(branch.path.token_ids) for branch in live.paths) > 60
+
+
+def test_what_a_record_lacks_is_drawn_and_recorded(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(4, SAMPLING))
+    asked: list[int] = []
+
+    def count(path: bw.Path, before: int) -> Reply:
+        asked.append(before)
+        return answers(path, before + 4)
+
+    backend = recorder(ScriptedBackend(count), file)
+    result = bw.solve_sync("q", backend, strategy=bw.SelfConsistency(6, SAMPLING))
+    assert len(asked) == 2
+    whole = bw.solve_sync("q", ScriptedBackend(answers), strategy=bw.SelfConsistency(6, SAMPLING))
+    assert (result.votes, [path.text for path in _paths(result)]) == (whole.votes, [p.text for p in _paths(whole)])
+    assert list(backend.replayed.values()) == [4]
+    again = bw.solve_sync("q", replay(ScriptedBackend({}), file), strategy=bw.SelfConsistency(6, SAMPLING))
+    assert again.votes == whole.votes
+
+
+def _paths(result: bw.Result) -> Sequence[bw.Path]:
+    return [branch.path for branch in result.paths]
+
+
+async def test_a_replayed_branch_can_be_stopped_and_costs_what_was_told(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    backend = recorder(ScriptedBackend({"": ["word " * 100]}), file)
+    root = await ask(backend)
+    await grow(backend, root, [5])
+    extension = replay(backend, file).extend(ExtendRequest(root, (5,), HOT))
+    told = 0
+    async for event in extension:
+        if isinstance(event, Tokens):
+            told += event.count
+            extension.cancel(0)
+        elif isinstance(event, Ended):
+            assert event.stop_reason is bw.StopReason.CANCELLED
+            assert event.cost == Usage(
+                prompt=len(root.token_ids), prefilled=event.cost.prefilled, reused=event.cost.reused, sampled=told,
+                discarded=told, forward_passes=event.cost.forward_passes,
+            )  # fmt: skip
+    assert 0 < told < 24
+
+
+async def test_other_sampling_is_another_sample(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    backend = recorder(ScriptedBackend({"": ["word " * 100]}), file)
+    root = await ask(backend)
+    await grow(backend, root, [5], bw.Sampling(max_tokens=10))
+    for sampling, held in (
+        (bw.Sampling(max_tokens=10), True),
+        (bw.Sampling(max_tokens=10, temperature=0.2), False),
+        (bw.Sampling(max_tokens=10, stop=("x",)), False),
+        (bw.Sampling(max_tokens=11), False),  # ten tokens were the limit, not the end
+        (bw.Sampling(max_tokens=10, logprobs=2), False),  # no alternatives were recorded
+    ):
+        try:
+            replay(backend, file).extend(ExtendRequest(root, (5,), sampling))
+        except bw.BackendError:
+            assert not held, sampling
+        else:
+            assert held, sampling
+
+
+def test_a_half_written_last_line_is_no_entry(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(3, SAMPLING))
+    whole = file.read_bytes()
+    for cut in (1, 40, len(whole.splitlines()[-1])):
+        file.write_bytes(whole[:-cut])
+        record = Record(file)
+        assert len(record) == len(whole.splitlines()) - 1
+        bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(3, SAMPLING))
+        assert len(file.read_bytes().splitlines()) == len(whole.splitlines())
+        assert all(json.loads(line) for line in file.read_bytes().splitlines())
+
+
+def test_a_file_that_is_no_record_is_refused_by_its_line(tmp_path: FilePath) -> None:
+    file = tmp_path / "notes.jsonl"
+    file.write_text('{"name": "root:1", "entry": {"token_ids": [1]}}\nhello\n')
+    with pytest.raises(bw.ConfigError, match="line 2, is no entry"):
+        Record(file)
+    file.write_text('{"name": "root:1", "entry": {"token_ids": "x"}}\n')
+    with pytest.raises(bw.ConfigError, match=r"root:1 can't be read"):
+        Record(file).get("root:1", Spelled)
+
+
+def test_a_full_disk_fails_no_answer_and_is_told(tmp_path: FilePath) -> None:
+    record = Record(tmp_path / "pool.jsonl")
+    record.file.symlink_to("/dev/full")
+    backend = RecordedBackend(ScriptedBackend({}).capabilities, [], ScriptedBackend(answers), record)
+    result = bw.solve_sync("q", backend, strategy=bw.SelfConsistency(3, SAMPLING))
+    assert len(result.paths) == 3
+    assert "No space left on device" in str(backend.failure)
