@@ -1,0 +1,164 @@
+"""A strategy as a model of inspect-ai: `branchwise/` and the name of a model, in code and on its command line.
+
+inspect-ai finds the provider through branchwise's entry point; nothing needs to be imported:
+
+inspect eval task.py --model branchwise/Qwen2.5-Coder-0.5B-Instruct -M strategy=self-consistency -M paths=8
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from branchwise.backends.base import Backend
+from branchwise.errors import MissingExtraError, require
+from branchwise.integrations.arguments import Arguments
+from branchwise.integrations.respondent import Reply, Respondent, as_prompt
+from branchwise.keys import root_key
+from branchwise.messages import Message
+from branchwise.path import StopReason
+from branchwise.result import Outcome
+from branchwise.sampling import Sampling
+
+try:
+    from inspect_ai.model import (
+        ChatCompletionChoice,
+        ChatMessage,
+        ChatMessageAssistant,
+        ChatMessageTool,
+        Content,
+        ContentReasoning,
+        ContentText,
+        GenerateConfig,
+        Model,
+        ModelAPI,
+        ModelOutput,
+        ModelUsage,
+        modelapi,
+    )
+    from inspect_ai.model import StopReason as InspectStopReason
+    from inspect_ai.tool import ToolChoice, ToolInfo
+except ImportError as error:
+    raise MissingExtraError(error.name or "inspect_ai", "eval") from error
+
+_REASONS: dict[StopReason | None, InspectStopReason] = {
+    StopReason.END: "stop",
+    StopReason.STOP: "stop",
+    StopReason.LENGTH: "max_tokens",
+}
+_REFUSED = (
+    "best_of", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "prompt_logprobs",
+    "response_schema",
+)  # fmt: skip
+
+
+class BranchwiseAPI(ModelAPI):
+    """Answers each chat with a strategy.
+
+    The completion is whole: what the first path that states the winning answer says. The output's usage is that of
+    all paths: `input_tokens` are the computed ones, `input_tokens_cache_read` those that were held already, and
+    `output_tokens` everything that was sampled. Its metadata has the answer, the votes, the ledger and the outcome. A
+    question that fails has an empty completion and its error in the output, and the run goes on.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        backend: Backend | None = None,
+        **arguments: object,
+    ) -> None:
+        """`arguments` are those of `Arguments`, by name (-M); `backend` takes the place of loading the model.
+
+        Raises ConfigError, ModelError, MissingExtraError.
+        """
+        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        require(base_url is None, "base_url", "is given, but the model runs in this process", "leave it out")
+        self.arguments = Arguments.read(arguments)
+        self.backend = backend or self.arguments.load(model_name)
+        self._closes = backend is None
+        self._respondent = Respondent(self.backend, self.arguments)
+        self._asked: Counter[int] = Counter()  # by the prompt's key: epochs draw samples of their own
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """Answer a chat. Raises ConfigError for tools, content that is no text, and options that can't be honoured."""
+        require(not tools, "tools", "are not for strategies to call", "use a solver without tools")
+        for name in _REFUSED:
+            require(not getattr(config, name), name, "can't be honoured", "leave it out")
+        require(config.num_choices in (None, 1), "num_choices", f"is {config.num_choices}", "use epochs instead")
+        question = as_prompt([_message(turn) for turn in input])
+        key = root_key(0, question.model_dump_json())
+        repeat = self._asked[key]
+        self._asked[key] += 1
+        return self._output(await self._respondent.answer(question, _sampling(config), repeat=repeat, seed=config.seed))
+
+    async def aclose(self) -> None:
+        """Stop the model and free what it holds, if it was loaded here."""
+        if self._closes:
+            await self.backend.close()
+
+    def _output(self, reply: Reply) -> ModelOutput:
+        result, path = reply.result, reply.path
+        failed = result.outcome is Outcome.FAILED
+        content: str | list[Content] = reply.text
+        if reply.thoughts:
+            content = [ContentReasoning(reasoning=reply.thoughts), ContentText(text=reply.text)]
+        message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
+        reason = _REASONS.get(path.stop_reason if path else None, "unknown")
+        return ModelOutput(
+            model=self.model_name,
+            choices=[ChatCompletionChoice(message=message, stop_reason=reason)],
+            usage=_usage(reply),
+            input_context_tokens=len(path.root.token_ids) if path else None,
+            time=result.usage.seconds,
+            metadata={name: value for name, value in result.record(tokens=False).items() if name != "paths"},
+            error="; ".join(result.errors) if failed else None,
+        )
+
+
+def model(backend: Backend, config: GenerateConfig | None = None, **arguments: object) -> Model:
+    """A model for inspect-ai's `eval` and `get_model` over a backend of yours; `arguments` are those of `Arguments`.
+
+    The backend is not closed with the model. Raises ConfigError.
+    """
+    name = backend.capabilities.model
+    return Model(_provider(name, config=config, backend=backend, **arguments), config or GenerateConfig(), arguments)
+
+
+def _sampling(config: GenerateConfig) -> Sampling:
+    """What the harness asks for; what it leaves open is branchwise's default."""
+    usual = Sampling()
+    return Sampling(
+        temperature=usual.temperature if config.temperature is None else config.temperature,
+        top_p=usual.top_p if config.top_p is None else config.top_p,
+        top_k=usual.top_k if config.top_k is None else config.top_k,
+        max_tokens=config.max_tokens,
+        stop=tuple(config.stop_seqs or ()),
+    )
+
+
+def _message(turn: ChatMessage) -> Message:
+    """A turn; earlier thoughts are left out, as chat templates do."""
+    calls = isinstance(turn, ChatMessageTool) or (isinstance(turn, ChatMessageAssistant) and turn.tool_calls)
+    require(not calls, "tools", "are not for strategies to call", "use a solver without tools")
+    kinds = [part.type for part in turn.content] if isinstance(turn.content, list) else []
+    other = next((kind for kind in kinds if kind not in ("text", "reasoning")), None)
+    require(other is None, "input", f"holds {other}, and the model reads text alone", "use a task of text")
+    return Message(role=turn.role, content=turn.text)
+
+
+def _usage(reply: Reply) -> ModelUsage:
+    spent = reply.result.usage
+    return ModelUsage(
+        input_tokens=spent.prefilled,
+        input_tokens_cache_read=spent.reused,
+        output_tokens=spent.sampled,
+        total_tokens=spent.prompt + spent.sampled,
+    )
+
+
+_provider: Callable[..., ModelAPI] = modelapi(name="branchwise")(
+    BranchwiseAPI
+)  # makes the same instances, with the name inspect-ai knows

@@ -1,0 +1,85 @@
+"""A backend with a strategy, asked as harnesses ask models: a prompt in, one text out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from branchwise.backends.base import Backend
+from branchwise.driver.solve import solve_batch
+from branchwise.driver.stop import Stop
+from branchwise.integrations.arguments import Arguments
+from branchwise.keys import choose
+from branchwise.messages import Message, Messages
+from branchwise.path import Path
+from branchwise.result import Result
+from branchwise.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a harness is told."""
+
+    text: str
+    """What the chosen path says after its opening, thoughts left out; empty where no path finished."""
+    thoughts: str
+    """What it thought before."""
+    path: Path | None
+    """The first path, in issue order, that states the answer with most weight; where no path states one, the first
+    that finished."""
+    result: Result
+
+
+class Respondent:
+    """Answers prompts; safe to ask several at once."""
+
+    def __init__(self, backend: Backend, arguments: Arguments) -> None:
+        self.backend = backend
+        self.arguments = arguments
+        self._task = arguments.as_task()
+
+    async def answer(
+        self,
+        question: Messages,
+        asked: Sampling,
+        *,
+        seed: int | None = None,
+        repeat: int = 0,
+        stop: Stop | None = None,
+    ) -> Reply:
+        """Answer a prompt. A question that can't be asked or whose paths all fail has an empty text, and its result
+        says why.
+
+        `seed` takes the place of the arguments' own. `repeat` counts how often the prompt was asked before: each time
+        draws samples of its own. Raises ConfigError for sampling that makes no sense with the strategy.
+        """
+        arguments = self.arguments
+        first = arguments.seed if seed is None else seed
+        (result,) = await solve_batch(
+            [question],
+            self.backend,
+            strategy=arguments.strategy_for(arguments.sampling(asked)),
+            task=self._task,
+            budget=arguments.budget(),
+            seed=choose(first, "repeat", repeat, 1 << 63) if repeat else first,
+            stop=stop,
+        )
+        path = chosen(result)
+        if path is None:
+            return Reply("", "", None, result)
+        said = path.answer_text[len(path.opening) :]
+        text = self._task.thinking.answer_part(said)
+        thinking = self._task.thinking
+        thoughts = "" if text == said else said[: said.rfind(text)].strip()
+        return Reply(text, thoughts.removeprefix(thinking.open).removesuffix(thinking.close).strip(), path, result)
+
+
+def chosen(result: Result) -> Path | None:
+    """The path to show: see Reply.path. None where none finished."""
+    stating = (branch.path for branch in result.paths if branch.answer and branch.answer.value == result.answer)
+    return next(stating, result.paths[0].path if result.paths else None)
+
+
+def as_prompt(turns: Sequence[Message]) -> Messages:
+    """A chat as a prompt: where the assistant has the last word, that is how its answer begins."""
+    if turns and turns[-1].role == "assistant":
+        return Messages(turns=tuple(turns[:-1]), prefix=turns[-1].content)
+    return Messages(turns=tuple(turns))
