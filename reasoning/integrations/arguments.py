@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from branchwise.actions import check_paths
 from branchwise.backends.base import Backend
@@ -57,6 +57,12 @@ class Arguments(BaseModel):
     """auto drafts tokens where that pays; off. The tokens are the same."""
     draft_model: str | None = None
     """A smaller model with the same tokenizer that drafts, too."""
+
+    @field_validator("speculation", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        """Where arguments are YAML, off is a switch."""
+        return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
 
     @classmethod
     def read(cls, given: Mapping[str, object]) -> "Arguments":

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from branchwise.backends.base import Backend
 from branchwise.errors import MissingExtraError, require
 from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.respondent import Reply, Respondent, as_prompt
+from branchwise.integrations.chat import as_prompt
+from branchwise.integrations.respondent import Reply, Respondent
 from branchwise.keys import root_key
 from branchwise.messages import Message
 from branchwise.path import StopReason

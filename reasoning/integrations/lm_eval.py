@@ -12,7 +12,6 @@ or run lm-eval's command line through it: python -m branchwise.integrations.lm_e
 """
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,10 +26,10 @@ from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
 from branchwise.errors import BackendError, MissingExtraError, require
 from branchwise.integrations.arguments import Arguments
+from branchwise.integrations.chat import pack, unpack
 from branchwise.integrations.generation import sampling_for
 from branchwise.integrations.likelihood import Likelihood, likelihoods, rolling
-from branchwise.integrations.respondent import Respondent, as_prompt
-from branchwise.messages import Message, Messages
+from branchwise.integrations.respondent import Respondent
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
 from branchwise.usage import Usage
@@ -53,12 +52,6 @@ class Request(Protocol[ArgsT]):
 
     @property
     def args(self) -> ArgsT: ...
-
-
-class ChatText(str):
-    """A chat as JSON, on its way through lm-eval, which takes a prompt for one text."""
-
-    __slots__ = ()
 
 
 class BranchwiseLM(LM):
@@ -87,6 +80,8 @@ class BranchwiseLM(LM):
         """
         super().__init__()
         require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
+        if arguments.get("device") == "cuda:0":  # lm-eval's command line says so where nobody chose a device
+            del arguments["device"]
         self.arguments = Arguments.read(arguments)
         self.backend = backend or self.arguments.load(model)
         self.concurrency = concurrency
@@ -129,7 +124,7 @@ class BranchwiseLM(LM):
 
         async def score(context: str, own: Sequence[int], _: Stop) -> tuple[Likelihood, ...]:
             texts = [requests[place].args[1] for place in own]
-            found = await likelihoods(self.backend, _prompt(context), texts)
+            found = await likelihoods(self.backend, unpack(context), texts)
             self.usage += found.cost
             return found.each
 
@@ -151,7 +146,7 @@ class BranchwiseLM(LM):
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The chat, kept as turns: the backend writes them in the model's own template."""
-        return ChatText(json.dumps(chat_history, ensure_ascii=False))
+        return pack(chat_history)
 
     @property
     def tokenizer_name(self) -> str:
@@ -180,7 +175,7 @@ class BranchwiseLM(LM):
         repeat: int,
         stop: Stop,
     ) -> str:
-        reply = await self._respondent.answer(_prompt(context), sampling, repeat=repeat, stop=stop)
+        reply = await self._respondent.answer(unpack(context), sampling, repeat=repeat, stop=stop)
         self.usage += reply.result.usage
         results.append(reply.result)
         if reply.result.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
@@ -230,13 +225,6 @@ class BranchwiseLM(LM):
                 "see the arguments answers and task",
                 silent, len(results), reader,
             )  # fmt: skip
-
-
-def _prompt(context: str) -> Messages:
-    """What lm-eval asks, as turns."""
-    if not isinstance(context, ChatText):
-        return Messages(turns=(Message(role="user", content=context),))
-    return as_prompt([Message.model_validate(turn) for turn in json.loads(context)])
 
 
 register_model("branchwise")(BranchwiseLM)

@@ -1,6 +1,5 @@
 """A backend with a strategy, asked as harnesses ask models: a prompt in, one text out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from branchwise.backends.base import Backend
@@ -8,7 +7,7 @@ from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
 from branchwise.integrations.arguments import Arguments
 from branchwise.keys import choose
-from branchwise.messages import Message, Messages
+from branchwise.messages import Messages
 from branchwise.path import Path
 from branchwise.result import Result
 from branchwise.sampling import Sampling
@@ -76,10 +75,3 @@ def chosen(result: Result) -> Path | None:
     """The path to show: see Reply.path. None where none finished."""
     stating = (branch.path for branch in result.paths if branch.answer and branch.answer.value == result.answer)
     return next(stating, result.paths[0].path if result.paths else None)
-
-
-def as_prompt(turns: Sequence[Message]) -> Messages:
-    """A chat as a prompt: where the assistant has the last word, that is how its answer begins."""
-    if turns and turns[-1].role == "assistant":
-        return Messages(turns=tuple(turns[:-1]), prefix=turns[-1].content)
-    return Messages(turns=tuple(turns))
