@@ -272,21 +272,32 @@ def test_arguments_that_make_no_sense(given: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_an_interrupted_run_has_no_score(evaluate: Evaluate) -> None:
-    def reply(path: bw.Path, before: int) -> Reply:
-        os.kill(os.getpid(), signal.SIGINT)
-        return Reply("The answer is 42. " * 50, delay=0.01)
+def test_an_interrupted_run_has_no_score_and_keeps_what_is_done(evaluate: Evaluate, tmp_path: Path) -> None:
+    asked = []
 
+    def reply(path: bw.Path, before: int) -> Reply:
+        prompt = path.root.messages
+        assert prompt is not None
+        asked.append(prompt.turns[0].content)
+        if len(asked) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            return Reply("The answer is 4. " * 50, delay=0.01)
+        return Reply("The answer is 42.")
+
+    lm = BranchwiseLM(backend=ScriptedBackend(reply), strategy="greedy", concurrency=1)
+    options = {"use_cache": str(tmp_path / "cache"), "generation_kwargs": GREEDY}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            evaluate(BranchwiseLM(backend=ScriptedBackend(reply), strategy="self-consistency", paths=2))
+            evaluate(lm, **options)
     finally:
         signal.signal(signal.SIGINT, before)
     for thread in threading.enumerate():
         if thread.name == "branchwise-run":
             thread.join(5)
             assert not thread.is_alive()
+    assert texts(evaluate(lm, **options)) == [["The answer is 42."]] * 2
+    assert asked == [ROWS[0]["q"], ROWS[1]["q"], ROWS[1]["q"]]
 
 
 def test_the_documented_arguments_are_taken() -> None:
