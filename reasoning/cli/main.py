@@ -11,6 +11,7 @@ from branchwise import __version__
 from branchwise.cli.eval import evaluate
 from branchwise.cli.models import models
 from branchwise.cli.options import printable
+from branchwise.cli.report import report
 from branchwise.cli.solve import solve
 from branchwise.errors import BranchwiseError
 
@@ -47,10 +48,25 @@ Examples:
 
 - `branchwise eval a.jsonl b.jsonl --strategy greedy --out results`
 
+- `branchwise eval gsm8k.jsonl --strategy self-consistency --paths 40 --out pool`
+
+- `branchwise eval gsm8k.jsonl --strategy esc --strategy adaptive-consistency --paths 40 --pool pool`
+
 A line of a file: `{"id": "1", "question": "6 * 7?", "answer": "42", "answer_type": "number"}`. The answer_type is
-number (the default), latex, letter, yes_no, boolean or text.
+number (the default), latex, letter, yes_no, boolean, text or reference (a text that BLEU and ROUGE compare).
 """,
 )(evaluate)
+app.command(
+    "report",
+    no_args_is_help=True,
+    epilog="""
+Examples:
+
+- `branchwise eval gsm8k.jsonl --limit 20 --out results`
+
+- `branchwise report results`
+""",
+)(report)
 app.add_typer(models, name="models")
 
 

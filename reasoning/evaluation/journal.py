@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -37,7 +37,7 @@ class Settings(BaseModel):
         cls, model: str, seed: int, dtype: str | None, capabilities: Capabilities, strategies: Mapping[str, AnyStrategy]
     ) -> "Settings":
         """As they are written."""
-        configured = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in strategies.items()}
+        configured = {name: {"kind": type(one).__name__, **_fields(one)} for name, one in strategies.items()}
         kept = {"capabilities": asdict(capabilities), "strategies": configured}
         return cls(model=model, seed=seed, dtype=dtype, **json.loads(json.dumps(kept)))
 
@@ -45,6 +45,11 @@ class Settings(BaseModel):
         """What the backend could do."""
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in self.capabilities.items()}
         return Capabilities(**fields)  # type: ignore[arg-type]  # checked when it was written
+
+
+def _fields(strategy: AnyStrategy) -> dict[str, object]:
+    """How a strategy is configured."""
+    return asdict(strategy) if is_dataclass(strategy) else {"settings": repr(strategy)}
 
 
 def check_folder(folder: Path) -> None:

@@ -136,7 +136,7 @@ def _calibrations(answered: Sequence[Answered]) -> dict[str, Calibration]:
         right = {path.vote: hit for path, hit in zip(one.paths, one.right, strict=True)}
         for name, tally in one.tallies.items():
             if tally.confidence is not None and tally.votes:
-                top = max(tally.votes, key=lambda answer, votes=tally.votes: votes[answer])
+                top = max(tally.votes, key=tally.votes.__getitem__)
                 found.setdefault(name, []).append((tally.confidence, right.get(top, False)))
     measured = {name: calibration([sure for sure, _ in rows], [hit for _, hit in rows]) for name, rows in found.items()}
     return {name: value for name, value in measured.items() if value is not None}
