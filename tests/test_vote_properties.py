@@ -120,12 +120,18 @@ def softmax(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
     return {number: power / sum(powers.values()) for number, power in powers.items()}
 
 
+def products(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
+    """Relative to the most probable."""
+    logs = {b.number: sum(b.path.sampled_logprobs() or ()) for b in branches if b.answer}
+    return {number: math.exp(value - max(logs.values())) for number, value in logs.items()}
+
+
 @pytest.mark.parametrize(
     ("strategy", "weights"),
     [
         (bw.WeightedVote(10), lambda bs: {b.number: mean(b) for b in bs}),
         (bw.WeightedVote(10, "min"), lambda bs: {b.number: math.exp(min(b.path.sampled_logprobs())) for b in bs}),
-        (bw.WeightedVote(10, "product"), lambda bs: {b.number: math.exp(sum(b.path.sampled_logprobs())) for b in bs}),
+        (bw.WeightedVote(10, "product"), products),
         (bw.WeightedVote(10, temperature=0.2), softmax),
         (bw.DeepConf(10, keep=1.0, group=4), lambda bs: surest(bs, 1.0, [b for b in bs if b.answer])),
         (bw.DeepConf(10, keep=0.5, group=4), lambda bs: surest(bs, 0.5, [b for b in bs if b.answer])),

@@ -27,13 +27,24 @@ EVEN_AND_DOUBTFUL = [reply("1", 0.5), reply("2", 1, 1, 1, 1 / 16, 1)]
     [
         ("mean", {"1": 1 / 2, "2": (1 / 16) ** (1 / 5)}),  # the geometric mean: 0.574 against 0.5
         ("min", {"1": 1 / 2, "2": 1 / 16}),
-        ("product", {"1": 1 / 32, "2": 1 / 16}),
+        ("product", {"1": 1 / 2, "2": 1.0}),  # 1/32 and 1/16, the larger called 1
     ],
 )
 def test_trust_is_made_of_the_tokens_probabilities(trust: str, weights: dict[str, float]) -> None:
     result = run(bw.WeightedVote(2, trust), EVEN_AND_DOUBTFUL)  # type: ignore[arg-type]
     assert result.votes == pytest.approx(weights)
     assert result.answer == max(weights, key=lambda answer: weights[answer])
+
+
+def test_products_of_long_paths_are_told_apart() -> None:
+    """e^-1000 and e^-750 are both 0 in a float."""
+    paths = [
+        Reply("word " * 99 + "The answer is 1.", -1000 / 104),
+        Reply("word " * 99 + "The answer is 2.", -750 / 104),
+    ]
+    result = run(bw.WeightedVote(2, "product"), paths)
+    assert result.votes == pytest.approx({"2": 1.0, "1": 0.0})
+    assert result.answer == "2"
 
 
 def test_weights_of_an_answer_add_up_and_a_plain_vote_says_how_sure_it_is() -> None:

@@ -109,7 +109,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def decide(self, samples: AdaptiveSamples) -> Decision:
         plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
         votes = weigh([*plain, *group_votes(samples.groups.values(), self.power)])
-        notes = samples.uncut(self.name) if self.max_level else ()
+        notes = samples.uncut(self.name) if self.max_level or self.ties else ()
         return samples.conclude(votes, self.root_share, notes)
 
     def _alone(self, samples: AdaptiveSamples) -> Mapping[Answer, float]:

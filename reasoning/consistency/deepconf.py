@@ -89,7 +89,8 @@ class DeepConf(PerQuestion[MeasuredSamples]):
     def decide(self, samples: MeasuredSamples) -> Decision:
         if samples.unmeasured:
             return samples.unweighted(NO_ALTERNATIVES.format(name=self.name))
-        answering = (sure for branch, sure in zip(samples.finished, samples.sure, strict=True) if branch.answer)
+        both = zip(samples.finished, samples.sure, strict=True)
+        answering = [sure for branch, sure in both if branch.answer is not None]
         return samples.weighted(samples.above(bar_of(answering, self.keep)))
 
 

@@ -22,7 +22,7 @@ class RegeneratedSamples(Samples):
 
     groups: dict[Path, list[Answer | None]] = field(default_factory=dict)
     """By prefix, the answers of its path and of what was regrown; by the path itself where it is too short to cut."""
-    looked_at: int = 0  # finished branches
+    regrowing: list[Path] = field(default_factory=list)  # prefixes that were not asked for yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +59,20 @@ class PrefixConsistency(PerQuestion[RegeneratedSamples]):
     def more(self, samples: RegeneratedSamples) -> Sequence[Action]:
         if not samples.asked:
             return samples.ask_once(self.paths, self.sampling)
-        new, samples.looked_at = samples.finished[samples.looked_at :], len(samples.finished)
-        actions = []
-        for branch in new:
-            if branch.answer is None or branch.action.path is not samples.root:
-                continue
-            prefix = cut_late(branch, self.keep)
-            samples.groups[prefix or branch.path] = [branch.answer]
-            if prefix is not None:
-                samples.asked += self.regrow
-                actions.append(Extend(prefix, self.regrow, self.sampling))
-        return actions
+        prefixes, samples.regrowing = samples.regrowing, []
+        samples.asked += self.regrow * len(prefixes)
+        return [Extend(prefix, self.regrow, self.sampling) for prefix in prefixes]
 
     def take(self, samples: RegeneratedSamples, event: Event) -> None:
-        if isinstance(event, Finished) and event.action.path in samples.groups:
+        if not isinstance(event, Finished) or event.aside:
+            return
+        if event.action.path in samples.groups:
             samples.groups[event.action.path].append(event.answer)
+        elif event.answer is not None:
+            prefix = cut_late(event, self.keep)
+            samples.groups[prefix or event.path] = [event.answer]
+            if prefix is not None:
+                samples.regrowing.append(prefix)
 
     def decide(self, samples: RegeneratedSamples) -> Decision:
         if samples.groups and all(path.stop_reason is not None for path in samples.groups):

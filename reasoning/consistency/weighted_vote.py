@@ -19,9 +19,9 @@ from branchwise.votes import weigh
 Trust = Literal["mean", "min", "product", "p-true"]
 
 _FROM_LOGPROBS: Mapping[str, Callable[[Sequence[float]], float]] = {
-    "mean": lambda logprobs: math.exp(sum(logprobs) / len(logprobs)),
-    "min": lambda logprobs: math.exp(min(logprobs)),
-    "product": lambda logprobs: math.exp(sum(logprobs)),
+    "mean": lambda logprobs: sum(logprobs) / len(logprobs),
+    "min": min,
+    "product": sum,
 }
 _VERDICTS = ("True", "False")
 _JUDGE = "Is the answer above correct? Reply with one word, True or False."
@@ -31,7 +31,7 @@ _JUDGE = "Is the answer above correct? Reply with one word, True or False."
 class TrustedSamples(Samples):
     """One question, and how far the model trusts each path."""
 
-    trust: dict[int, float] = field(default_factory=dict)  # by branch
+    trust: dict[int, float] = field(default_factory=dict)  # log of it, by branch
     judged: int = 0  # finished branches whose judgment was asked for
     posed: list[Rooted] = field(default_factory=list)  # prompts for judgment that are ready
 
@@ -52,7 +52,8 @@ class WeightedVote(PerQuestion[TrustedSamples]):
     paths: int = 20
     """How many paths to draw."""
     trust: Trust = "mean"
-    """Where a path's trust comes from; p-true takes one scored prompt for each path."""
+    """Where a path's trust comes from; p-true takes one scored prompt for each path. Products are relative to the most
+    probable path's."""
     temperature: float | None = None
     """Of the softmax over a question's paths; None: trust is the weight."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -92,7 +93,8 @@ class WeightedVote(PerQuestion[TrustedSamples]):
             samples.posed.append(event)
         elif isinstance(event, Scored):
             true, false = (math.exp(sum(logprobs)) for logprobs in event.logprobs)
-            samples.trust[event.action.tag] = true / (true + false) if true + false else 0.5
+            sure = true / (true + false) if true + false else 0.5
+            samples.trust[event.action.tag] = math.log(sure) if sure else -math.inf
         elif isinstance(event, Finished) and not event.aside and self.trust != "p-true":
             logprobs = event.path.sampled_logprobs()
             if logprobs:
@@ -107,10 +109,11 @@ class WeightedVote(PerQuestion[TrustedSamples]):
         return samples.weighted(weigh((b.answer, weights[b.branch]) for b in answering if b.branch in weights))
 
     def _weights(self, trust: Mapping[int, float]) -> Mapping[int, float]:
-        if self.temperature is None or not trust:
-            return trust
-        most = max(trust.values())
-        shares = {branch: math.exp((value - most) / self.temperature) for branch, value in trust.items()}
+        most = max(trust.values(), default=0.0)
+        if self.temperature is None:
+            scale = most if self.trust == "product" else 0.0  # long paths' products are too small for a float
+            return {branch: math.exp(value - scale) for branch, value in trust.items()}
+        shares = {b: math.exp((math.exp(value) - math.exp(most)) / self.temperature) for b, value in trust.items()}
         total = sum(shares.values())
         return {branch: share / total for branch, share in shares.items()}
 
@@ -121,5 +124,4 @@ def _judgment(branch: Finished) -> Root:
     assert asked is not None
     said = Message(role="assistant", content=branch.path.answer_text)
     turns = (*asked.turns, said, Message(role="user", content=_JUDGE))
-    messages = Messages(turns=turns, tools=asked.tools, thinking=False if asked.thinking is not None else None)
-    return Root(messages, branch.question, TASKS["text"], branch.branch)
+    return Root(Messages(turns=turns, tools=asked.tools, thinking=False), branch.question, TASKS["text"], branch.branch)

@@ -38,7 +38,7 @@ try:
     from inspect_ai.model import StopReason as InspectStopReason
     from inspect_ai.tool import ToolChoice, ToolInfo
 except ImportError as error:
-    raise MissingExtraError(error.name or "inspect_ai", "eval") from error
+    raise MissingExtraError(error.name or "inspect_ai", "harness") from error
 
 _REASONS: dict[StopReason | None, InspectStopReason] = {
     StopReason.END: "stop",

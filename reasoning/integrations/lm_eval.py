@@ -39,7 +39,7 @@ try:
     from lm_eval.api.registry import register_model
     from tqdm import tqdm
 except ImportError as error:
-    raise MissingExtraError(error.name or "lm_eval", "eval") from error
+    raise MissingExtraError(error.name or "lm_eval", "harness") from error
 
 log = logging.getLogger(__name__)
 
