@@ -38,7 +38,7 @@ def test_every_module_is_in_the_wheel_and_nothing_else(wheel: Path) -> None:
     expected = {
         str(Path(FOLDERS[file.parts[0]], *file.parts[1:]))
         for file in tracked()
-        if file.parts[0] in FOLDERS and file.suffix in (".py", ".typed")
+        if file.parts[0] in FOLDERS and file.suffix in (".py", ".typed", ".html")
     }
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if ".dist-info/" not in name} == expected
