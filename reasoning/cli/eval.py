@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from branchwise.actions import check_paths
 from branchwise.backends.base import Backend, Capabilities
@@ -137,7 +136,7 @@ class _Job:
             answered = self._answer(data, rows, stop)
             if answered:
                 summaries.append(summarize(data, answered, list(self.strategies)))
-                print_summary(Console(), summaries[-1], answered)
+                print_summary(summaries[-1], answered)
             if stop.is_set:
                 break
         if self.journal is not None:

@@ -10,16 +10,21 @@ from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.statistics import Estimate
 from branchwise.evaluation.summary import DataSummary, StrategySummary
 
-_COLUMNS = ("strategy", "right", "accuracy", "95%", "to first", "sampled", "to first", "paths", "passes", "p50 s")
+_WIDE = 116  # columns of a terminal that has room for intervals
+_FILE_WIDTH = 200  # of what is no terminal
 
 
-def print_summary(console: Console, summary: DataSummary, answered: Sequence[Answered]) -> None:
-    """A table of one file's results, and the first failure of each strategy."""
+def print_summary(summary: DataSummary, answered: Sequence[Answered]) -> None:
+    """A table of one file's results on standard output, and the first failure of each strategy."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    rows = [_cells(one, console.width >= _WIDE) for one in summary.strategies]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in _COLUMNS:
-        table.add_column(column, justify="left" if column == "strategy" else "right", no_wrap=True)
-    for one in summary.strategies:
-        table.add_row(*_cells(one))
+    for column in rows[0]:
+        table.add_column(column.strip(), justify="left" if column == "strategy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row.values())
     count = summary.questions
     console.print(f"{summary.data}, {count} question{'' if count == 1 else 's'}", style="bold", markup=False)
     console.print(table)
@@ -30,20 +35,22 @@ def print_summary(console: Console, summary: DataSummary, answered: Sequence[Ans
             console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells(one: StrategySummary) -> list[str]:
-    to_first = one.sampled_to_baseline
-    return [
-        one.strategy,
-        f"{one.right} of {one.questions}",
-        f"{one.accuracy.value:.1%}",
-        f"{one.accuracy.low:.0%}-{one.accuracy.high:.0%}",
-        "" if one.to_baseline is None else _points(one.to_baseline),
-        f"{one.sampled:,}",
-        "" if to_first is None else f"{to_first.value - 1:+.1%}",
-        f"{one.paths:,}",
-        f"{one.usage.forward_passes:,.0f}",
-        "" if one.seconds_p50 is None else f"{one.seconds_p50:.1f}",
-    ]
+def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
+    """A row by its columns' names; intervals only where there is room."""
+    more, tokens = one.to_baseline, one.sampled_to_baseline
+    accuracy, interval = f"{one.accuracy.value:.1%}", f"{100 * one.accuracy.low:.0f} to {100 * one.accuracy.high:.0f}"
+    row = {"strategy": one.strategy, "right": f"{one.right} of {one.questions}", "accuracy": accuracy}
+    if wide:
+        row["95%"] = interval
+        row["to first"] = "" if more is None else _points(more)
+    row |= {
+        "sampled": f"{one.sampled:,}",
+        "to first ": "" if tokens is None else f"{tokens.value - 1:+.1%}",
+        "paths": f"{one.paths:,}",
+    }
+    if wide:
+        row["passes"] = f"{one.usage.forward_passes:,.0f}"
+    return row | {"p50 s": "" if one.seconds_p50 is None else f"{one.seconds_p50:.1f}"}
 
 
 def _points(estimate: Estimate) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from branchwise.cli.figures import print_summary
 from branchwise.cli.options import OUTPUT, stderr
@@ -47,7 +46,7 @@ def report(
 def _section(folder: Path, data: str, own: Sequence[Answered], strategies: Sequence[str]) -> Section:
     """Print one file's table and draw its plot."""
     summary = summarize(data, own, strategies)
-    print_summary(Console(), summary, own)
+    print_summary(summary, own)
     name = "".join(char if char.isalnum() or char in "-_" else "-" for char in data)
     drawn = plot(summary, own)
     for kind, content in drawn.items():

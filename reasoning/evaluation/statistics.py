@@ -28,14 +28,26 @@ class Calibration(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """The mean over questions."""
-    return _bootstrap((values,), lambda sample, axis: sample.mean(axis=axis))
+    """The mean over questions, of values in [0, 1]."""
+    found = _bootstrap((values,), lambda sample, axis: sample.mean(axis=axis))
+    slack = _unseen(values)
+    return Estimate(found.value, max(0.0, found.low - slack), min(1.0, found.high + slack))
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """Mean of `values` minus that of `baseline`, question by question."""
+    """Mean of `values` minus that of `baseline`, question by question; both in [0, 1]."""
     paired = [value - base for value, base in zip(values, baseline, strict=True)]
-    return mean(paired)
+    found = _bootstrap((paired,), lambda sample, axis: sample.mean(axis=axis))
+    slack = _unseen(paired)
+    return Estimate(found.value, max(-1.0, found.low - slack), min(1.0, found.high + slack))
+
+
+def _unseen(values: Sequence[float]) -> float:
+    """How often something else than what all questions show may happen: the exact binomial bound (Clopper & Pearson
+    1934). A bootstrap of equal values would claim to be certain; 0 where they are not equal."""
+    if not values or any(value != values[0] for value in values):
+        return 0.0
+    return 1.0 - float(((1 - LEVEL) / 2) ** (1 / len(values)))
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
