@@ -14,7 +14,7 @@ from branchwise.backends.engine.drafts.drafter import Drafter
 from branchwise.backends.engine.drafts.drafting import Drafting
 from branchwise.backends.engine.drafts.gate import Gate
 from branchwise.backends.engine.drafts.start import Target, drafter_for, drafting_for, gate_for
-from branchwise.backends.engine.heap import give_back, keep_freed
+from branchwise.backends.engine.heap import keep_freed
 from branchwise.backends.engine.jobs import LiveBranch, ScoreJob, StartJob
 from branchwise.backends.engine.loop import StepLoop
 from branchwise.backends.engine.model import load_network
@@ -62,6 +62,7 @@ class Engine(Backend):
         if self._model.device.type == "cuda":
             self._model.fix_shapes(pool)
         ends = _end_tokens(network, tokenizer)
+        keep_freed()
         self._target = Target(self._model, TokenTree(pool.slots), pool)
         self._draft_model = None if draft_network is None else engine_model(draft_network)
         drafting, rejection = (
@@ -77,7 +78,6 @@ class Engine(Backend):
             changes.append("drawn by rejection sampling: the same distribution, not the tokens of plain decoding")
         context = min(self._model.context, room.tokens)
         self._capabilities = Capabilities(model=name, context=context, changes=tuple(changes), keyed=not rejection)
-        keep_freed()
         rest()
         self._loop.start()
         # A thread still inside torch when the interpreter goes down aborts the process.
@@ -199,7 +199,6 @@ class Engine(Backend):
     async def close(self) -> None:
         atexit.unregister(self._loop.close)
         await asyncio.to_thread(self._loop.close)
-        give_back()
 
 
 def _load_tokenizer(folder: FilePath) -> PreTrainedTokenizerBase:
