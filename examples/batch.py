@@ -2,27 +2,25 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
 
 import branchwise as bw
+from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import read_rows
-from branchwise.evaluation.run import Summary, evaluate
+from branchwise.evaluation.run import Plan, evaluate
+from branchwise.evaluation.summary import DataSummary, summarize
 
 
-async def main(backend: bw.Backend, file: str) -> Sequence[Summary]:
+async def main(backend: bw.Backend, file: str) -> DataSummary:
     """Accuracy and tokens of self-consistency against path-consistency."""
-    summaries = await evaluate(
-        read_rows(file, limit=4),
-        {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)},
-        backend,
-        seed=0,
-        concurrency=4,
-        on_graded=lambda strategy, graded: print(strategy, graded.row.id, graded.correct),
-        stop=bw.Stop(),
-    )
-    for summary in summaries:
-        print(f"{summary.strategy}: {summary.accuracy:.0%} right, {summary.usage.sampled} tokens")
-    return summaries
+    strategies = {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)}
+    answered: list[Answered] = []
+    plan = Plan("rows", read_rows(file, limit=4), strategies)
+    await evaluate(plan, lambda strategy: backend, answered.append, bw.Stop())
+    summary = summarize("rows", answered, list(strategies))
+    for one in summary.strategies:
+        right, low, high = (f"{share:.0%}" for share in one.accuracy)
+        print(f"{one.strategy}: {right} right ({low} to {high}), {one.sampled} tokens")
+    return summary
 
 
 if __name__ == "__main__":

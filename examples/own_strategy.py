@@ -21,10 +21,9 @@ class UntilTwoAgree(PerQuestion[Samples]):
 
     def more(self, samples: Samples) -> Sequence[bw.Action]:
         agreed = any(weight >= 2 for weight in samples.majority().votes.values())
-        if agreed or samples.settled < samples.asked or samples.asked >= self.paths:
+        if agreed or samples.waiting or samples.asked >= self.paths:
             return ()
-        samples.asked += 2
-        return (bw.Extend(samples.root, 2),)
+        return samples.draw(2, bw.Sampling())
 
     def decide(self, samples: Samples) -> bw.Decision:
         return samples.majority()

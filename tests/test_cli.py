@@ -55,7 +55,7 @@ def test_models_list_names_the_default() -> None:
         (["eval", "good.jsonl", "--limit", "0"], "--limit: is 0"),
         (["eval", "good.jsonl", "--strategy", "gredy"], "--strategy: 'gredy' is unknown; did you mean greedy?"),
         (["eval", "good.jsonl", "--model", "smollm", "--out", "new"], "did you mean SmolLM2-135M-Instruct?"),
-        (["eval", "good.jsonl", "--out", "bad.jsonl"], "--out: cannot write results.jsonl in bad.jsonl"),
+        (["eval", "good.jsonl", "--out", "bad.jsonl"], "--out: cannot write in bad.jsonl"),
         (["models", "pull", ""], "model: '' is unknown"),
         (["models", "pull", "nothing-like-it"], "model: 'nothing-like-it' is unknown"),
     ],

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import GOOD, is_plain, quick, refused, run
+from commands import GOOD, is_plain, quick, run
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,3 @@ def test_eval_keeps_files_of_one_name_apart_and_outlives_a_question_too_long(tin
         ("b/test.jsonl", "long"): "failed",
         ("b/test.jsonl", "a"): "no_answer",
     }
-
-
-def test_results_that_cannot_be_written_end_the_run_with_one_line(tiny: list[str], tmp_path: Path) -> None:
-    (tmp_path / "good.jsonl").write_text(GOOD)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "results.jsonl").symlink_to("/dev/full")
-    done = run("eval", "good.jsonl", *tiny, "--strategy", "greedy", "--out", "out", cwd=tmp_path)
-    assert refused(done, "--out: cannot write out/results.jsonl (No space left on device)")

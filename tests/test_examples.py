@@ -36,8 +36,8 @@ def test_agent() -> None:
 
 
 def test_batch() -> None:
-    summaries = asyncio.run(load("batch").main(backend(), str(ROWS)))
-    assert [len(summary.graded) for summary in summaries] == [4, 4]
+    summary = asyncio.run(load("batch").main(backend(), str(ROWS)))
+    assert [one.questions for one in summary.strategies] == [4, 4]
 
 
 def test_own_strategy() -> None:
