@@ -181,8 +181,17 @@ def test_the_best_choice_of_all_is_taken() -> None:
 
         best = max(rate((a, b, c)) for a in range(4) for b in range(4) for c in range(4))
         plain = rate((0, 0, 0))
-        wanted = best if best > plain * gate_module._LEAST_GAIN else plain
+        wanted = best if best > plain * gate_module._demanded(3) else plain
         assert rate([len(draft) for draft in gate.choose(drafts, [1, 1, 1])]) == pytest.approx(wanted)
+
+
+def test_among_many_branches_drafts_must_promise_more() -> None:
+    """1.6 tokens for 1.1 of the time are enough for one path; 1.6 for 44/32 of it, a gain of 16%, not for 32."""
+    assert gate_module._demanded(1) == pytest.approx(1.15, abs=0.02)
+    assert gate_module._demanded(32) == gate_module._demanded(64) == pytest.approx(1.5)
+    costs = StepCosts((1, 32), ((1, 2), (1, 2)), ((1.0, 1.1), (32.0, 44.0)))
+    assert len(paying(costs).choose([chain(0.8)], [1])[0]) == 1
+    assert not any(paying(costs).choose([chain(0.8)] * 32, [1] * 32))
 
 
 def test_where_drafts_do_not_pay_it_looks_for_them_ever_more_seldom() -> None:

@@ -22,6 +22,7 @@ _HOPE = 0.8  # how often a drafter that computes is right, before it was tried
 _LONGEST_CHAIN = 8
 _MEMORY = 400.0  # observations of a kind; older ones count less and less, as what is drafted for changes
 _LEAST_GAIN = 1.15  # what drafts must promise: looking for them and walking through them takes time that no table knows
+_UNEVEN, _MANY = 0.35, 32  # what they must promise besides where so many paths go on: see `_demanded`
 _PATIENCE, _LONGEST_REST = 8, 256  # steps
 
 
@@ -51,6 +52,12 @@ def _between(known: Sequence[float], values: Sequence[float], at: float) -> floa
     above = min(max(1, bisect_left(known, at)), len(known) - 1)
     (low, high), (first, second) = known[above - 1 : above + 1], values[above - 1 : above + 1]
     return first + (second - first) * (at - low) / (high - low)
+
+
+def _demanded(paths: int) -> float:
+    """The gain in tokens per second that drafts must promise. Branches whose drafts are right get ahead of the others,
+    and the last one ends a batch: among many, what some gain is saved only in the rows of the last steps."""
+    return _LEAST_GAIN + _UNEVEN * min(1.0, paths / _MANY)
 
 
 class Gate(ABC):
@@ -159,7 +166,7 @@ class Paying(Gate):
         worth.sort(key=lambda one: (-one[0], one[1], one[2]))
         paths, expected = len(drafts), float(sum(branches))
         plain = self.costs.rate(expected, paths, paths)
-        best, taken = plain * _LEAST_GAIN, 0
+        best, taken = plain * _demanded(paths), 0
         for number, (tokens, _, _) in enumerate(worth, start=1):
             expected += tokens
             rate = self.costs.rate(expected, paths, paths + number)

@@ -14,7 +14,7 @@ from branchwise.backends.engine.jobs import LiveBranch
 
 _LONGEST_MATCH = 8
 _DEPTH = 16  # tokens ahead
-_TOKENS = 1 << 16  # kept in all, under 1 KB each; questions used longest ago go first
+_TOKENS = 1 << 15  # kept in all, under 1 KB each; questions used longest ago go first
 
 
 class Siblings(Drafter):

@@ -8,7 +8,7 @@ from branchwise.backends.engine.drafts.growth import grow
 from branchwise.backends.engine.jobs import LiveBranch
 
 _LONGEST_MATCH = 24
-_TOKENS = 1 << 16  # kept, under 1 KB each
+_TOKENS = 1 << 15  # kept, under 1 KB each
 
 
 class Store(Drafter):
