@@ -8,7 +8,7 @@ from itertools import groupby
 from branchwise.backends.base import Backend
 from branchwise.backends.recorded import RecordedBackend
 from branchwise.driver.observe import RunEvent, Standing
-from branchwise.driver.solve import solve, solve_batch
+from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
 from branchwise.errors import CallError, ConfigError
 from branchwise.evaluation.answered import Answered, Point, answered
@@ -97,36 +97,21 @@ class _Session:
 
     async def _solve(self, rows: Sequence[Row], observe: Callable[[RunEvent], None]) -> Sequence[Result]:
         """Whatever is wrong with a question fails alone. Raises ConfigError for a mistake in the setup."""
-        questions, seed = [row.question for row in rows], self._plan.seed
         try:
-            if self._strategy.batched:
-                return await solve_batch(
-                    questions,
-                    self._backend,
-                    strategy=self._strategy,
-                    task=rows[0].task,
-                    seed=seed,
-                    observer=observe,
-                    stop=self._stop,
-                )
-            return [
-                await solve(
-                    questions[0],
-                    self._backend,
-                    strategy=self._strategy,
-                    task=rows[0].task,
-                    seed=seed,
-                    observer=observe,
-                    stop=self._stop,
-                )
-            ]
-        except ConfigError as error:
-            if error.field != "question":
-                raise
-            why = str(error)
+            return await solve_batch(
+                [row.question for row in rows],
+                self._backend,
+                strategy=self._strategy,
+                task=rows[0].task,
+                seed=self._plan.seed,
+                observer=observe,
+                stop=self._stop,
+            )
+        except ConfigError:
+            raise
         except Exception as error:  # a bug that one question brings to light
             why = str(CallError(f"strategy {self._name}", error))
-        return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,)) for _ in rows]
+            return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,)) for _ in rows]
 
     async def _graded(self, row: Row, result: Result, stood: Sequence[Standing]) -> Answered:
         """Grade an answer; one that the format can't compare is wrong, and the errors say so."""
