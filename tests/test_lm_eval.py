@@ -429,4 +429,4 @@ def test_a_harness_that_is_missing_is_named(package: str, module: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; import branchwise.integrations.{module}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert f"MissingExtraError: {package}" in run.stderr
-    assert "pip install 'branchwise[eval]'" in run.stderr
+    assert "pip install 'branchwise[harness]'" in run.stderr
