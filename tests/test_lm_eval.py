@@ -24,7 +24,7 @@ from branchwise.integrations.chat import pack, unpack
 from branchwise.integrations.generation import sampling_for
 from branchwise.integrations.likelihood import likelihoods, rolling
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # lm-eval's data sets are local files here
+os.environ["HF_HUB_OFFLINE"] = "1"  # lm-eval's data sets are local files here; read at its import
 
 import lm_eval
 from lm_eval.api.instance import Instance
@@ -33,6 +33,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from branchwise.integrations.lm_eval import BranchwiseLM
+
+del os.environ["HF_HUB_OFFLINE"]  # other tests ask a hub of their own
 
 DOCS = (Path(__file__).parent.parent / "docs" / "harnesses.md").read_text()
 ROWS = [{"q": "What is 6 times 7?", "a": "42"}, {"q": "What is 2 and 2?", "a": "4"}]
@@ -70,6 +72,12 @@ def write_task(folder: Path, name: str = "sums", **changes: object) -> None:
     (folder / f"{name}.yaml").write_text(
         json.dumps({key: value for key, value in {**task, **changes}.items() if value is not None})
     )
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For commands that tests run."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture
