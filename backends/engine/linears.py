@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 _FROM = 64  # rows oneDNN lays the weights out for; one layout serves one row as well
 _LEAST = 1 << 14  # weights below this gain nothing
+_EXACT = 16  # row counts up to this are computed as they are
 
 
 class PackedLinear(nn.Module):
@@ -28,13 +29,34 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: Tensor, then: str = "none") -> Tensor:
         """[..., in_features] -> [..., out_features]; `then` is a function oneDNN applies before it rounds."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self.packed, self.bias, then, [], "")
-        return out
+        full = _filled(rows)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(full, self.packed, self.bias, then, [], "")
+        return out if full is rows else _unfilled(out, rows)
 
     def combined(self, rows: Tensor, other: Tensor, how: str) -> Tensor:
         """The output added to ("add") or multiplied by ("mul") another tensor of its shape, before it is rounded."""
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, other, self.packed, self.bias, how)
-        return out
+        full = _filled(rows)
+        given = other if full is rows else _filled(other)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(full, given, self.packed, self.bias, how)
+        return out if full is rows else _unfilled(out, rows)
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Rows with empty ones added until there are as many as often occur: at most an eighth more.
+
+    oneDNN makes code for every number of rows: 0.8 ms and 0.6 MB for each layer of its own shape.
+    """
+    count = rows.numel() // rows.shape[-1]
+    if count <= _EXACT:
+        return rows
+    unit = 1 << ((count - 1).bit_length() - 4)
+    missing = -count % unit
+    return nn.functional.pad(rows.reshape(count, -1), (0, 0, 0, missing)) if missing else rows
+
+
+def _unfilled(out: Tensor, rows: Tensor) -> Tensor:
+    """What was computed for `rows`, in their shape."""
+    return out[: rows.numel() // rows.shape[-1]].view(*rows.shape[:-1], out.shape[-1])
 
 
 class Int8Linear(nn.Module):
