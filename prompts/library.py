@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
+from branchwise.answers.code import Code
+from branchwise.answers.expression import Expression
 from branchwise.answers.formats import Letter, Math, Structured, Text, YesNo
 from branchwise.errors import ConfigError
 from branchwise.prompts.exemplars import ARITHMETIC
@@ -39,6 +41,22 @@ TASKS: dict[str, Task] = {
             name="text",
             format=Text(),
             instruction='Think step by step, then end with a line "Answer:" and the answer alone.',
+        ),
+        Task(
+            name="code",
+            format=Code(),
+            instruction="You are an expert Python programmer. Answer with one Python code block that holds the whole "
+            "program that is asked for: every import it needs, and functions under the names that are given. "
+            "Write no tests and no examples of use.",
+            max_tokens=1024,
+        ),
+        Task(
+            name="game24",
+            format=Expression(),
+            instruction="Make 24 out of the numbers you are given: use each of them exactly once, with + - * / and "
+            "brackets, and no other number. In each step, combine two of the numbers that are left, and write down "
+            'which are left then. End with a line "Answer:" and the whole expression alone, such as '
+            "Answer: (10 - 4) * (13 - 9) for 4 9 10 13.",
         ),
     )
 }

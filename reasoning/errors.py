@@ -5,6 +5,7 @@ BranchwiseError
 ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
 ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
 ├── BudgetError(limit)                   a branch was not started: the budget for it is spent
+├── SandboxError(problem, fix)           programs can't be run safely here (branchwise.search.verifiers.sandbox)
 ├── CallError(what, error)               code that was handed in (a verifier, a format, an observer) failed
 └── BackendError(problem, retryable, hint)   a model failed while it was working
 """

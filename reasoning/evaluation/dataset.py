@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from branchwise.errors import ConfigError, require
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
+from branchwise.search.verifiers.game24 import read_numbers
+from branchwise.search.verifiers.sandbox import check_sandbox
 
 _TASKS = {
     "number": "math",
@@ -19,11 +21,13 @@ _TASKS = {
     "boolean": "yes-no",
     "text": "text",
     "reference": "text",
+    "tests": "code",
+    "expression24": "game24",
 }
 
 
 class Row(BaseModel):
-    """One question. Fields beyond these are left alone."""
+    """One question, as it is asked. Fields beyond these are left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -31,6 +35,12 @@ class Row(BaseModel):
     question: str
     answer: str
     answer_type: str = "number"
+    tests: tuple[str, ...] = ()
+    """Python to run after a program; all of it passes where the program is right."""
+    entry_point: str = ""
+    """The function that the tests' `check` is called with; "" where they call it themselves."""
+    test_imports: tuple[str, ...] = ()
+    """Lines that go before the program."""
 
     @property
     def task(self) -> Task:
@@ -41,7 +51,8 @@ class Row(BaseModel):
 def read_rows(source: str, skip: int = 0, limit: int | None = None) -> Sequence[Row]:
     """`limit` rows of a file after the first `skip`, named by its path or by its name in the folder BRANCHWISE_DATA.
 
-    Raises ConfigError naming the line and field of the first row that is wrong.
+    Raises ConfigError naming the line and field of the first row that is wrong, and SandboxError where there are
+    programs to be graded and none can be run here.
     """
     file = find_data(source)
     rows: list[Row] = []
@@ -60,6 +71,8 @@ def read_rows(source: str, skip: int = 0, limit: int | None = None) -> Sequence[
     repeated = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
     if repeated:
         raise ConfigError("data", f"{file} holds the id {repeated[0]!r} more than once", "give every row its own")
+    if any(row.answer_type == "tests" for row in rows[skip:]):
+        check_sandbox()
     return rows[skip:]
 
 
@@ -92,4 +105,27 @@ def _row(file: Path, number: int, line: str) -> Row:
             f"{file}, line {number}, answer_type: {row.answer_type!r} can't be scored",
             f"use one of {', '.join(_TASKS)}",
         )
+    if row.answer_type == "tests":
+        _check_tests(row, f"{file}, line {number}")
+        return _with_tests_shown(row)
+    if row.answer_type == "expression24" and not read_numbers(row.question):
+        problem = f"{file}, line {number}, question: has no numbers to make 24 of"
+        raise ConfigError("data", problem, "write them as `4 4 6 8`")
     return row
+
+
+def _check_tests(row: Row, where: str) -> None:
+    if not row.tests:
+        raise ConfigError("data", f"{where}, answer_type: 'tests' needs tests, and there are none", "add `tests`")
+    if row.entry_point and not row.entry_point.isidentifier():
+        problem = f"{where}, entry_point: {row.entry_point!r} is no name of a function"
+        raise ConfigError("data", problem, "name the function, or leave it out")
+
+
+def _with_tests_shown(row: Row) -> Row:
+    """Where a function is asked for in words, its name appears in the tests alone: they are part of the question,
+    as in Austin et al. 2021 (arXiv 2108.07732)."""
+    if row.entry_point:
+        return row
+    shown = "\n".join(row.tests)
+    return row.model_copy(update={"question": f"{row.question}\nYour code should pass these tests:\n\n{shown}"})

@@ -1,11 +1,14 @@
 """Grading: whether answers mean the reference, and how near texts come to it."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from branchwise.answers.groups import AnswerGroups
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.metrics import overlap, resemblance
+from branchwise.search.verifiers.game24 import is_solution, read_numbers
+from branchwise.search.verifiers.programs import UnitTests, assemble
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +30,15 @@ async def grade(row: Row, answer: str | None, others: Iterable[str] = ()) -> Gra
 
 
 async def is_correct(row: Row, answer: str | None) -> bool:
-    """Whether an answer means the same as the row's reference."""
+    """Whether an answer means the same as the row's reference; whether a program passes the row's tests, or an
+    expression is a solution. Raises SandboxError where programs can't be run."""
     if answer is None:
         return False
+    if row.answer_type == "tests":
+        tests = UnitTests(row.tests, row.entry_point, row.test_imports)
+        return await asyncio.to_thread(tests.passes, assemble(row.question, answer))
+    if row.answer_type == "expression24":
+        return is_solution(answer, read_numbers(row.question))
     groups = AnswerGroups(row.task.format)
     return await groups.place(answer) == await groups.place(row.answer)
 

@@ -1,0 +1,1 @@
+"""Verifiers: what scores a path by checking it."""
