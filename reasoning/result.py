@@ -8,6 +8,7 @@ from pydantic import BaseModel, JsonValue
 
 from branchwise.answers.answer import Answer
 from branchwise.path import Path
+from branchwise.tree import Tree
 from branchwise.usage import Usage
 
 _DIGITS = 6  # of passes and nats in records: the rest is float noise
@@ -76,6 +77,9 @@ class Result:
     """What the backend could not do as asked, in words."""
     errors: tuple[str, ...] = ()
     """What went wrong, in words: branches that failed, or the prompt."""
+    tree: Tree = field(default_factory=Tree)
+    """What was explored: the strategy's own search tree where it keeps one, otherwise that of `paths`, in which what
+    several have in common is there once."""
 
     def record(self, *, tokens: bool = True) -> dict[str, JsonValue]:
         """The result as JSON data. With `tokens`, its paths hold all it takes to replay them."""
@@ -94,6 +98,7 @@ class Result:
             "paths": [_path_record(branch, tokens) for branch in self.paths],
             "degraded": list(self.degraded),
             "errors": list(self.errors),
+            "tree": self.tree.record(),
         }
 
 

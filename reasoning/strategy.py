@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from branchwise.actions import Action, Event
 from branchwise.answers.answer import Answer
 from branchwise.path import Path
+from branchwise.tree import Tree
 
 State = TypeVar("State")
 
@@ -32,6 +33,8 @@ class Decision:
     """Other ways of counting the same branches, by name."""
     degraded: tuple[str, ...] = ()
     """What the strategy could not do as meant, in words for a person."""
+    tree: Tree | None = None
+    """The strategy's own search tree of this question, where it keeps one."""
 
 
 class Strategy(ABC, Generic[State]):

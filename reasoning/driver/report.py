@@ -8,6 +8,7 @@ from branchwise.answers.answer import Answer
 from branchwise.answers.fields import vote_fields
 from branchwise.answers.formats import Structured
 from branchwise.driver.account import Account
+from branchwise.driver.sampled_tree import sampled_tree
 from branchwise.errors import BranchwiseError
 from branchwise.path import Path
 from branchwise.prompts.task import Task
@@ -18,16 +19,18 @@ from branchwise.votes import leader
 
 def result(account: Account, decision: Decision, task: Task, observer_error: BranchwiseError | None) -> Result:
     """The result on one question."""
+    paths = _branches(account.finished)
     settled = Result(
         answer=None if decision.answer is None else decision.answer.value,
         confidence=decision.confidence,
         votes=_by_value(decision.votes),
         outcome=_outcome(account, decision),
         usage=account.usage.model_copy(update={"seconds": account.seconds}),
-        paths=_branches(account.finished),
+        paths=paths,
         tallies={name: Vote(_by_value(t.votes), t.confidence) for name, t in decision.tallies.items()},
         degraded=tuple(dict.fromkeys((*account.notes, *decision.degraded))),
         errors=_messages([*account.errors, *([] if observer_error is None else [observer_error])]),
+        tree=sampled_tree(paths, account.root) if decision.tree is None else decision.tree,
     )
     return _structured(settled, decision, task)
 

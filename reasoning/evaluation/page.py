@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from branchwise.errors import MissingExtraError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.path_tree import Segment, path_tree
 from branchwise.evaluation.summary import DataSummary
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 class Section(NamedTuple):
@@ -55,10 +58,24 @@ def render(title: str, sections: Sequence[Section]) -> str:
 
     Raises MissingExtraError without the extra `plot`.
     """
+    return template("branchwise.evaluation", "page.html").render(title=title, sections=sections)
+
+
+def template(package: str, name: str) -> "Template":
+    """A page of a package, which may include the common `style.html`; what it is given is escaped.
+
+    Raises MissingExtraError without the extra `plot`.
+    """
     try:
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import Environment, FunctionLoader, StrictUndefined
     except ImportError as error:
         raise MissingExtraError(error.name or "jinja2", "plot") from error
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = files("branchwise.evaluation").joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(title=title, sections=sections)
+
+    def read(file: str) -> str:
+        owner = package if file == name else __package__
+        return files(owner).joinpath(file).read_text(encoding="utf-8")
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(read)
+    )
+    return environment.get_template(name)

@@ -114,7 +114,9 @@ class BranchwiseAPI(ModelAPI):
             usage=_usage(reply),
             input_context_tokens=len(path.root.token_ids) if path else None,
             time=result.usage.seconds,
-            metadata={name: value for name, value in result.record(tokens=False).items() if name != "paths"},
+            metadata={
+                name: value for name, value in result.record(tokens=False).items() if name not in ("paths", "tree")
+            },
             error="; ".join(result.errors) if failed else None,
         )
 
