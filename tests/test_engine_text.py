@@ -57,7 +57,16 @@ def test_a_prompt_is_what_the_template_writes(tokenizer: PreTrainedTokenizerBase
 
 
 def test_a_thinking_switch_the_template_lacks_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    plain, always = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    plain.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    always.chat_template = f"{plain.chat_template}<think>"
+    for template, thinking in [(plain, True), (always, True), (always, False)]:
+        with pytest.raises(ConfigError, match=r"^thinking: .*no thinking switch"):
+            Prompter(template).tokens(as_messages("Hi").model_copy(update={"thinking": thinking}))
+
+
+def test_a_model_that_does_not_think_may_be_told_not_to(tokenizer: PreTrainedTokenizerBase) -> None:
     plain = copy.deepcopy(tokenizer)
     plain.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    with pytest.raises(ConfigError, match=r"^thinking: .*no thinking switch"):
-        Prompter(plain).tokens(as_messages("Hi").model_copy(update={"thinking": False}))
+    told = as_messages("Hi").model_copy(update={"thinking": False})
+    assert Prompter(plain).tokens(told) == Prompter(plain).tokens(as_messages("Hi"))

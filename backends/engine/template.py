@@ -100,7 +100,8 @@ def _switches(messages: Messages, source: str) -> dict[str, bool]:
     if messages.thinking is None:
         return {}
     switches = {name: messages.thinking for name in _THINKING_SWITCHES if name in source}
-    require(bool(switches), "thinking", "this model's chat template has no thinking switch", "leave it out")
+    plain = not messages.thinking and "think" not in source  # a model that does not think need not be told
+    require(bool(switches) or plain, "thinking", "this model's chat template has no thinking switch", "leave it out")
     return switches
 
 
