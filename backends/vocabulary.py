@@ -1,10 +1,10 @@
-"""The scripted backend's vocabulary: words and punctuation marks are its tokens."""
+"""The scripted backend's vocabulary: words, punctuation marks and line breaks are its tokens."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_PIECE = re.compile(r"\s*[^\s\w]|\s*\w+|\s+$")
+_PIECE = re.compile(r"\n|[^\S\n]*[^\s\w]|[^\S\n]*\w+|[^\S\n]+(?=\n|$)")
 
 
 class Vocabulary:

@@ -6,8 +6,8 @@ it opens. What a path leaves open ends with its paragraph, a code fence with its
 """
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
 
 from branchwise.path import Path
 
@@ -42,7 +42,24 @@ _HEADING = re.compile(
     r"|[\W_]*",
     re.IGNORECASE,
 )
+# What a numbered step begins with.
+_NUMBER = re.compile(r"[ \t*#_]*(?:step\b|\(?\d{1,3}[.)])", re.IGNORECASE)
+_CUT = re.compile(r"(?:\d[.,]?|\\[A-Za-z]*)\Z")  # what may go on as 3.14 or as a LaTeX command
+_OPENS_INLINE = re.compile(r"\$(?=[A-Za-z\\({\-]|\Z)|`")  # "$5" is money until it turns out not to be
 _INLINE = re.compile(r"\n|\\.|\$\$|(?P<code>(?<!`)(?P<ticks>`{1,3})[^`\n]+(?P=ticks))|(?P<dollar>\$)")
+
+
+StepKind = Literal["line", "paragraph", "sentence", "numbered"]
+"""Where steps end: with a line, at a blank line, with a sentence or a line, before a line that opens with a number."""
+
+STEP_STOPS: Mapping[StepKind, tuple[str, ...]] = {
+    "line": ("\n",),
+    "paragraph": ("\n\n",),
+    "sentence": (". ", "! ", "? ", "\n"),
+    "numbered": ("\nStep", "\n**Step", "\n#", *(f"\n{number}{mark}" for number in range(1, 31) for mark in ".)")),
+}
+"""Strings one of which stands where such a step ends; not every one of them ends a step, and where a step ends in
+another way (after `."`, at " 7)" that is indented) it is found at the next of them."""
 
 
 class Span(NamedTuple):
@@ -81,6 +98,58 @@ def step_ends(path: Path) -> tuple[int, ...]:
     return tuple(counts)
 
 
+def first_step(path: Path, begun: int, kind: StepKind) -> int | None:
+    """The token count, from the prompt on, at which the first step after `begun` characters of the text is complete.
+
+    None where no step is complete yet, or no token ends where it does.
+    """
+    text, ends = path.whole_text, path.token_ends()
+    at, before, said = 0, begun, False
+    for end in _boundaries(text, kind):
+        if end <= begun or _may_be_inline(text, end):
+            continue
+        said = said or not _HEADING.fullmatch(text[before:end].strip())
+        before = end
+        while at < len(ends) and ends[at] < end:
+            at += 1
+        count = _tokens_up_to(text, end, ends, at)
+        if said and count and ends[count - 1] > begun:
+            return count
+    return None
+
+
+def last_whole(path: Path, begun: int) -> int | None:
+    """Most tokens, from the prompt on, whose text ends inside nothing and after `begun` characters, if any."""
+    text, ends = path.whole_text, path.token_ends()
+    for count in range(len(ends), 0, -1):
+        end, before = ends[count - 1], ends[count - 2] if count > 1 else 0
+        if end <= begun:
+            return None
+        if end > before and _is_whole(text[:end]):  # a token without text ends inside a character
+            return count
+    return None
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text that may go on ends in no number, LaTeX group, inline mathematics or code, or code fence."""
+    if _CUT.search(text) or _may_be_inline(text, len(text)):
+        return False
+    return any(end > len(text) for end in _boundaries(f"{text}x\n"))  # whatever comes, were it to end the line
+
+
+def _may_be_inline(text: str, end: int) -> bool:
+    """Whether mathematics or code that opened in the line before `end` may yet close in what follows the text."""
+    if "\n" in text[end - 1 :]:
+        return False
+    line = text.rfind("\n", 0, end) + 1
+    spans = list(_inline_spans(text[line:]))
+    return any(
+        text[mark.start() - 1 : mark.start()] != "\\"
+        and not any(span.start <= mark.start() - line < span.end for span in spans)
+        for mark in _OPENS_INLINE.finditer(text, line, end)
+    )
+
+
 def _tokens_up_to(text: str, end: int, ends: tuple[int, ...], at: int) -> int:
     """How many tokens make the text up to `end`, where token `at` reaches it; 0 where none do.
 
@@ -92,7 +161,7 @@ def _tokens_up_to(text: str, end: int, ends: tuple[int, ...], at: int) -> int:
     return at if at and not text[ends[at - 1] : end].strip() else 0
 
 
-def _boundaries(text: str) -> Iterator[int]:
+def _boundaries(text: str, steps: StepKind = "sentence") -> Iterator[int]:
     """Character positions after which a step ends, in order."""
     inline = _inline_spans(text)
     span = next(inline, None)
@@ -108,7 +177,7 @@ def _boundaries(text: str) -> Iterator[int]:
         elif kind == "newline":
             if mark.group().count("\n") > 1:  # no mathematics runs over a blank line: it was never closed
                 depth, display = 0, False
-            if not depth and not display:
+            if not depth and not display and _ends_a_line(text, mark, steps):
                 yield mark.end()
         elif kind == "open":
             depth += 1
@@ -116,8 +185,15 @@ def _boundaries(text: str) -> Iterator[int]:
             depth = max(0, depth - 1)
         elif kind == "display":
             display = not display
-        elif kind == "sentence" and not depth and not display and _ends_a_sentence(text, mark):
+        elif steps == "sentence" == kind and not depth and not display and _ends_a_sentence(text, mark):
             yield mark.end()
+
+
+def _ends_a_line(text: str, mark: re.Match[str], steps: StepKind) -> bool:
+    """Whether a step ends with a line break."""
+    if steps == "paragraph":
+        return mark.group().count("\n") > 1
+    return steps != "numbered" or _NUMBER.match(text, mark.end()) is not None
 
 
 def _ends_a_sentence(text: str, mark: re.Match[str]) -> bool:

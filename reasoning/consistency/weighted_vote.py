@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from branchwise.actions import Action, Event, Finished, Root, Rooted, Score, Scored, check_paths
+from branchwise.actions import Action, Event, Finished, Rooted, Score, Scored, check_paths
 from branchwise.consistency.per_question import PerQuestion
 from branchwise.consistency.samples import Samples
 from branchwise.errors import require
-from branchwise.messages import Message, Messages
+from branchwise.judgment import VERDICTS, expected, judgment
 from branchwise.path import Path
-from branchwise.prompts.library import TASKS
 from branchwise.sampling import Sampling
 from branchwise.strategy import Decision
 from branchwise.votes import weigh
@@ -23,8 +22,6 @@ _FROM_LOGPROBS: Mapping[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "product": sum,
 }
-_VERDICTS = ("True", "False")
-_JUDGE = "Is the answer above correct? Reply with one word, True or False."
 
 
 @dataclass(slots=True)
@@ -84,16 +81,16 @@ class WeightedVote(PerQuestion[TrustedSamples]):
         ready, samples.posed = samples.posed, []
         new, samples.judged = samples.finished[samples.judged :], len(samples.finished)
         return [
-            *(Score(posed.path, _VERDICTS, posed.action.tag) for posed in ready),
-            *(_judgment(branch) for branch in new if branch.answer is not None),
+            *(Score(posed.path, tuple(VERDICTS), posed.action.tag) for posed in ready),
+            *(judgment(b.path, b.question, tag=b.branch) for b in new if b.answer is not None),
         ]
 
     def take(self, samples: TrustedSamples, event: Event) -> None:
         if isinstance(event, Rooted):
             samples.posed.append(event)
         elif isinstance(event, Scored):
-            true, false = (math.exp(sum(logprobs)) for logprobs in event.logprobs)
-            sure = true / (true + false) if true + false else 0.5
+            sure = expected(event.logprobs, list(VERDICTS.values()))
+            sure = 0.5 if sure is None else sure
             samples.trust[event.action.tag] = math.log(sure) if sure else -math.inf
         elif isinstance(event, Finished) and not event.aside and self.trust != "p-true":
             logprobs = event.path.sampled_logprobs()
@@ -116,12 +113,3 @@ class WeightedVote(PerQuestion[TrustedSamples]):
         shares = {b: math.exp((math.exp(value) - math.exp(most)) / self.temperature) for b, value in trust.items()}
         total = sum(shares.values())
         return {branch: share / total for branch, share in shares.items()}
-
-
-def _judgment(branch: Finished) -> Root:
-    """A prompt that asks whether a path is right, in the conversation it came from."""
-    asked = branch.path.root.messages
-    assert asked is not None
-    said = Message(role="assistant", content=branch.path.answer_text)
-    turns = (*asked.turns, said, Message(role="user", content=_JUDGE))
-    return Root(Messages(turns=turns, tools=asked.tools, thinking=False), branch.question, TASKS["text"], branch.branch)

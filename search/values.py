@@ -1,0 +1,155 @@
+"""How good a node is: what the model thinks of it, where it leads, or what a verifier says."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+from branchwise.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
+from branchwise.answers.answer import Answer
+from branchwise.judgment import IS_CORRECT, VERDICTS, expected, judgment
+from branchwise.sampling import Sampling
+from branchwise.search.node import Node
+from branchwise.search.search import Search
+
+Settled = Callable[[], None]
+"""Called once a node has its value, or has failed."""
+ValueName = Literal["p-true", "rating", "logprob", "rollouts", "verifier"]
+"""Values by name: the probability that the model calls the node correct; how likely it says it leads to the answer;
+the geometric mean of its tokens' probabilities; how far paths grown from it agree with the others; the verifier's."""
+
+
+class Valuer(ABC):
+    """Values nodes. A node that can't be valued fails, and costs the search nothing but itself."""
+
+    @abstractmethod
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        """Value a node, now or when what was asked for has come."""
+
+
+def _give(node: Node, value: float | None, why: str) -> None:
+    if value is None or math.isnan(value):
+        node.failed = why
+    else:
+        node.value = value
+
+
+def _why(event: Event) -> str:
+    """What to say of a request that failed."""
+    return str(event.error) if isinstance(event, Failed) and event.error is not None else "it was stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class LogProb(Valuer):
+    """The geometric mean of the path's tokens' probabilities, 0 to 1."""
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        logprobs = node.path.sampled_logprobs()
+        mean = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
+        _give(node, mean, "its tokens have no log-probabilities")
+        settled()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Valuer):
+    """What the run's verifier says of the path."""
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        search.send(Verify(node.path, node.number), partial(self._checked, node, settled))
+
+    def _checked(self, node: Node, settled: Settled, event: Event) -> None:
+        if isinstance(event, Verified):
+            _give(node, event.score, "the verifier's score is no number")
+        else:
+            node.failed = _why(event)
+        settled()
+
+
+_SO_FAR = "Is the reasoning above correct so far? Reply with one word, True or False."
+_RATE = "Will going on like this lead to the right answer? Reply with one word: sure, likely or impossible."
+_RATINGS: Mapping[str, float] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class SelfEvaluation(Valuer):
+    """What the model thinks of the path: the mean worth of one-word verdicts under their probabilities."""
+
+    unfinished: str = _SO_FAR
+    """What is asked about a path that goes on."""
+    ended: str = IS_CORRECT
+    """What is asked about one that has ended."""
+    verdicts: tuple[tuple[str, float], ...] = tuple(VERDICTS.items())
+    """Words, and what each is worth."""
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        ask = self.ended if node.ended else self.unfinished
+        root = judgment(node.path, search.question, ask=ask, tag=node.number)
+        search.send(root, partial(self._posed, search, node, settled))
+
+    def _posed(self, search: Search, node: Node, settled: Settled, event: Event) -> None:
+        if isinstance(event, Rooted):
+            score = Score(event.path, tuple(word for word, _ in self.verdicts), node.number)
+            search.send(score, partial(self._scored, node, settled))
+        else:
+            node.failed = _why(event)
+            settled()
+
+    def _scored(self, node: Node, settled: Settled, event: Event) -> None:
+        if isinstance(event, Scored):
+            value = expected(event.logprobs, [worth for _, worth in self.verdicts])
+            _give(node, value, "the model gives no verdict any probability")
+        else:
+            node.failed = _why(event)
+        settled()
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts(Valuer):
+    """How far paths grown from the node to their ends agree with all that were grown so far.
+
+    The value is the mean, over the node's paths, of the share of all answers that are the path's; a path without an
+    answer counts 0, one that failed not at all. A node that has ended is its own only path. In the order of asking, so
+    it repeats.
+    """
+
+    sampling: Sampling
+    count: int = 2
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        if node.ended:
+            node.value = self._agreement(search, [node.answer])
+            settled()
+            return
+        ends: list[Event] = []
+        limit = self.sampling.max_tokens
+        left = None if limit is None else max(1, limit - node.path.generated)
+        grown = partial(self._grown, search, node, ends, settled)
+        search.send(Extend(node.path, self.count, replace(self.sampling, max_tokens=left)), grown)
+
+    def _grown(self, search: Search, node: Node, ends: list[Event], settled: Settled, event: Event) -> None:
+        ends.append(event)
+        if len(ends) < self.count:
+            return
+        answers = [end.answer for end in ends if isinstance(end, Finished)]
+        search.rollouts.extend(answer for answer in answers if answer is not None)
+        if answers:
+            node.value = self._agreement(search, answers)
+        else:
+            node.failed = _why(event)
+        settled()
+
+    def _agreement(self, search: Search, answers: Sequence[Answer | None]) -> float:
+        known = search.answers_so_far()
+        shares = [known.count(answer) / len(known) for answer in answers if answer is not None]
+        return sum(shares) / len(answers)
+
+
+def valuer(name: ValueName, sampling: Sampling, rollouts: int) -> Valuer:
+    """The value called `name`."""
+    if name == "rating":
+        return SelfEvaluation(_RATE, verdicts=tuple(_RATINGS.items()))
+    if name == "rollouts":
+        return Rollouts(sampling, rollouts)
+    return {"p-true": SelfEvaluation(), "logprob": LogProb(), "verifier": Checked()}[name]
