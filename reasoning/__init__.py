@@ -58,19 +58,31 @@ from branchwise.prompts.task import Exemplar, Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.result import Branch, Outcome, Result, Vote
 from branchwise.sampling import Sampling
+from branchwise.search.beam import Beam
+from branchwise.search.best_first import BestFirst
 from branchwise.search.best_of_n import BestOfN
+from branchwise.search.dvts import DVTS
+from branchwise.search.mcts import MCTS
+from branchwise.search.particle import ParticleFilter
+from branchwise.search.rebase import Rebase
+from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
 from branchwise.strategy import Decision, Strategy, Tally
+from branchwise.tree import NodeState, Tree, TreeNode
 from branchwise.usage import Usage
 
 __version__ = version("branchwise")
 
 __all__ = [
+    "DVTS",
+    "MCTS",
     "Action",
     "AdaptiveConsistency",
     "AdaptivePathConsistency",
     "Answer",
     "Backend",
     "BackendError",
+    "Beam",
+    "BestFirst",
     "BestOfN",
     "BlendASC",
     "Branch",
@@ -95,11 +107,14 @@ __all__ = [
     "Messages",
     "MissingExtraError",
     "ModelError",
+    "NodeState",
     "Outcome",
+    "ParticleFilter",
     "Path",
     "PathConsistency",
     "PrefixConsistency",
     "Progress",
+    "Rebase",
     "Result",
     "Root",
     "Rooted",
@@ -114,7 +129,11 @@ __all__ = [
     "Tally",
     "Task",
     "Thinking",
+    "ToTBFS",
+    "ToTDFS",
     "ToolCall",
+    "Tree",
+    "TreeNode",
     "Usage",
     "Verified",
     "Verify",

@@ -122,6 +122,19 @@ async def test_strategies_are_compared_on_the_same_questions() -> None:
     assert first.usage.prefilled == second.usage.prefilled > 0
 
 
+async def test_every_question_has_a_budget_of_its_own() -> None:
+    told: list[Answered] = []
+    backend = ScriptedBackend({"": ["So. The answer is 1."]})  # seven tokens
+    strategies = {"sc": bw.SelfConsistency(4), "blend": bw.BlendASC(4)}
+    plan = Plan("rows", numbered(3), strategies, budget_tokens=21)
+    await evaluate(plan, lambda name: backend, told.append, bw.Stop())
+    for name in strategies:
+        own = [one for one in told if one.strategy == name]
+        assert [one.outcome for one in own] == ["tokens_spent"] * 3 or name == "blend"
+        assert sum(one.usage.sampled for one in own) <= 63
+    assert [one.usage.sampled for one in told if one.strategy == "sc"] == [21] * 3
+
+
 async def test_where_a_question_stood_is_kept_branch_by_branch() -> None:
     backend = ScriptedBackend({"": [f"The answer is {answer}." for answer in "2112"]})
     (one,) = await run([Row(id="a", question="q", answer="1")], {"sc": bw.SelfConsistency(4)}, backend)

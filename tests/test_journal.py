@@ -82,6 +82,7 @@ def test_a_run_is_not_mixed_with_another(tiny: list[str], rows: Path) -> None:
         (["--paths", "7"], "--out: out holds a run with another self-consistency.paths: 6 there, 7 here"),
         (["--temperature", "0.9"], "another self-consistency.sampling.temperature: 0.7 there, 0.9 here"),
         (["--seed", "3"], "another seed: 0 there, 3 here"),
+        (["--budget-tokens", "90"], "another budget_tokens: None there, 90 here"),
         (["--dtype", "float64"], "another dtype: None there, 'float64' here"),
     ):
         assert refused(run(*command, *changed, cwd=rows), said)

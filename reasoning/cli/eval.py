@@ -14,6 +14,7 @@ from branchwise.actions import check_paths
 from branchwise.backends.base import Backend, Capabilities
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.backends.models.resolve import check
+from branchwise.budget import Budget
 from branchwise.cli.figures import print_summary
 from branchwise.cli.options import (
     DEVICE_HELP,
@@ -29,6 +30,8 @@ from branchwise.cli.options import (
     stderr,
 )
 from branchwise.cli.tally import Tally
+from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
+from branchwise.driver.setup import Verifier
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
 from branchwise.errors import require
@@ -39,8 +42,7 @@ from branchwise.evaluation.pool import Pool, recording
 from branchwise.evaluation.run import Plan
 from branchwise.evaluation.run import evaluate as run_evaluation
 from branchwise.evaluation.summary import summarize, write_summary
-from branchwise.registry import STRATEGIES
-from branchwise.registry import strategy as find_strategy
+from branchwise.registry import STRATEGIES, named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
 
@@ -51,12 +53,18 @@ def evaluate(
     data: Annotated[list[str], typer.Argument(help="JSON Lines files, by path or by name in BRANCHWISE_DATA.")],
     strategy: Annotated[
         list[str] | None,
-        typer.Option(help=f"{', '.join(STRATEGIES)}; repeatable. [default: {', '.join(_COMPARED)}]", metavar="<str>"),
+        typer.Option(
+            help=f"{', '.join(STRATEGIES)}; with options: NAME:option=value,option=value; repeatable. "
+            f"[default: {', '.join(_COMPARED)}]",
+            metavar="<strategy>",
+        ),
     ] = None,
+    verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
     paths: Annotated[int, typer.Option(help="Most paths for each question.")] = 20,
     skip: Annotated[int, typer.Option(help="Leave out the first rows of each file.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only so many rows of each file.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
+    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample for a question.")] = None,
     concurrency: Annotated[int, typer.Option(help="Questions answered at a time.")] = 4,
     model: Annotated[
         str | None, typer.Option(help=f"{MODEL_HELP} [default: {DEFAULT_MODEL}]", rich_help_panel=MODEL)
@@ -88,10 +96,12 @@ def evaluate(
     """Compare strategies on questions with known answers: accuracy, tokens, seconds."""
     check_paths(paths)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, logprobs=alternatives)
-    strategies = {name: find_strategy(name, paths, sampling) for name in strategy or _COMPARED}
+    strategies = dict(named(spec, paths, sampling) for spec in strategy or _COMPARED)
+    Budget(tokens=budget_tokens)  # says what is wrong with it
     require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
     require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
+    checked = chosen_verifier(verifier, device, strategies)
     files = _read(data, skip, limit)
     given = None if pool is None else Pool(pool)
     if given is None or live:
@@ -99,17 +109,20 @@ def evaluate(
         check(name)
     if given is not None:
         given.check(seed, model)
+    if out is not None and (given is None or live):
+        check_folder(out)
+    judge = loaded_verifier(checked)
     backend: Backend | None = None
     if given is None or live:
-        if out is not None:
-            check_folder(out)
         backend = load_backend(name, device, dtype, speculation, draft_model)
         able = backend.capabilities
     else:
         name, able, dtype = given.settings.model, given.settings.able(), given.settings.dtype
-    settings = Settings.of(name, seed, dtype, able, strategies)
+    settings = Settings.of(
+        name, seed, dtype, able, strategies, None if checked is None else checked.name, budget_tokens
+    )
     with nullcontext() if out is None else Journal(out, settings) as journal:
-        job = _Job(files, strategies, seed, concurrency, able, backend, given, journal)
+        job = _Job(files, strategies, seed, concurrency, able, backend, given, journal, judge, budget_tokens)
         stopped = job.run()
     if stopped:
         typer.echo("stopped: questions that were not answered by then are left out", err=True)
@@ -128,6 +141,8 @@ class _Job:
     backend: Backend | None
     pool: Pool | None
     journal: Journal | None
+    verifier: Verifier | None
+    budget_tokens: int | None
 
     def run(self) -> bool:
         """Answer, print and summarize; whether it was stopped."""
@@ -150,7 +165,7 @@ class _Job:
         if self.journal is not None:
             known = [one for one in self.journal.answered if one.data == data and one.id in ids]
             answered = [one for one in known if one.strategy in self.strategies]
-        plan = Plan(data, rows, self.strategies, self.seed, self.concurrency, done)
+        plan = Plan(data, rows, self.strategies, self.seed, self.concurrency, done, self.verifier, self.budget_tokens)
         tally = Tally(stderr, data, len(rows) * len(self.strategies), len(answered))
 
         def on_answered(one: Answered) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from branchwise.cli.options import printable
 from branchwise.evaluation.answered import Answered
@@ -22,9 +23,12 @@ def print_summary(summary: DataSummary, answered: Sequence[Answered]) -> None:
     rows = [_cells(one, console.width >= _WIDE) for one in summary.strategies]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in rows[0]:
-        table.add_column(column.strip(), justify="left" if column == "strategy" else "right", no_wrap=True)
+        if column == "strategy":  # options make names long
+            table.add_column(column, overflow="fold", max_width=60)
+        else:
+            table.add_column(column.strip(), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
     count = summary.questions
     console.print(f"{summary.data}, {count} question{'' if count == 1 else 's'}", style="bold", markup=False)
     console.print(table)

@@ -12,7 +12,9 @@ from branchwise.cli.eval import evaluate
 from branchwise.cli.models import models
 from branchwise.cli.options import printable
 from branchwise.cli.report import report
+from branchwise.cli.show import show
 from branchwise.cli.solve import solve
+from branchwise.cli.strategies import strategies
 from branchwise.errors import BranchwiseError
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
@@ -67,6 +69,33 @@ Examples:
 - `branchwise report results`
 """,
 )(report)
+app.command(
+    "show",
+    no_args_is_help=True,
+    epilog="""
+Examples:
+
+- `branchwise solve "What is 17 * 23?" --trace trace.json`
+
+- `branchwise show trace.json`
+
+- `branchwise show trace.json --html tree.html --open`
+
+- `branchwise show trace.json --graphml tree.graphml`
+""",
+)(show)
+app.command(
+    "strategies",
+    epilog="""
+Examples:
+
+- `branchwise strategies`
+
+- `branchwise strategies path-consistency`
+
+- `branchwise solve "What is 17 * 23?" --strategy path-consistency:window=4,stop_at=none`
+""",
+)(strategies)
 app.add_typer(models, name="models")
 
 

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 from rich.console import Console
-from rich.text import Text
 
 from branchwise.actions import check_paths
 from branchwise.backends.models.catalog import DEFAULT_MODEL
+from branchwise.backends.models.load import check_names
 from branchwise.budget import Budget
+from branchwise.cli.lines import counted, percent, print_line
 from branchwise.cli.live import LiveRun
 from branchwise.cli.options import (
     DEVICE_HELP,
@@ -29,26 +30,29 @@ from branchwise.cli.options import (
     SPECULATION_HELP,
     THINKING,
     load_backend,
-    printable,
     stderr,
 )
+from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
 from branchwise.driver.solve import solve_sync
 from branchwise.errors import ConfigError, require
 from branchwise.messages import as_messages
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
-from branchwise.registry import STRATEGIES
-from branchwise.registry import strategy as find_strategy
+from branchwise.registry import STRATEGIES, named
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
-
-_SHOWN_VOTES = 8
 
 
 def solve(
     question: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
-    strategy: Annotated[str, typer.Option(help=f"{', '.join(STRATEGIES)}.")] = "path-consistency",
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(STRATEGIES)}; with options: NAME:option=value,option=value.", metavar="<strategy>"
+        ),
+    ] = "path-consistency",
+    verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
     paths: Annotated[int, typer.Option(help="Most paths to explore.")] = 16,
     task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)}.")] = "math",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
@@ -92,27 +96,32 @@ def solve(
     check_paths(paths)
     text = _question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
-    chosen = find_strategy(strategy, paths, sampling)
+    chosen = named(strategy, paths, sampling)
     asked = replace(find_task(task), thinking=Thinking(thinking, thinking_budget))
     budget = Budget(budget_tokens, budget_seconds)
     as_messages(text)
     if trace is not None:
         _check_writable(trace)
+    checked = chosen_verifier(verifier, device, dict([chosen]))
+    check_names(model, draft_model)  # before a verifier is loaded
+    judge = loaded_verifier(checked)
     backend = load_backend(model, device, dtype, speculation, draft_model)
     live = LiveRun(stderr, paths) if sys.stderr.isatty() and not as_json else None
     with live or nullcontext():
         result = solve_sync(
             text,
             backend,
-            strategy=chosen,
+            strategy=chosen.strategy,
             task=asked,
             budget=budget,
             seed=seed,
+            verifier=judge,
             observer=live.observe if live else None,
         )
     setup: dict[str, JsonValue] = {
         "question": text,
-        "strategy": strategy,
+        "strategy": chosen.name,
+        "verifier": None if checked is None else checked.name,
         "model": backend.capabilities.model,
         "task": task,
         "seed": seed,
@@ -123,7 +132,7 @@ def solve(
     finally:  # the answer is shown even where it can't be written
         if as_json:
             record = {**result.record(), **setup}
-            del record["paths"]
+            del record["paths"], record["tree"]
             typer.echo(json.dumps(record, ensure_ascii=False))
         else:
             print_result(Console(), result)
@@ -133,34 +142,23 @@ def solve(
 def print_result(console: Console, result: Result) -> None:
     """The result for a person."""
     if result.answer is None:
-        _line(console, "answer", "none", style="bold red")
+        print_line(console, "answer", "none", style="bold red")
     else:
-        _line(console, "answer", result.answer, style="bold green")
+        print_line(console, "answer", result.answer, style="bold green")
     if result.confidence is not None:
-        _line(console, "confidence", _percent(result.confidence))
-    votes = "  ".join(f"{answer} ×{weight:g}" for answer, weight in list(result.votes.items())[:_SHOWN_VOTES])
-    more = len(result.votes) - _SHOWN_VOTES
-    _line(console, "votes", (votes or "none") + (f"  and {more} more" if more > 0 else ""))
+        print_line(console, "confidence", percent(result.confidence))
+    print_line(console, "votes", counted(result.votes))
     stated = sum(branch.answer is not None for branch in result.paths)
-    _line(console, "paths", f"{len(result.paths)} finished, {stated} with an answer")
+    print_line(console, "paths", f"{len(result.paths)} finished, {stated} with an answer")
     if result.outcome is not Outcome.COMPLETE:
-        _line(console, "outcome", result.outcome.value, style="yellow")
+        print_line(console, "outcome", result.outcome.value, style="yellow")
     for note in (*result.degraded, *result.errors):
-        _line(console, "note", note)
+        print_line(console, "note", note)
     usage = result.usage
-    _line(console, "prompt", f"{usage.prompt} tokens: {usage.reused} reused, {usage.prefilled} prefilled")
+    print_line(console, "prompt", f"{usage.prompt} tokens: {usage.reused} reused, {usage.prefilled} prefilled")
     drafts = f", {usage.accepted} of {usage.drafted} drafted ones accepted" if usage.drafted else ""
-    _line(console, "sampled", f"{usage.sampled} tokens, {usage.discarded} of them discarded{drafts}")
-    _line(console, "time", f"{usage.seconds:.1f} s, {usage.forward_passes:.0f} forward passes")
-
-
-def _line(console: Console, name: str, value: str, style: str = "") -> None:
-    console.print(Text.assemble((f"{name:<12}", "dim"), (printable(value), style)), soft_wrap=True)
-
-
-def _percent(share: float) -> str:
-    """A probability that never rounds up to certainty."""
-    return "above 99.9%" if share > 0.999 else f"{share:.1%}"
+    print_line(console, "sampled", f"{usage.sampled} tokens, {usage.discarded} of them discarded{drafts}")
+    print_line(console, "time", f"{usage.seconds:.1f} s, {usage.forward_passes:.0f} forward passes")
 
 
 def _question(argument: str) -> str:

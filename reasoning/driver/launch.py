@@ -180,10 +180,12 @@ class Launch:
         verifier = self._setup.verifier
         assert verifier is not None  # asked for when the action was taken
         try:
-            if inspect.iscoroutinefunction(verifier):
-                return float(await verifier(path))
-            async with self._checking:
-                score = await asyncio.to_thread(verifier, path)
+            of_object = type(verifier).__call__
+            if inspect.iscoroutinefunction(verifier) or inspect.iscoroutinefunction(of_object):
+                score = verifier(path)
+            else:
+                async with self._checking:
+                    score = await asyncio.to_thread(verifier, path)
             return float(await score if inspect.isawaitable(score) else score)
         except BranchwiseError:
             raise

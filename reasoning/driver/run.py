@@ -166,7 +166,9 @@ class Run(Generic[State]):
             self._cancel(action.branch)
             return
         if isinstance(action, Verify) and self.setup.verifier is None:
-            raise ConfigError("verifier", f"{self.strategy.name} checks paths but none was given", "pass verifier=")
+            raise ConfigError(
+                "verifier", f"{self.strategy.name} checks paths but none was given", "pass one (--verifier)"
+            )
         origin = self._origin(action)
         if not isinstance(action, Extend):
             self._start(Item(action, origin))

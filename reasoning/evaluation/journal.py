@@ -1,8 +1,9 @@
 """A run's folder: how it was set up, every branch as it ended and every question as it was answered."""
 
 import fcntl
-import json
+import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import IO
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import to_jsonable_python
 
 from branchwise.backends.base import Capabilities
 from branchwise.backends.record import Record
@@ -31,15 +33,33 @@ class Settings(BaseModel):
     """Of the backend, so that a record can stand in for it."""
     strategies: dict[str, dict[str, JsonValue]]
     """How each is configured."""
+    verifier: str | None = None
+    """What it is called."""
+    budget_tokens: int | None = None
+    """Of a question."""
 
     @classmethod
     def of(
-        cls, model: str, seed: int, dtype: str | None, capabilities: Capabilities, strategies: Mapping[str, AnyStrategy]
+        cls,
+        model: str,
+        seed: int,
+        dtype: str | None,
+        capabilities: Capabilities,
+        strategies: Mapping[str, AnyStrategy],
+        verifier: str | None = None,
+        budget_tokens: int | None = None,
     ) -> "Settings":
         """As they are written."""
         configured = {name: {"kind": type(one).__name__, **_fields(one)} for name, one in strategies.items()}
         kept = {"capabilities": asdict(capabilities), "strategies": configured}
-        return cls(model=model, seed=seed, dtype=dtype, **json.loads(json.dumps(kept)))
+        return cls(
+            model=model,
+            seed=seed,
+            dtype=dtype,
+            verifier=verifier,
+            budget_tokens=budget_tokens,
+            **to_jsonable_python(kept),
+        )
 
     def able(self) -> Capabilities:
         """What the backend could do."""
@@ -50,6 +70,12 @@ class Settings(BaseModel):
 def _fields(strategy: AnyStrategy) -> dict[str, object]:
     """How a strategy is configured."""
     return asdict(strategy) if is_dataclass(strategy) else {"settings": repr(strategy)}
+
+
+def _file_name(strategy: str) -> str:
+    """A strategy's name; where it has options, its beginning and a digest: they may be long, of any characters."""
+    plain = re.sub(r"[^\w.-]+", "-", strategy, flags=re.ASCII)
+    return plain if plain == strategy else f"{plain[:80]}-{hashlib.sha256(strategy.encode()).hexdigest()[:12]}"
 
 
 def check_folder(folder: Path) -> None:
@@ -94,7 +120,7 @@ class Journal:
 
     def branches(self, strategy: str) -> Record:
         """Where a strategy's branches are kept."""
-        return Record(self.folder / "branches" / f"{strategy}.jsonl")
+        return Record(self.folder / "branches" / f"{_file_name(strategy)}.jsonl")
 
     def done(self, data: str, rows: Sequence[Row]) -> set[tuple[str, str]]:
         """(strategy, id) of the rows of one file that were answered before. Raises ConfigError where a row is not what
@@ -130,7 +156,7 @@ class Journal:
         kept = read_settings(self.folder)
         if kept is None:
             return settings
-        for name in ("model", "seed", "dtype", "capabilities"):
+        for name in ("model", "seed", "dtype", "capabilities", "verifier", "budget_tokens"):
             _compare(self.folder, name, getattr(kept, name), getattr(settings, name))
         for name, now in settings.strategies.items():
             _compare(self.folder, name, kept.strategies.get(name, now), now)

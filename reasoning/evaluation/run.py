@@ -7,7 +7,9 @@ from itertools import groupby
 
 from branchwise.backends.base import Backend
 from branchwise.backends.recorded import RecordedBackend
+from branchwise.budget import UNLIMITED, Budget
 from branchwise.driver.observe import RunEvent, Standing
+from branchwise.driver.setup import Verifier
 from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
 from branchwise.errors import CallError, ConfigError
@@ -31,6 +33,10 @@ class Plan:
     """Questions answered at a time; a strategy that moves work between questions gets all of them at once."""
     done: Container[tuple[str, str]] = ()
     """(strategy, id) of questions that are left out: they were answered before."""
+    verifier: Verifier | None = None
+    budget_tokens: int | None = None
+    """Most tokens sampled for a question; a batch of questions has as much for each, and may share it."""
+    """Scores paths for strategies that ask for that."""
 
 
 async def evaluate(
@@ -103,7 +109,9 @@ class _Session:
                 self._backend,
                 strategy=self._strategy,
                 task=rows[0].task,
+                budget=self._budget(len(rows)),
                 seed=self._plan.seed,
+                verifier=self._plan.verifier,
                 observer=observe,
                 stop=self._stop,
             )
@@ -112,6 +120,10 @@ class _Session:
         except Exception as error:  # a bug that one question brings to light
             why = str(CallError(f"strategy {self._name}", error))
             return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,)) for _ in rows]
+
+    def _budget(self, questions: int) -> Budget:
+        limit = self._plan.budget_tokens
+        return UNLIMITED if limit is None else Budget(tokens=limit * questions)
 
     async def _graded(self, row: Row, result: Result, stood: Sequence[Standing]) -> Answered:
         """Grade an answer; one that the format can't compare is wrong, and the errors say so."""
