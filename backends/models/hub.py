@@ -2,7 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Container, Iterable
 from concurrent.futures import Future, wait
 from fnmatch import fnmatch
 from pathlib import Path
@@ -13,6 +14,8 @@ from branchwise.errors import MissingExtraError, ModelError
 
 _SECONDS = 10.0
 _REPORT_SECONDS = 0.25
+# How long an interrupted download is cleaned up after: until no new file shows for a while, at most two seconds.
+_SCAN_SECONDS, _QUIET_SCANS, _SCANS = 0.05, 6, 40
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 # The first kind a repository has is all that is fetched: many hold the same weights twice.
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
@@ -71,10 +74,22 @@ def _download(repository: str, patterns: list[str], size: int, progress: OnProgr
             progress(min(held, size), size, f"downloading {repository} from the model hub")
             wait([done], timeout=_REPORT_SECONDS)
     except KeyboardInterrupt:
-        for file in set(blobs.glob("*.incomplete")) - before:
-            file.unlink(missing_ok=True)
+        _drop_incomplete(blobs, before)
         raise
     return Path(done.result())
+
+
+def _drop_incomplete(blobs: Path, before: Container[Path]) -> None:
+    """Delete the files that are half fetched, but those from before; threads of the client still begin some."""
+    quiet = 0
+    for _ in range(_SCANS):
+        new = [file for file in blobs.glob("*.incomplete") if file not in before]
+        for file in new:
+            file.unlink(missing_ok=True)
+        quiet = 0 if new else quiet + 1
+        if quiet == _QUIET_SCANS:
+            return
+        time.sleep(_SCAN_SECONDS)
 
 
 def _weights(repository: str, files: Iterable[str]) -> str:
