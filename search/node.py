@@ -65,8 +65,11 @@ class Node:
 
     @property
     def text(self) -> str:
-        """Its own step."""
-        return self.path.whole_text[len(self.parent.path.whole_text) :] if self.parent is not None else ""
+        """Its own step, without a stop that ended its path."""
+        if self.parent is None:
+            return ""
+        said = self.path.answer_text if self.ended else self.path.whole_text
+        return said[len(self.parent.path.whole_text) :]
 
 
 def freeze(nodes: list[Node]) -> Tree:

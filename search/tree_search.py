@@ -16,7 +16,7 @@ from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node, freeze
 from branchwise.search.search import Search
 from branchwise.search.thoughts import PROPOSE, ProposedSteps, SampledSteps, Step, Thoughts
-from branchwise.search.values import ValueName, valuer
+from branchwise.search.values import ByEnd, ValueName, valuer
 from branchwise.strategy import Decision, Tally
 from branchwise.votes import count, leader, weigh
 
@@ -46,6 +46,8 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
     """What a node is worth: the probability that the model calls it correct (p-true), its rating of where it leads
     (rating), the geometric mean of its tokens' probabilities (logprob), how far paths grown from it agree with others
     (rollouts), or what the run's verifier says (verifier)."""
+    final: ValueName | None = None
+    """What an ended path is worth, where that is something else: an exact checker knows nothing of unfinished ones."""
     over: Over = "last"
     """How the values of a path's steps make its score."""
     rollouts: int = 2
@@ -73,6 +75,8 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
         require(not isinstance(self.step, int) or self.step >= 1, "step", f"is {self.step}", "use at least 1 token")
         values, choices = get_args(ValueName), ("weighted", "best", "vote")
         require(self.value in values, "value", f"is {self.value!r}", f"use one of {', '.join(values)}")
+        final = self.final is None or self.final in values
+        require(final, "final", f"is {self.final!r}", f"use one of {', '.join(values)}, or None")
         require(self.choose in choices, "choose", f"is {self.choose!r}", f"use one of {', '.join(choices)}")
         require(self.over in _REDUCE, "over", f"is {self.over!r}", f"use one of {', '.join(_REDUCE)}")
         require(self.rollouts >= 1, "rollouts", f"is {self.rollouts}", "use at least 1")
@@ -110,6 +114,8 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
             return None
         search.promised += count
         values = valuer(self.value, self.sampling, self.rollouts)
+        if self.final is not None:
+            values = ByEnd(values, valuer(self.final, self.sampling, self.rollouts))
         expansion = Expansion(search, node, self._thoughts(), values, lambda done: self.expanded(search, done))
         expansion.start(count)
         return expansion

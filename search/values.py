@@ -146,6 +146,17 @@ class Rollouts(Valuer):
         return sum(shares) / len(answers)
 
 
+@dataclass(frozen=True, slots=True)
+class ByEnd(Valuer):
+    """One value for paths that go on, another for those that have ended."""
+
+    unfinished: Valuer
+    ended: Valuer
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        (self.ended if node.ended else self.unfinished).begin(search, node, settled)
+
+
 def valuer(name: ValueName, sampling: Sampling, rollouts: int) -> Valuer:
     """The value called `name`."""
     if name == "rating":

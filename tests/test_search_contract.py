@@ -1,106 +1,21 @@
-"""What every tree search keeps to, whatever happens around it."""
+"""What every tree search keeps to, whatever happens around it: order, repetition, and what fails."""
 
 import asyncio
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from search_lab import Watched, named, said
+from search_lab import Watched
+from searches import FULL, SEARCHES, ask, backend, every_search, judge, number, shape
 
 import branchwise as bw
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.extension import Extension
-from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.backends.scripted import ScriptedBackend
 from branchwise.messages import Messages
-from branchwise.search.beam import Beam
-from branchwise.search.best_first import BestFirst
-from branchwise.search.best_of_n import BestOfN
-from branchwise.search.dvts import DVTS
-from branchwise.search.mcts import MCTS
-from branchwise.search.particle import ParticleFilter
-from branchwise.search.rebase import Rebase
 from branchwise.search.search import Search
 from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.search.tree_search import TreeSearch
 from branchwise.strategy import Decision
-
-FULL = bw.Capabilities(model="scripted", context=100_000)
-DRAW = bw.Sampling(max_tokens=12)
-SEARCHES: dict[str, TreeSearch[Search]] = {  # type: ignore[dict-item]
-    "best-of-n": BestOfN(4),
-    "best-of-n-by-steps": BestOfN(4, step="line", over="mean", choose="weighted"),
-    "beam": Beam(4, width=2),
-    "dvts": DVTS(4, width=2),
-    "rebase": Rebase(4),
-    "particle": ParticleFilter(4),
-    "particle-systematic": ParticleFilter(4, systematic=True, choose="vote"),
-    "mcts-one": MCTS(6, parallel=1),
-    "mcts-three": MCTS(6, parallel=3),
-    "mcts-puct": MCTS(6, rule="puct", parallel=2),
-    "tot-bfs": ToTBFS(4, keep=2),
-    "tot-dfs": ToTDFS(6, width=2, answers=2),
-    "best-first": BestFirst(6, width=2),
-    "a-star": BestFirst(6, width=2, parallel=2, cost="nats", answers=2),
-}
-SEARCHES = {name: replace(search, value="verifier", sampling=DRAW) for name, search in SEARCHES.items()}
-every_search = pytest.mark.parametrize("name", SEARCHES)
-
-
-def number(text: str) -> int:
-    """One that looks random."""
-    return zlib.crc32(text.encode())
-
-
-def step(path: str, before: int) -> str:
-    """The step a path goes on with: two lines and the answer, or the answer earlier."""
-    depth = len(path.split())
-    if depth == 2 or (depth == 1 and before % 4 == 3):
-        return f"={1 + number(f'{path} {before}') % 3}"
-    return f"n{before % 4}"
-
-
-def rest(path: str, before: int) -> str:
-    """All the steps to the end."""
-    while not path.split()[-1:] or not path.split()[-1].startswith("="):
-        path = f"{path} {step(path, before)}".strip()
-    return path
-
-
-async def judge(path: bw.Path) -> float:
-    """From .01 to .97."""
-    return (1 + number(named(path.answer_text)) % 97) / 100
-
-
-def backend(
-    delay: Callable[[str], float] = lambda text: 0.0,
-    fails: Callable[[str, int], bool] = lambda path, before: False,
-    able: bw.Capabilities = FULL,
-    kind: type[ScriptedBackend] = ScriptedBackend,
-) -> ScriptedBackend:
-    """Says all that is left of a path, step by step where it is stopped after each."""
-
-    def reply(path: bw.Path, before: int) -> Reply:
-        name = named(path.whole_text)
-        text = said(rest(name, before))[len(path.whole_text) :]
-        fail = 1 if fails(name, before) else None
-        return Reply(text, -0.1 - before % 3 / 10, delay(f"{name} {before}"), fail_after=fail)
-
-    return kind(reply, capabilities=able, scores={"True": -0.2, "False": -2.0})
-
-
-def ask(strategy: bw.Strategy, **given: object) -> bw.Result:  # type: ignore[type-arg]
-    given = {"verifier": judge, **given}
-    made = given.pop("backend", None) or backend()
-    return bw.solve_sync("q", made, strategy=strategy, **given)  # type: ignore[arg-type]
-
-
-def shape(result: bw.Result) -> tuple[object, ...]:
-    """What a search found; not what it cost, which depends on what was held when."""
-    nodes = [(n.number, n.parent, n.text, n.value, n.visits, n.state, n.answer, n.note) for n in result.tree.nodes]
-    keys = [branch.path.key for branch in result.paths]
-    return nodes, keys, result.answer, result.votes, result.tallies, result.outcome, result.degraded
-
 
 # Order and repetition
 
@@ -197,9 +112,12 @@ def test_it_can_be_asked_for_its_answer_at_any_time(name: str, shift: int) -> No
     async def shifted(path: bw.Path) -> float:
         return await judge(path) + shift
 
-    watched = Anytime(SEARCHES[name])
+    strategy = SEARCHES[name]
+    if isinstance(strategy, ToTBFS | ToTDFS):
+        strategy = replace(strategy, threshold=shift)
+    watched = Anytime(strategy)
     result = ask(watched, verifier=shifted)
-    assert shape(result) == shape(ask(SEARCHES[name], verifier=shifted))
+    assert shape(result) == shape(ask(strategy, verifier=shifted))
     assert watched.standing_answers[-1] == result.answer
     first = next(place for place, answer in enumerate(watched.standing_answers) if answer is not None)
     assert None not in watched.standing_answers[first:]
@@ -327,109 +245,3 @@ def test_a_judges_prompt_or_score_that_fails_costs_its_node(name: str, value: st
     assert all("no such score" in node.note for node in unscored)
     assert all(node.state != "failed" or not result.tree.children(node.number) for node in result.tree.nodes)
     assert not result.degraded
-
-
-# Limits
-
-
-def best_so_far(result: bw.Result) -> bool:
-    """Whether there is an answer where one was found and judged."""
-    judged = [n for n in result.tree.nodes if n.answer is not None and n.value is not None]
-    return (result.answer is not None) == bool(judged)
-
-
-@every_search
-def test_a_token_budget_that_runs_out_anywhere_leaves_the_best_answer_so_far(name: str) -> None:
-    whole = ask(SEARCHES[name])
-    seen = set()
-    for tokens in range(1, whole.usage.sampled + 13, 3):
-        result = ask(SEARCHES[name], budget=bw.Budget(tokens=tokens))
-        assert result.usage.sampled <= tokens
-        assert best_so_far(result), tokens
-        seen.add(result.outcome)
-        if result.outcome is bw.Outcome.COMPLETE:
-            assert shape(result) == shape(whole)
-    assert seen == {bw.Outcome.TOKENS_SPENT, bw.Outcome.COMPLETE}
-
-
-@every_search
-@pytest.mark.parametrize("value", ["verifier", "rollouts"])
-def test_a_path_budget_that_runs_out_anywhere_leaves_the_best_answer_so_far(name: str, value: str) -> None:
-    strategy = replace(SEARCHES[name], value=value)
-    for paths in range(1, 24, 2):
-        result = ask(strategy, budget=bw.Budget(paths=paths))
-        assert len(result.paths) <= paths
-        if value == "verifier":
-            assert best_so_far(result), paths
-        assert result.outcome in (bw.Outcome.COMPLETE, bw.Outcome.PATHS_SPENT, bw.Outcome.NO_ANSWER)
-
-
-@every_search
-def test_a_tree_has_no_more_nodes_than_it_may(name: str) -> None:
-    whole = len(ask(SEARCHES[name]).tree.nodes) - 1
-    for most in range(1, whole + 2):
-        result = ask(replace(SEARCHES[name], nodes=most))
-        assert len(result.tree.nodes) - 1 == min(most, whole)
-        assert best_so_far(result)
-
-
-@every_search
-def test_a_path_has_no_more_steps_and_tokens_than_it_may(name: str) -> None:
-    for most in (1, 2):
-        tree = ask(replace(SEARCHES[name], max_steps=most)).tree
-        assert max(len(tree.path(node.number)) for node in tree.nodes) - 1 <= most
-    for limit in range(1, 9):
-        result = ask(replace(SEARCHES[name], sampling=bw.Sampling(max_tokens=limit)))
-        assert (
-            max(sum(result.tree.nodes[n].tokens for n in result.tree.path(k.number)) for k in result.tree.nodes)
-            <= limit
-        )
-
-
-@every_search
-def test_a_search_that_is_stopped_anywhere_keeps_what_it_has(name: str) -> None:
-    whole = ask(SEARCHES[name])
-    ends = len(whole.paths)
-    for after in range(1, ends + 1):
-        stop, heard = bw.Stop(), []
-
-        def listen(event: object, after: int = after, stop: bw.Stop = stop, heard: list[int] = heard) -> None:
-            if isinstance(event, bw.BranchEnded):
-                heard.append(event.branch)
-                if len(heard) == after:
-                    stop.set()
-
-        result = ask(SEARCHES[name], stop=stop, observer=listen)
-        assert best_so_far(result) or result.degraded
-        assert result.outcome in (bw.Outcome.CANCELLED, bw.Outcome.COMPLETE, bw.Outcome.NO_ANSWER)
-        told = [(n.number, n.parent, n.text) for n in result.tree.nodes]
-        assert told == [(n.number, n.parent, n.text) for n in whole.tree.nodes][: len(told)]
-        assert all(node.state != "open" or node.value is not None or node.number == 0 for node in result.tree.nodes)
-
-
-# Backends that can do less
-
-
-@every_search
-@pytest.mark.parametrize(
-    ("able", "words"),
-    [
-        (replace(FULL, prefix_reuse=0), "keeps no prefixes"),
-        (replace(FULL, token_in=False), "tokenized again"),
-        (replace(FULL, token_in=False, token_out=False, logprobs=False, top_k_logprobs=0), "shows no tokens"),
-        (replace(FULL, per_branch_cancel=False, keyed=False), "does not draw by key"),
-    ],
-)
-def test_less_able_backends_search_the_same_tree_and_say_what_is_lost(
-    name: str, able: bw.Capabilities, words: str
-) -> None:
-    result, plain = ask(SEARCHES[name], backend=backend(able=able)), ask(SEARCHES[name])
-    if "tokenized again" not in words or SEARCHES[name].step != "path":
-        assert any(words in note for note in result.degraded)
-    if name in ("mcts-puct", "a-star") and not able.logprobs:
-        assert result.answer is not None  # they choose by log-probabilities
-        return
-    assert [(n.parent, n.text, n.value, n.state) for n in result.tree.nodes] == [
-        (n.parent, n.text, n.value, n.state) for n in plain.tree.nodes
-    ]
-    assert result.votes == plain.votes

@@ -47,6 +47,12 @@ def test_a_nodes_value_by_hand(value: str, values: list[float]) -> None:
     assert result.usage.scored == {"logprob": 0, "p-true": 4, "rating": 6}[value]
 
 
+def test_ended_paths_may_have_a_value_of_their_own() -> None:
+    strategy = BestOfN(1, step="line", value="logprob", final="p-true")
+    result = run(strategy, CHAIN, backend=scoring(CHAIN)).result
+    assert [node.value for node in result.tree.nodes[1:]] == pytest.approx([0.9, 0.75])
+
+
 def test_rollouts_by_hand() -> None:
     """A node's worth is how large a share of all answers so far its own two rollouts' are, on average.
 
@@ -103,8 +109,8 @@ EVERY: list[AnyStrategy] = [
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("paths", 0), ("value", "luck"), ("over", "max"), ("choose", "worst"), ("step", "word"), ("step", 0),
-        ("rollouts", 0), ("max_steps", 0), ("nodes", 0),
+        ("paths", 0), ("value", "luck"), ("final", "luck"), ("over", "max"), ("choose", "worst"), ("step", "word"),
+        ("step", 0), ("rollouts", 0), ("max_steps", 0), ("nodes", 0),
     ],
 )  # fmt: skip
 def test_fields_every_search_has_are_checked_at_construction(strategy: AnyStrategy, field: str, value: object) -> None:
