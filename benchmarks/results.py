@@ -83,10 +83,42 @@ def commands(out: Path) -> Iterator[list[str]]:
             yield _eval(rows, LIVE, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", live)
 
 
+def searches(out: Path) -> Iterator[list[str]]:
+    """Searches against plain votes: with an exact checker, with tests, and with the model's own judgment."""
+    checked = "value=rating,final=verifier,choose=best"
+    yield [
+        "eval", "game24", "--limit", "30", "--model", LARGE, "--paths", "8", "--budget-tokens", "1200",
+        "--verifier", "game24", *_chosen("self-consistency", "best-of-n:value=verifier", f"tot-bfs:{checked}",
+        f"tot-bfs:{checked},propose=true", "mcts:final=verifier,choose=best"), "--out", str(out / "game24"),
+    ]  # fmt: skip
+    yield [
+        "eval", "humaneval", "--limit", "20", "--paths", "8", "--max-tokens", "400", "--verifier", "examples",
+        *_chosen("self-consistency", "best-of-n:value=verifier"), "--out", str(out / "humaneval"),
+    ]  # fmt: skip
+    judged = (
+        "greedy",
+        "self-consistency",
+        "path-consistency",
+        "best-of-n:value=p-true",
+        "beam",
+        "dvts",
+        "particle",
+        "mcts",
+    )
+    yield [
+        "eval", "gsm8k", "--skip", "40", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
+        *_chosen(*judged), "--out", str(out / "search-gsm8k"),
+    ]  # fmt: skip
+
+
+def _chosen(*strategies: str) -> list[str]:
+    return [word for name in strategies for word in ("--strategy", name)]
+
+
 def _eval(
     rows: Rows, strategies: Sequence[str], paths: int, skip: int, limit: int, out: Path, options: Sequence[str]
 ) -> list[str]:
-    chosen = [word for name in strategies for word in ("--strategy", name)]
+    chosen = _chosen(*strategies)
     limits = ["--paths", str(paths), "--skip", str(skip), "--limit", str(limit)]
     return ["eval", rows.data, *chosen, *limits, *options, "--out", str(out)]
 
@@ -98,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--only", default="", help="runs whose folder's name contains this")
     parse.add_argument("--list", action="store_true", help="print the commands and run none")
     args = parse.parse_args(arguments)
-    for command in commands(args.out):
+    for command in (*commands(args.out), *searches(args.out)):
         if args.only not in Path(command[-1]).name:
             continue
         print(shlex.join(["branchwise", *command]), flush=True)
