@@ -12,7 +12,8 @@ from branchwise.backends.scripted import ScriptedBackend
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SEARCH = (ROOT / "docs" / "search.md").read_text()
+PYTHON = re.findall(r"```python\n(.*?)```", README + SEARCH, re.DOTALL)
 BLOCKS = [re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", block, re.MULTILINE)
           for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]  # fmt: skip
 """The commands of each block of shell: later ones may go on from earlier ones."""

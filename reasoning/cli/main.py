@@ -55,7 +55,8 @@ Examples:
 - `branchwise eval gsm8k.jsonl --strategy esc --strategy adaptive-consistency --paths 40 --pool pool`
 
 A line of a file: `{"id": "1", "question": "6 * 7?", "answer": "42", "answer_type": "number"}`. The answer_type is
-number (the default), latex, letter, yes_no, boolean, text or reference (a text that BLEU and ROUGE compare).
+number (the default), latex, letter, yes_no, boolean, text, reference (a text that BLEU and ROUGE compare), tests
+(Python, run in a sandbox) or expression24 (Game of 24).
 """,
 )(evaluate)
 app.command(
