@@ -302,3 +302,7 @@ def test_structured_answers_are_validated_and_voted_field_by_field() -> None:
     assert voted is not None
     assert voted.value == Person(name="Ada", age=36)  # no branch said both most often
     assert 0.5 < voted.confidence < 1
+
+
+def test_an_exponent_alone_is_no_number() -> None:
+    assert all(read_number(text) is None for text in ("e0", "e", "-E5", "e.g."))

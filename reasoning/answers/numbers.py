@@ -15,7 +15,7 @@ _DROPPED = re.compile(
 _DEGREES = re.compile(r"\^\s?\{?\\circ\}?|\\degree\b")
 _NAME = re.compile(r"^[A-Za-z]\w*(?:_\{\w+\})?(?:\([^()=]*\))?\s*(?:=|\\approx|≈)\s*|^(?:\\approx|≈)\s*")
 
-_NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_NUMBER = re.compile(r"[+-]?(?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"([+-]?)(\d*)\s?\\[dtc]?frac\s*(?:\{([^{}]+)\}\s*\{([^{}]+)\}|(\d)\s*(\d))")
 _MIXED = re.compile(r"([+-]?\d+) (\d+)\s*/\s*(\d+)")
 _POWER_OF_TEN = re.compile(
