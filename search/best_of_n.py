@@ -34,9 +34,9 @@ class BestOfN(LevelSearch):
     def select(self, search: Levels, families: Sequence[Sequence[Node]]) -> Sequence[Growth]:
         return [Growth(node, 1) for family in families for node in family if not node.ended]
 
-    def decide(self, samples: Levels) -> Decision:
+    def conclude(self, samples: Levels) -> Decision:
         # The paths are independent draws, so counting them says how sure an answer is.
-        decision = LevelSearch.decide(self, samples)
+        decision = LevelSearch.conclude(self, samples)
         plain = decision.tallies["plain"].votes if decision.tallies else decision.votes
         sure = None if decision.answer is None else confidence(plain, decision.answer)
         return replace(decision, confidence=sure)

@@ -22,6 +22,12 @@ Step = StepKind | Literal["path"] | int
 """Where a step ends: as its kind says, with the path, or after so many tokens."""
 
 
+def rest_of(sampling: Sampling, path: Path) -> Sampling:
+    """How to draw what follows `path`, where `sampling.max_tokens` is a whole path's limit."""
+    limit = sampling.max_tokens
+    return sampling if limit is None else replace(sampling, max_tokens=max(1, limit - path.generated))
+
+
 class Thoughts(ABC):
     """Finds the children of a node."""
 
@@ -48,11 +54,11 @@ class SampledSteps(Thoughts):
 
     def _sampling(self, path: Path) -> Sampling:
         """How to draw what follows `path`."""
-        left = None if self.sampling.max_tokens is None else max(1, self.sampling.max_tokens - path.generated)
+        rest = rest_of(self.sampling, path)
         if isinstance(self.step, int):
-            return replace(self.sampling, max_tokens=self.step if left is None else min(left, self.step))
+            return replace(rest, max_tokens=min(rest.max_tokens or self.step, self.step))
         stops = () if self.step == "path" else STEP_STOPS[self.step]
-        return replace(self.sampling, max_tokens=left, stop=(*self.sampling.stop, *stops))
+        return replace(rest, stop=(*rest.stop, *stops))
 
     def _drawn(self, expansion: "Expansion", spent: Usage, event: Event) -> None:
         """A step was drawn, or a part of one."""

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Generic, Literal, TypeVar, get_args
 
@@ -157,8 +157,15 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
                 return able
         return []
 
+    def standing(self, state: list[SearchT], question: int) -> Decision:
+        return self.conclude(state[question])  # whoever watches sees no tree: it is not drawn anew after every branch
+
     def decide(self, samples: SearchT) -> Decision:
-        tree, blind = freeze(samples.nodes), len(samples.nodes) > 1 and not _any_valued(samples)
+        return replace(self.conclude(samples), tree=freeze(samples.nodes))
+
+    def conclude(self, samples: SearchT) -> Decision:
+        """The best answer so far, without the tree."""
+        blind = len(samples.nodes) > 1 and not _any_valued(samples)
         counted, known = self._counted(samples, blind), samples.answers_so_far()
         grown = [(answer, known.count(answer) / len(known)) for answer in samples.rollouts]
         scored = [(answer, self.score(node)) for answer, node in counted] + grown
@@ -169,11 +176,11 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
         tallies = {"plain": Tally(plain, None), "best": Tally(best, None)}
         if blind:
             why = f"{self.name}: nothing could be valued, so the majority answered"
-            return Decision(leader(plain), None, plain, degraded=() if samples.running else (why,), tree=tree)
+            return Decision(leader(plain), None, plain, degraded=() if samples.running else (why,))
         if self.choose == "weighted":
             weighted = weigh((answer, max(0.0, score)) for answer, score in scored)
-            return Decision(leader(weighted), None, weighted, tallies, tree=tree)
-        return Decision(leader(best if self.choose == "best" else plain), None, plain, tallies, tree=tree)
+            return Decision(leader(weighted), None, weighted, tallies)
+        return Decision(leader(best if self.choose == "best" else plain), None, plain, tallies)
 
 
 def _any_valued(search: Search) -> bool:

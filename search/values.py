@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -13,6 +13,7 @@ from branchwise.judgment import IS_CORRECT, VERDICTS, expected, judgment
 from branchwise.sampling import Sampling
 from branchwise.search.node import Node
 from branchwise.search.search import Search
+from branchwise.search.thoughts import rest_of
 
 Settled = Callable[[], None]
 """Called once a node has its value, or has failed."""
@@ -123,10 +124,8 @@ class Rollouts(Valuer):
             settled()
             return
         ends: list[Event] = []
-        limit = self.sampling.max_tokens
-        left = None if limit is None else max(1, limit - node.path.generated)
         grown = partial(self._grown, search, node, ends, settled)
-        search.send(Extend(node.path, self.count, replace(self.sampling, max_tokens=left)), grown)
+        search.send(Extend(node.path, self.count, rest_of(self.sampling, node.path)), grown)
 
     def _grown(self, search: Search, node: Node, ends: list[Event], settled: Settled, event: Event) -> None:
         ends.append(event)

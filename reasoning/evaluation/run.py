@@ -34,9 +34,9 @@ class Plan:
     done: Container[tuple[str, str]] = ()
     """(strategy, id) of questions that are left out: they were answered before."""
     verifier: Verifier | None = None
+    """Scores paths for strategies that ask for that."""
     budget_tokens: int | None = None
     """Most tokens sampled for a question; a batch of questions has as much for each, and may share it."""
-    """Scores paths for strategies that ask for that."""
 
 
 async def evaluate(
