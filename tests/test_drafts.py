@@ -240,6 +240,22 @@ def test_what_was_long_ago_counts_less() -> None:
     assert gate.chances(chain(0.85))[0] < 0.2
 
 
+def test_estimates_that_no_longer_hold_are_doubted_soon() -> None:
+    """Of all kinds at once: a question that is answered greedily says little of one that is not."""
+    gate = paying(line((1, 64), (1.0, 1.0)))
+    for _ in range(1000):
+        gate.note(chain(0.85), [0])
+    assert gate.chances(chain(0.85))[0] > 0.95
+    before = gate.chances(chain(0.45))[0]
+    for _ in range(40):
+        gate.note(chain(0.85), [])
+    assert gate.chances(chain(0.85))[0] < 0.6
+    assert gate.chances(chain(0.45))[0] < 0.7 * before
+    for _ in range(200):
+        gate.note(chain(0.45), [0])
+    assert gate.chances(chain(0.45))[0] > 0.9
+
+
 def test_a_chain_is_as_long_as_its_tokens_pay() -> None:
     flat = paying(line((1, 64), (1.0, 1.0)))
     for _ in range(200):

@@ -21,6 +21,10 @@ _TRUST = 0.75  # of a share, at first: what followed before does not always foll
 _HOPE = 0.8  # how often a drafter that computes is right, before it was tried
 _LONGEST_CHAIN = 8
 _MEMORY = 400.0  # observations of a kind; older ones count less and less, as what is drafted for changes
+_LATELY, _DOUBT = (
+    64.0,
+    2.0,
+)  # nodes by which a drafter's estimates are held against what came of them; and as many right
 _LEAST_GAIN = 1.15  # what drafts must promise: looking for them and walking through them takes time that no table knows
 _UNEVEN, _MANY = 0.35, 32  # what they must promise besides where so many paths go on: see `_demanded`
 _PATIENCE, _LONGEST_REST = 8, 256  # steps
@@ -107,10 +111,30 @@ class _Seen:
     right: float
     tried: float
 
+    @property
+    def share(self) -> float:
+        return self.right / self.tried
+
     def note(self, right: bool) -> None:
         if self.tried >= _MEMORY:
             self.right, self.tried = self.right / 2, self.tried / 2
         self.right, self.tried = self.right + right, self.tried + 1
+
+
+@dataclass(slots=True)
+class _Lately:
+    """How far a drafter's estimates hold for the work at hand: another question, another temperature."""
+
+    promised: float = 0.0
+    right: float = 0.0
+
+    def note(self, chance: float, right: bool) -> None:
+        fade = 1 - 1 / _LATELY
+        self.promised, self.right = fade * self.promised + chance, fade * self.right + right
+
+    @property
+    def factor(self) -> float:
+        return (self.right + _DOUBT) / (self.promised + _DOUBT)
 
 
 @dataclass
@@ -120,6 +144,7 @@ class Paying(Gate):
     measured: Callable[[], StepCosts]
     """Asked once, when there is something to choose from."""
     _seen: dict[tuple[str, int, int, int], _Seen] = field(default_factory=dict)
+    _lately: dict[str, _Lately] = field(default_factory=dict)  # by drafter
     _poor: int = 0  # steps in a row in which drafts were not worth their while
     _resting: int = 0  # steps to go before drafts are looked at again
     _crowd: int = 0  # the groups there were when it last took a rest
@@ -194,16 +219,17 @@ class Paying(Gate):
         """[nodes] estimated probability that the target chooses a node and everything before it."""
         found: list[float] = []
         for node in draft.nodes:
-            seen = self._of(node)
             before = 1.0 if node.parent == ROOT else found[node.parent]
-            found.append(before * seen.right / seen.tried)
+            found.append(before * min(1.0, self._of(node).share * self._lately_of(node).factor))
         return found
 
     def note(self, draft: Draft, accepted: Sequence[int]) -> None:
         reached, right = {ROOT, *accepted}, set(accepted)
         for place, node in enumerate(draft.nodes):
             if node.parent in reached:
-                self._of(node).note(place in right)
+                seen = self._of(node)
+                self._lately_of(node).note(seen.share, place in right)
+                seen.note(place in right)
 
     def _of(self, node: Node) -> _Seen:
         kind = node.drafter, min(node.match, 8), min(9, int(10 * node.share)), min(3, node.seen.bit_length())
@@ -211,3 +237,6 @@ class Paying(Gate):
             trust = _TRUST if node.match > 1 else _TRUST / 2
             self._seen[kind] = _Seen(_PRIOR * trust * node.share, _PRIOR)
         return self._seen[kind]
+
+    def _lately_of(self, node: Node) -> _Lately:
+        return self._lately.setdefault(node.drafter, _Lately())
