@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 QUESTION := Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did Natalia sell altogether in April and May?
 
-.PHONY: demo test check format clean bench-engine bench-gpu bench-speculation bench-draft-model bench-vllm-env
+.PHONY: demo test test-serving check format clean vllm-env bench-engine bench-gpu bench-speculation bench-draft-model
 
 # vLLM pins its own torch: it lives in an environment of its own, wherever VLLM_ENV says.
 VLLM_ENV ?= .venv-vllm
@@ -22,6 +22,12 @@ test: .venv/dev
 	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m pytest
 
+# The tests that need vLLM: in its process, as its plugin, as a server.
+test-serving: $(VLLM_ENV)/ready
+	$(VLLM_ENV)/bin/branchwise models pull SmolLM2-135M-Instruct
+	$(VLLM_ENV)/bin/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(VLLM_ENV)/bin/python -m pytest tests/serving
+
 # Format, lint and types (on the package as a user gets it).
 check: .venv/dev
 	$(BIN)/ruff format --check .
@@ -35,7 +41,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Compare the engine with HF generate, vLLM (where bench-vllm-env was run) and the floor; writes build/bench/engine.json.
+# Compare the engine with HF generate, vLLM (where vllm-env was run) and the floor; writes build/bench/engine.json.
 bench-engine: .venv/dev
 	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m benchmarks.engine --vllm-python $(VLLM_ENV)/bin/python $(BENCH)
@@ -56,18 +62,19 @@ bench-draft-model: .venv/dev
 bench-gpu: .venv/dev
 	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
-# vLLM's CPU build. The CUDA builds of torchvision and friends it brings would break transformers there.
-bench-vllm-env: $(VLLM_ENV)/ready
+# vLLM's CPU build, and branchwise. The CUDA builds of torchvision and friends it brings would break transformers there.
+vllm-env: $(VLLM_ENV)/ready
 
-$(VLLM_ENV)/ready: benchmarks/vllm-requirements.txt
+$(VLLM_ENV)/ready: tests/serving/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VLLM_ENV)
 	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --editable .
 	$(VLLM_ENV)/bin/python -c 'import vllm'
 	touch $@
 
 clean:
-	rm -rf build dist .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist .venv .venv-vllm *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/engine: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

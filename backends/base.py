@@ -35,6 +35,8 @@ class Capabilities:
     """Log-probabilities of given continuations."""
     keyed: bool = True
     """The same key gives the same tokens."""
+    counted: bool = True
+    """What a request cost is told by whoever runs the model; otherwise input tokens are estimated."""
     changes: tuple[str, ...] = ()
     """Whatever changes the model's distribution (quantized weights, approximate acceptance), in words."""
 

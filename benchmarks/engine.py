@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-others", type=float, default=options.max_others, help="measure again if strangers used more (share)")
     add("--retries", type=int, default=options.retries, help="how often, at most")
     add("--quiet-seconds", type=float, default=options.quiet_seconds, help="longest wait for a quiet machine")
-    add("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"), help="see make bench-vllm-env")
+    add("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"), help="see make vllm-env")
     add("--out", type=Path, default=Path("build/bench/engine.json"))
     add("--profile", action="store_true", help="also say where a step of this engine goes")
     return parse
@@ -97,7 +97,7 @@ def start(systems: Sequence[str], folder: Path, args: argparse.Namespace, skippe
     for name in systems:
         python = str(args.vllm_python.absolute()) if name == "vllm" else sys.executable
         if name == "vllm" and not args.vllm_python.exists():
-            skipped.append(f"vllm: {args.vllm_python} is not there; run make bench-vllm-env")
+            skipped.append(f"vllm: {args.vllm_python} is not there; run make vllm-env")
             continue
         say(f"loading {name}")
         try:

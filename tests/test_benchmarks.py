@@ -51,7 +51,7 @@ def test_a_run_writes_rows_with_every_field(tiny_model_folder: Path, tmp_path: P
         shares = [value for name, value in parts.items() if name not in ("branches", "prompt_tokens")]
         assert sum(shares) == pytest.approx(1)
         assert parts["linears"] > 0
-    assert any("bench-vllm-env" in reason for reason in document["skipped"])
+    assert any("vllm-env" in reason for reason in document["skipped"])
     assert "branchwise" in done.stdout
 
 

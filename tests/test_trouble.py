@@ -13,6 +13,7 @@ from branchwise.answers.formats import Math
 from branchwise.backends.base import ExtendRequest, Scores
 from branchwise.backends.extension import Extension
 from branchwise.backends.scripted import Reply, ScriptedBackend
+from branchwise.driver.observe import BranchEnded, BranchStarted, QuestionEnded, Standing
 
 ANSWER = {"": ["The answer is 1."]}
 
@@ -49,7 +50,8 @@ async def test_an_observer_is_told_the_place_among_all_questions() -> None:
     seen: list[bw.RunEvent] = []
     strategy = bw.SelfConsistency(2)
     await bw.solve_batch(["", "good"], BadRoots(ANSWER), strategy=strategy, observer=seen.append)
-    assert {event.question for event in seen} == {1}
+    assert {event.question for event in seen if isinstance(event, BranchStarted | BranchEnded | Standing)} == {1}
+    assert [event.question for event in seen if isinstance(event, QuestionEnded)] == [0, 1]
 
 
 async def test_alone_a_bad_argument_is_raised_and_a_failing_backend_is_not() -> None:

@@ -1,5 +1,8 @@
 """From messages to tokens: the chat template, and user content that stays content."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from branchwise.backends.engine.guard import Controls, Guard
@@ -14,9 +17,15 @@ _ANCHOR = "\ue000"
 class Prompter:
     """Tokenizes prompts for one model."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        chat_template: str | None = None,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """`chat_template` takes the place of the model's own, `variables` are given to it."""
         self.tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer)
+        self._template = ChatTemplate(tokenizer, chat_template, variables)
         self._controls = Controls(tokenizer)
         self._anchor = self._ids(_ANCHOR)
         # SentencePiece tokenizers take the start of a text for the start of a word.

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from branchwise.backends.engine.guard import Guard
@@ -18,9 +19,16 @@ Turns = tuple[Message, ...]
 class ChatTemplate:
     """Writes messages as one model was trained to read them."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        found = tokenizer.chat_template
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        source: str | None = None,
+        variables: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """`source` takes the place of the model's own template, `variables` are given to it."""
+        found = tokenizer.chat_template if source is None else source
         self._tokenizer = tokenizer
+        self._variables = dict(variables or {})
         self._named: dict[str, str] = {"default": found} if isinstance(found, str) else dict(found or {})
 
     def __bool__(self) -> bool:
@@ -72,7 +80,7 @@ class ChatTemplate:
             chat_template=source,
             add_generation_prompt=True,
             tokenize=False,
-            **switches,  # type: ignore[arg-type]  # the template's own variables
+            **{**self._variables, **switches},  # type: ignore[arg-type]  # the template's own variables
         )
         return str(text)
 

@@ -30,6 +30,10 @@ class AnswerFormat(ABC):
     def normal(self, answer: str) -> str:
         """The form in which equal answers are equal."""
 
+    def is_symbolic(self, normal: str) -> bool:
+        """Whether that holds for this answer."""
+        return self.symbolic
+
     def display(self, answer: str) -> str:
         """The form in which an answer is shown."""
         return self.normal(answer)

@@ -25,8 +25,8 @@ class AnswerGroups:
         return Answer(self._names[self._groups[normal]], text)
 
     async def _group_of(self, normal: str) -> str:
-        if self._format.symbolic:
-            for first in self._names:
+        if self._format.is_symbolic(normal):
+            for first in filter(self._format.is_symbolic, self._names):
                 if await asyncio.to_thread(self._equivalence.same, first, normal):
                     return first
         return normal

@@ -12,21 +12,20 @@ import typer
 
 from branchwise.actions import check_paths
 from branchwise.backends.base import Backend, Capabilities
-from branchwise.backends.models.catalog import DEFAULT_MODEL
-from branchwise.backends.models.resolve import check
 from branchwise.budget import Budget
 from branchwise.cli.figures import print_summary
 from branchwise.cli.options import (
-    DEVICE_HELP,
-    DRAFT_MODEL_HELP,
-    DTYPE_HELP,
     MAX_TOKENS_HELP,
-    MODEL,
-    MODEL_HELP,
     OUTPUT,
     SAMPLING,
-    SPECULATION_HELP,
-    load_backend,
+    BackendName,
+    BaseURL,
+    Device,
+    DraftModel,
+    Dtype,
+    ModelName,
+    ModelOptions,
+    Speculation,
     stderr,
 )
 from branchwise.cli.tally import Tally
@@ -66,13 +65,13 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
     budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample for a question.")] = None,
     concurrency: Annotated[int, typer.Option(help="Questions answered at a time.")] = 4,
-    model: Annotated[
-        str | None, typer.Option(help=f"{MODEL_HELP} [default: {DEFAULT_MODEL}]", rich_help_panel=MODEL)
-    ] = None,
-    device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
-    dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
-    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP, rich_help_panel=MODEL)] = "auto",
-    draft_model: Annotated[str | None, typer.Option(help=DRAFT_MODEL_HELP, rich_help_panel=MODEL)] = None,
+    model: ModelName = None,
+    backend: BackendName = None,
+    base_url: BaseURL = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    speculation: Speculation = "auto",
+    draft_model: DraftModel = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
     max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=SAMPLING)] = None,
     alternatives: Annotated[
@@ -104,25 +103,28 @@ def evaluate(
     checked = chosen_verifier(verifier, device, strategies)
     files = _read(data, skip, limit)
     given = None if pool is None else Pool(pool)
+    recorded = None if given is None else given.settings.model
+    urls = tuple(base_url or ())
+    wanted = ModelOptions(model or recorded, device, dtype, speculation, draft_model, backend, urls)
     if given is None or live:
-        name = model or (DEFAULT_MODEL if given is None else given.settings.model)
-        check(name)
+        wanted.check()
     if given is not None:
         given.check(seed, model)
     if out is not None and (given is None or live):
         check_folder(out)
     judge = loaded_verifier(checked)
-    backend: Backend | None = None
+    loaded: Backend | None = None
     if given is None or live:
-        backend = load_backend(name, device, dtype, speculation, draft_model)
-        able = backend.capabilities
+        loaded = wanted.load()
+        able = loaded.capabilities
+        name = wanted.name or able.model
     else:
         name, able, dtype = given.settings.model, given.settings.able(), given.settings.dtype
     settings = Settings.of(
         name, seed, dtype, able, strategies, None if checked is None else checked.name, budget_tokens
     )
     with nullcontext() if out is None else Journal(out, settings) as journal:
-        job = _Job(files, strategies, seed, concurrency, able, backend, given, journal, judge, budget_tokens)
+        job = _Job(files, strategies, seed, concurrency, able, loaded, given, journal, judge, budget_tokens)
         stopped = job.run()
     if stopped:
         typer.echo("stopped: questions that were not answered by then are left out", err=True)

@@ -9,9 +9,11 @@ import typer
 
 from branchwise import __version__
 from branchwise.cli.eval import evaluate
+from branchwise.cli.mcp import mcp
 from branchwise.cli.models import models
 from branchwise.cli.options import printable
 from branchwise.cli.report import report
+from branchwise.cli.serve import serve
 from branchwise.cli.show import show
 from branchwise.cli.solve import solve
 from branchwise.cli.strategies import strategies
@@ -85,6 +87,29 @@ Examples:
 - `branchwise show trace.json --graphml tree.graphml`
 """,
 )(show)
+app.command(
+    "serve",
+    epilog="""
+Examples:
+
+- `branchwise serve --model Qwen2.5-Coder-0.5B-Instruct --port 8000`
+
+- `branchwise serve --base-url http://localhost:8001 --strategy path-consistency:window=4`
+
+- `BRANCHWISE_API_KEY=... branchwise serve --host 0.0.0.0`
+
+- `curl localhost:8000/v1/chat/completions -H "Content-Type: application/json" -d '{"model": "...", "messages":
+[{"role": "user", "content": "What is 17 * 23?"}], "branchwise": {"paths": 8}}'`
+""",
+)(serve)
+app.command(
+    "mcp",
+    epilog="""
+Examples:
+
+- `branchwise mcp --model Qwen2.5-Coder-0.5B-Instruct`
+""",
+)(mcp)
 app.command(
     "strategies",
     epilog="""

@@ -13,23 +13,22 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from branchwise.actions import check_paths
-from branchwise.backends.models.catalog import DEFAULT_MODEL
-from branchwise.backends.models.load import check_names
 from branchwise.budget import Budget
 from branchwise.cli.lines import counted, percent, print_line
 from branchwise.cli.live import LiveRun
 from branchwise.cli.options import (
-    DEVICE_HELP,
-    DRAFT_MODEL_HELP,
-    DTYPE_HELP,
     MAX_TOKENS_HELP,
-    MODEL,
-    MODEL_HELP,
     OUTPUT,
     SAMPLING,
-    SPECULATION_HELP,
     THINKING,
-    load_backend,
+    BackendName,
+    BaseURL,
+    Device,
+    DraftModel,
+    Dtype,
+    ModelName,
+    ModelOptions,
+    Speculation,
     stderr,
 )
 from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
@@ -58,11 +57,13 @@ def solve(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
     budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample.")] = None,
     budget_seconds: Annotated[float | None, typer.Option(help="Most seconds to take.")] = None,
-    model: Annotated[str, typer.Option(help=MODEL_HELP, rich_help_panel=MODEL)] = DEFAULT_MODEL,
-    device: Annotated[str | None, typer.Option(help=DEVICE_HELP, rich_help_panel=MODEL)] = None,
-    dtype: Annotated[str | None, typer.Option(help=DTYPE_HELP, rich_help_panel=MODEL)] = None,
-    speculation: Annotated[str, typer.Option(help=SPECULATION_HELP, rich_help_panel=MODEL)] = "auto",
-    draft_model: Annotated[str | None, typer.Option(help=DRAFT_MODEL_HELP, rich_help_panel=MODEL)] = None,
+    model: ModelName = None,
+    backend: BackendName = None,
+    base_url: BaseURL = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    speculation: Speculation = "auto",
+    draft_model: DraftModel = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
     top_p: Annotated[
         float, typer.Option(help="Keep the most probable tokens up to this sum.", rich_help_panel=SAMPLING)
@@ -103,14 +104,15 @@ def solve(
     if trace is not None:
         _check_writable(trace)
     checked = chosen_verifier(verifier, device, dict([chosen]))
-    check_names(model, draft_model)  # before a verifier is loaded
+    wanted = ModelOptions(model, device, dtype, speculation, draft_model, backend, tuple(base_url or ()))
+    wanted.check()  # before a verifier is loaded
     judge = loaded_verifier(checked)
-    backend = load_backend(model, device, dtype, speculation, draft_model)
+    loaded = wanted.load()
     live = LiveRun(stderr, paths) if sys.stderr.isatty() and not as_json else None
     with live or nullcontext():
         result = solve_sync(
             text,
-            backend,
+            loaded,
             strategy=chosen.strategy,
             task=asked,
             budget=budget,
@@ -122,7 +124,7 @@ def solve(
         "question": text,
         "strategy": chosen.name,
         "verifier": None if checked is None else checked.name,
-        "model": backend.capabilities.model,
+        "model": loaded.capabilities.model,
         "task": task,
         "seed": seed,
     }

@@ -18,6 +18,8 @@ def standing_notes(able: Capabilities) -> tuple[str, ...]:
     notes = list(able.changes)
     if not able.keyed:
         notes.append("the backend does not draw by key: the same seed may give other paths")
+    if not able.counted:
+        notes.append("the server tells no usage: tokens are counted here, and those of prompts are estimated")
     if able.prefix_reuse == 0:
         notes.append("the backend keeps no prefixes: what paths have in common is computed for each")
     if not able.token_out:

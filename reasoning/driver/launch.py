@@ -12,7 +12,7 @@ from branchwise.budget import Purse
 from branchwise.driver.attempts import attempt
 from branchwise.driver.degrade import NO_SCORES, fit_sampling, note_start
 from branchwise.driver.growth import Brief, Grown, grow
-from branchwise.driver.observe import BranchGrew, BranchStarted, Reporter
+from branchwise.driver.reporter import Reporter
 from branchwise.driver.roots import Roots
 from branchwise.driver.setup import Setup
 from branchwise.driver.watch import Watch
@@ -45,8 +45,9 @@ class Launch:
         """Start an item; a branch only in its turn, with `start_branches`."""
         if isinstance(item.action, Extend):
             self._queue.append(item)
-        else:
-            self._spawn(item, self._answer(item))
+            return
+        self._report.started(item)
+        self._spawn(item, self._answer(item))
 
     def start_branches(self) -> None:
         """Start branches in the order in which they were asked for, as far as the budget pays."""
@@ -119,8 +120,7 @@ class Launch:
             item.growth = growth
             if action.watch_every is not None:
                 growth.watch = Watch(action.watch_every)
-            assert item.branch is not None
-            self._report(BranchStarted(origin.account.number, item.branch))
+            self._report.started(item, sampling)
             self._spawn(item, self._follow(item, action))
 
     async def _follow(self, item: Item, action: Extend) -> None:
@@ -130,7 +130,7 @@ class Launch:
         assert branch is not None
 
         def on_tokens(event: Tokens) -> None:
-            self._report(BranchGrew(item.origin.account.number, branch, event.count, event.text))
+            self._report.grew(item, event)
             for piece in growth.watch.pieces() if growth.watch is not None else ():
                 self._work.arrive(item, Progress(question, action, branch, *piece))
 

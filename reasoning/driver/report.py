@@ -24,7 +24,7 @@ def result(account: Account, decision: Decision, task: Task, observer_error: Bra
         answer=None if decision.answer is None else decision.answer.value,
         confidence=decision.confidence,
         votes=_by_value(decision.votes),
-        outcome=_outcome(account, decision),
+        outcome=outcome(account, decision),
         usage=account.usage.model_copy(update={"seconds": account.seconds}),
         paths=paths,
         tallies={name: Vote(_by_value(t.votes), t.confidence) for name, t in decision.tallies.items()},
@@ -35,7 +35,8 @@ def result(account: Account, decision: Decision, task: Task, observer_error: Bra
     return _structured(settled, decision, task)
 
 
-def _outcome(account: Account, decision: Decision) -> Outcome:
+def outcome(account: Account, decision: Decision) -> Outcome:
+    """How the work on a question ended."""
     if account.cut is not None:
         return account.cut
     if decision.answer is not None:

@@ -15,7 +15,7 @@ from branchwise.answers.groups import AnswerGroups
 from branchwise.driver.account import Account
 from branchwise.driver.degrade import NO_CANCEL, standing_notes
 from branchwise.driver.launch import Launch
-from branchwise.driver.observe import BranchEnded, Reporter, Standing
+from branchwise.driver.reporter import Reporter
 from branchwise.driver.roots import Origin, Roots
 from branchwise.driver.setup import Setup
 from branchwise.driver.work import Item, Told, WorkList
@@ -42,6 +42,18 @@ class Run(Generic[State]):
 
     async def solve(self, questions: Sequence[Question]) -> list[Decision]:
         """Run to the end; the decision on each question. `accounts` hold the rest."""
+        self.report.run_started(len(questions), self.strategy, self.setup)
+        try:
+            decisions = await self._solve(questions)
+        except BaseException as error:
+            self._abandon(error)
+            raise
+        for account, decision in zip(self.accounts, decisions, strict=True):
+            self.report.question_ended(account, decision)
+        self.report.run_ended()
+        return decisions
+
+    async def _solve(self, questions: Sequence[Question]) -> list[Decision]:
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -67,6 +79,7 @@ class Run(Generic[State]):
             account = Account(len(self.accounts), AnswerGroups(task.format), len(self.accounts))
             account.notes.update(dict.fromkeys(standing_notes(self.setup.backend.capabilities)))
             self.accounts.append(account)
+            self.report.question_started(account)
             try:
                 messages = task.render(question)
             except ConfigError as error:
@@ -148,12 +161,20 @@ class Run(Generic[State]):
             event = await account.settle(item.failed(None) if item.cancelled else event, item.cost, item.origin.task)
         self.strategy.tell(state, event)
         account.seconds = self.setup.clock() - self._began
-        if isinstance(event, Finished | Failed) and event.branch is not None and self.report.listened:
-            answer = event.answer if isinstance(event, Finished) else None
-            self.report(BranchEnded(account.number, event.branch, isinstance(event, Finished), answer))
-            if not event.aside:
-                standing = self.strategy.standing(state, account.question)
-                self.report(Standing(account.number, standing, account.usage.sampled))
+        self.report.ended(item, event)
+        ended = isinstance(event, Finished | Failed) and event.branch is not None and not event.aside
+        if ended and self.report.standings:
+            self.report.stands(account, self.strategy.standing(state, account.question))
+
+    def _abandon(self, error: BaseException) -> None:
+        """The run is torn down: account for what was under way, for whoever watches."""
+        for item, _ in self._work.rest():
+            item.origin.account.usage += item.cost.lost()
+            self.report.ended(item, item.failed(None))
+        for account in self.accounts:
+            account.seconds = self.setup.clock() - self._began
+            self.report.question_ended(account, None, error)
+        self.report.run_ended()
 
     def _ask(self, state: State) -> None:
         """Take what the strategy wants now."""

@@ -1,6 +1,7 @@
 """The front door: solve one question or several, awaited or not."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -154,7 +155,9 @@ def run_sync(start: Callable[[], Coroutine[None, None, Returned]], stop: Stop) -
             if not done.done():
                 done.set_exception(error)
 
-    threading.Thread(target=work, name="branchwise-run", daemon=True).start()
+    # In the caller's context, as an awaited run is: what traces it finds the span it belongs to there.
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(work,), name="branchwise-run", daemon=True).start()
     try:
         # A future, not Thread.join(): a join that was interrupted takes the thread for finished.
         return done.result()

@@ -19,6 +19,8 @@ class Item:
 
     action: Request
     origin: Origin
+    number: int = 0
+    """Its place in the order in which things were asked for."""
     branch: int | None = None
     key: int = 0
     hopeless: bool = False
@@ -68,6 +70,7 @@ class WorkList:
         if isinstance(item.action, Extend):
             item.branch = len(self.branches)
             self.branches.append(item)
+        item.number = len(self.items)
         self.items.append(item)
         self.live += not item.hopeless
 

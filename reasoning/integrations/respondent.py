@@ -1,6 +1,7 @@
 """A backend with a strategy, asked as harnesses ask models: a prompt in, one text out."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from branchwise.backends.base import Backend
 from branchwise.driver.solve import solve_batch
@@ -9,6 +10,7 @@ from branchwise.integrations.arguments import Arguments
 from branchwise.keys import choose
 from branchwise.messages import Messages
 from branchwise.path import Path
+from branchwise.prompts.thinking import Thinking
 from branchwise.result import Result
 from branchwise.sampling import Sampling
 
@@ -64,11 +66,22 @@ class Respondent:
         path = chosen(result)
         if path is None:
             return Reply("", "", None, result)
-        said = path.answer_text[len(path.opening) :]
-        text = self._task.thinking.answer_part(said)
-        thinking = self._task.thinking
-        thoughts = "" if text == said else said[: said.rfind(text)].strip()
-        return Reply(text, thoughts.removeprefix(thinking.open).removesuffix(thinking.close).strip(), path, result)
+        return Reply(*spoken(path.answer_text[len(path.opening) :], self._task.thinking), path, result)
+
+
+class Spoken(NamedTuple):
+    """What a path says."""
+
+    text: str
+    """Thoughts left out."""
+    thoughts: str
+
+
+def spoken(said: str, thinking: Thinking) -> Spoken:
+    """A path's text and what it thought before, without the marks of thoughts."""
+    text = thinking.answer_part(said)
+    thoughts = "" if text == said else said[: said.rfind(text)].strip()
+    return Spoken(text, thoughts.removeprefix(thinking.open).removesuffix(thinking.close).strip())
 
 
 def chosen(result: Result) -> Path | None:

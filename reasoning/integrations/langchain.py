@@ -1,0 +1,212 @@
+"""A strategy as a chat model of LangChain, with tools, structured output and streams.
+
+model = ChatBranchwise("Qwen2.5-Coder-0.5B-Instruct", strategy="self-consistency", paths=5)
+print(model.invoke("What is 6 times 7?").content)
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Literal
+
+from pydantic import BaseModel, PrivateAttr
+
+from branchwise.backends.base import Backend
+from branchwise.driver.solve import run_sync
+from branchwise.driver.stop import Stop
+from branchwise.errors import ConfigError, MissingExtraError, require
+from branchwise.integrations.arguments import Arguments
+from branchwise.integrations.exchange import Ask, Exchange, Piece, Turn, chat
+from branchwise.integrations.options import Options
+from branchwise.path import StopReason
+
+try:
+    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+    from langchain_core.language_models import BaseChatModel, LanguageModelInput
+    from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+    from langchain_core.messages.tool import tool_call, tool_call_chunk
+    from langchain_core.output_parsers import PydanticOutputParser
+    from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+    from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+    from langchain_core.tools import BaseTool
+    from langchain_core.utils.function_calling import convert_to_openai_tool
+
+    from branchwise.integrations.langchain_messages import offer, read_message, usage_metadata
+except ImportError as error:
+    raise MissingExtraError(error.name or "langchain_core", "agents") from error
+
+
+class ChatBranchwise(BaseChatModel):
+    """Answers each chat with a strategy, and by the majority of its paths calls tools.
+
+    A message is whole: what the first path that states the winning answer says, or calls. Its usage is that of all
+    paths, and `response_metadata["branchwise"]` has the answer, the confidence, the votes, the ledger and the outcome.
+    With tools, paths that call some are counted by their calls, the others by the answer they state; `answers` says how
+    that is read. Calls may set temperature, top_p, top_k, min_p, max_tokens, stop and seed; what can't be honoured is
+    refused by name. A prompt that is asked again draws new samples, unless a call names a seed.
+    """
+
+    model: str
+    """The model's name."""
+    arguments: Arguments
+    _exchange: Exchange = PrivateAttr()
+    _closes: bool = PrivateAttr()
+
+    def __init__(self, model: str | None = None, *, backend: Backend | None = None, **given: object) -> None:
+        """`model` is loaded into this process, or `backend` is used as it is, and left open. Besides the arguments of
+        every chat model (callbacks, tags, cache, ...), `given` are those of `Arguments`.
+
+        Raises ConfigError, ModelError, MissingExtraError.
+        """
+        own = {name: given.pop(name) for name in tuple(given) if name in BaseChatModel.model_fields}
+        arguments = Arguments.read(given)
+        if backend is None:
+            require(model is not None, "model", "is missing", "name one, or give a backend")
+            used = arguments.load(str(model))
+        else:
+            used = backend
+        fields = {"model": model or used.capabilities.model, "arguments": arguments, **own}
+        super().__init__(**fields)  # type: ignore[arg-type]  # fields are given by name, and validated
+        self._exchange = Exchange(used, arguments)
+        self._closes = backend is None
+
+    async def aclose(self) -> None:
+        """Stop the model and free what it holds, if it was loaded here."""
+        if self._closes:
+            await self._exchange.backend.close()
+
+    @property
+    def _llm_type(self) -> str:
+        return "branchwise"
+
+    @property
+    def _identifying_params(self) -> dict[str, object]:
+        """What a cache of replies must tell apart."""
+        return {"model": self.model, **self.arguments.model_dump()}
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, object] | type | Callable[..., object] | BaseTool],
+        *,
+        tool_choice: str | bool | dict[str, object] | None = None,
+        **kwargs: object,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools to call. `tool_choice` is auto, none, any (or required), or the name of a tool: then
+        only paths that call one have a vote."""
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=tool_choice, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, object] | type,
+        *,
+        include_raw: bool = False,
+        method: Literal["json_schema", "function_calling"] | None = None,
+        **kwargs: object,
+    ) -> Runnable[LanguageModelInput, dict[str, object] | BaseModel]:
+        """The model with objects as its answers.
+
+        `json_schema`, for pydantic classes and their default: the prompt asks for the object, and the paths vote on it
+        field by field. `function_calling`, for all others: the object is the arguments of a tool, and is voted as a
+        whole; the model's chat template must take tools.
+        """
+        is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
+        if method == "function_calling" or (method is None and not is_model):
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+            raise ConfigError("schema", "is no pydantic class", "give one, or use method='function_calling'")
+        for name in kwargs:
+            raise ConfigError(name, "can't be honoured", "leave it out")
+        told = {"kwargs": {"method": "json_schema"}, "schema": schema}
+        asked = self.bind(answer_type=schema, ls_structured_output_format=told)
+        parser: PydanticOutputParser[BaseModel] = PydanticOutputParser(pydantic_object=schema)
+        if not include_raw:
+            return asked | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        failed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: object,
+    ) -> ChatResult:
+        ask, ended = self._ask(messages, stop, kwargs), Stop()
+        return self._result(run_sync(lambda: self._exchange.turn(ask, stop=ended), ended))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: object,
+    ) -> ChatResult:
+        return self._result(await self._exchange.turn(self._ask(messages, stop, kwargs)))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: object,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        """One path token by token; several have one chunk, after their vote."""
+        pieces = self._exchange.pieces(self._ask(messages, stop, kwargs))
+        try:
+            async for piece in pieces:
+                yield ChatGenerationChunk(message=self._chunk(piece))
+        finally:
+            await pieces.aclose()
+
+    def _ask(self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, object]) -> Ask:
+        options = dict(given)
+        tools, choice = options.pop("tools", None), options.pop("tool_choice", None)
+        answer_type = options.pop("answer_type", None)
+        options.pop("stream", None)
+        read = Options.read(options if stop is None else {**options, "stop": stop})
+        offered = offer(tools if isinstance(tools, list) else [], choice)
+        return Ask(
+            chat([read_message(turn) for turn in messages], offered.tools),
+            read.sampling(self._exchange.usual),
+            must_call=offered.must_call,
+            answer_type=answer_type if isinstance(answer_type, type) and issubclass(answer_type, BaseModel) else None,
+            seed=read.seed,
+        )
+
+    def _result(self, turn: Turn) -> ChatResult:
+        calls = [tool_call(name=call.name, args=json.loads(call.arguments), id=call.id) for call in turn.calls]
+        message = AIMessage(
+            content=turn.content,
+            tool_calls=calls,
+            additional_kwargs=_thoughts(turn.thoughts),
+            response_metadata=self._metadata(turn),
+            usage_metadata=usage_metadata(turn.result.usage),
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _chunk(self, piece: Piece) -> AIMessageChunk:
+        turn = piece.turn
+        if turn is None:
+            return AIMessageChunk(content=piece.text, additional_kwargs=_thoughts(piece.thoughts))
+        return AIMessageChunk(
+            content=piece.text,
+            tool_call_chunks=[
+                tool_call_chunk(name=call.name, args=call.arguments, id=call.id, index=place)
+                for place, call in enumerate(turn.calls)
+            ],
+            additional_kwargs=_thoughts(piece.thoughts),
+            response_metadata=self._metadata(turn),
+            usage_metadata=usage_metadata(turn.result.usage),
+            chunk_position="last",
+        )
+
+    def _metadata(self, turn: Turn) -> dict[str, object]:
+        cut = turn.path is not None and turn.path.stop_reason is StopReason.LENGTH
+        reason = "tool_calls" if turn.calls else "length" if cut else "stop"
+        return {"model_name": self.model, "finish_reason": reason, "branchwise": turn.details}
+
+
+def _thoughts(thoughts: str) -> dict[str, str]:
+    """Where LangChain looks for reasoning."""
+    return {"reasoning_content": thoughts} if thoughts else {}

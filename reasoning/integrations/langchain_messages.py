@@ -1,0 +1,87 @@
+"""Messages, tools and usage, from LangChain and back."""
+
+import json
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from pydantic import JsonValue
+
+from branchwise.answers.tool_calls import tool_names
+from branchwise.errors import ConfigError, require
+from branchwise.messages import Message, ToolCall
+from branchwise.usage import Usage
+
+_ROLES: Mapping[type[BaseMessage], Literal["system", "user", "assistant", "tool"]] = {
+    SystemMessage: "system",
+    HumanMessage: "user",
+    AIMessage: "assistant",
+    ToolMessage: "tool",
+}
+# Parts of earlier answers that are told otherwise: calls by the message itself, thoughts not at all.
+_LEFT_OUT = ("reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "tool_use", "function_call")
+
+
+class Offer(NamedTuple):
+    """The tools that may be called, and whether one must be."""
+
+    tools: list[dict[str, JsonValue]]
+    must_call: bool
+
+
+def offer(tools: list[dict[str, JsonValue]], choice: object) -> Offer:
+    """What a `tool_choice` leaves of the tools. Raises ConfigError for one that chooses none of them."""
+    if choice in (None, False, "auto"):
+        return Offer(tools, False)
+    if choice == "none":
+        return Offer([], False)
+    if choice in (True, "any", "required"):
+        return Offer(tools, True)
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else choice
+    chosen = [tool for tool in tools if name in tool_names([tool])]
+    known = ", ".join(("auto", "none", "any", *tool_names(tools)))
+    require(bool(chosen), "tool_choice", f"is {choice!r}", f"use one of {known}")
+    return Offer(chosen, True)
+
+
+def read_message(turn: BaseMessage) -> Message:
+    """A turn. Raises ConfigError for what the model can't read."""
+    role = next((role for kind, role in _ROLES.items() if isinstance(turn, kind)), None)
+    if role is None:
+        raise ConfigError("messages", f"hold one of type {turn.type}", "use system, human, ai and tool messages")
+    calls = turn.tool_calls if isinstance(turn, AIMessage) else []
+    return Message(
+        role=role,
+        content=_text(turn),
+        tool_calls=tuple(
+            ToolCall(id=call["id"] or "", name=call["name"], arguments=json.dumps(call["args"], ensure_ascii=False))
+            for call in calls
+        ),
+        tool_call_id=turn.tool_call_id if isinstance(turn, ToolMessage) else None,
+        name=turn.name if isinstance(turn, ToolMessage) else None,
+    )
+
+
+def usage_metadata(spent: Usage) -> UsageMetadata:
+    """`input_tokens` are those of every request, `cache_read` those among them that were held already."""
+    return UsageMetadata(
+        input_tokens=spent.prompt,
+        output_tokens=spent.sampled,
+        total_tokens=spent.prompt + spent.sampled,
+        input_token_details=InputTokenDetails(cache_read=spent.reused),
+    )
+
+
+def _text(turn: BaseMessage) -> str:
+    if isinstance(turn.content, str):
+        return turn.content
+    texts = []
+    for part in turn.content:
+        kind = "text" if isinstance(part, str) else part.get("type")
+        if kind == "text":
+            texts.append(part if isinstance(part, str) else str(part.get("text", "")))
+        elif not (isinstance(turn, AIMessage) and kind in _LEFT_OUT):
+            raise ConfigError("messages", f"hold {kind}, and the model reads text alone", "send text")
+    return "\n".join(texts)

@@ -1,0 +1,2 @@
+"""Watching runs from outside: OpenTelemetry spans and structured logs. Neither holds what was asked or said, unless
+asked for."""

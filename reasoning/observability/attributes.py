@@ -1,0 +1,113 @@
+"""What spans say, in the names of OpenTelemetry's semantic conventions for generative AI where they have one."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from branchwise.driver.observe import RunStarted
+from branchwise.messages import Message, Messages
+from branchwise.path import Path, StopReason
+from branchwise.sampling import Sampling
+from branchwise.usage import Usage
+
+Attribute = str | bool | int | float | Sequence[str]
+
+_FINISH_REASONS = {StopReason.END: "stop", StopReason.STOP: "stop", StopReason.LENGTH: "length"}
+
+
+def of_model(run: RunStarted) -> dict[str, Attribute]:
+    """Whom a span asks."""
+    return {"gen_ai.provider.name": "branchwise", "gen_ai.request.model": run.model}
+
+
+def of_question(run: RunStarted) -> dict[str, Attribute]:
+    """A question is to its caller what an agent is: it takes a prompt, and asks a model as often as it likes."""
+    return {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": run.strategy,
+        **of_model(run),
+        "gen_ai.request.seed": run.seed,
+        "branchwise.strategy": run.strategy,
+        "branchwise.task": run.task,
+    }
+
+
+def of_sampling(sampling: Sampling) -> dict[str, Attribute]:
+    """How a branch is drawn. Stop strings are text of the caller's, and left out."""
+    said: dict[str, Attribute] = {
+        "gen_ai.request.temperature": sampling.temperature,
+        "gen_ai.request.top_p": sampling.top_p,
+    }
+    if sampling.top_k:
+        said["gen_ai.request.top_k"] = sampling.top_k
+    if sampling.min_p:
+        said["branchwise.min_p"] = sampling.min_p
+    if sampling.max_tokens is not None:
+        said["gen_ai.request.max_tokens"] = sampling.max_tokens
+    return said
+
+
+def of_usage(usage: Usage) -> dict[str, Attribute]:
+    """Tokens in the conventions' names, which count what was reused as input, too, and the whole ledger."""
+    return {
+        "gen_ai.usage.input_tokens": usage.prompt,
+        "gen_ai.usage.cache_read.input_tokens": usage.reused,
+        "gen_ai.usage.output_tokens": usage.sampled,
+        **of_ledger(usage),
+    }
+
+
+def of_ledger(usage: Usage) -> dict[str, Attribute]:
+    """The ledger alone: for spans whose tokens are told by others, so that nothing adds them up twice."""
+    return {
+        "branchwise.prompt": usage.prompt,
+        "branchwise.reused": usage.reused,
+        "branchwise.prefilled": usage.prefilled,
+        "branchwise.sampled": usage.sampled,
+        "branchwise.discarded": usage.discarded,
+        "branchwise.drafted": usage.drafted,
+        "branchwise.accepted": usage.accepted,
+        "branchwise.scored": usage.scored,
+        "branchwise.forward_passes": usage.forward_passes,
+    }
+
+
+def of_end(path: Path, model: str) -> dict[str, Attribute]:
+    """How a finished branch ended."""
+    said: dict[str, Attribute] = {"gen_ai.response.model": model}
+    if path.stop_reason in _FINISH_REASONS:
+        said["gen_ai.response.finish_reasons"] = [_FINISH_REASONS[path.stop_reason]]
+    return said
+
+
+def of_prompt(messages: Messages) -> dict[str, Attribute]:
+    """What was asked, as JSON; for spans that may hold it."""
+    said: dict[str, Attribute] = {"gen_ai.input.messages": json.dumps([_message(turn) for turn in messages.turns])}
+    if messages.tools:
+        said["gen_ai.tool.definitions"] = json.dumps(messages.tools)
+    return said
+
+
+def of_reply(path: Path) -> dict[str, Attribute]:
+    """What a finished branch said, as JSON; for spans that may hold it."""
+    reason = "stop" if path.stop_reason is None else _FINISH_REASONS.get(path.stop_reason, path.stop_reason.value)
+    said: Mapping[str, JsonValue] = {
+        "role": "assistant",
+        "parts": [{"type": "text", "content": path.answer_text}],
+        "finish_reason": reason,
+    }
+    return {"gen_ai.output.messages": json.dumps([said])}
+
+
+def _message(turn: Message) -> dict[str, JsonValue]:
+    """A turn in the form of the conventions: a role, and parts."""
+    parts: list[JsonValue] = []
+    if turn.role == "tool":
+        parts.append({"type": "tool_call_response", "id": turn.tool_call_id, "response": turn.content})
+    elif turn.content:
+        parts.append({"type": "text", "content": turn.content})
+    parts += [
+        {"type": "tool_call", "id": call.id, "name": call.name, "arguments": call.arguments} for call in turn.tool_calls
+    ]
+    return {"role": turn.role, "parts": parts}

@@ -1,0 +1,70 @@
+"""Switching telemetry on for a whole process, the way OTEL_* variables say."""
+
+import os
+from importlib.metadata import entry_points
+
+from branchwise.driver.observe import Observer, together
+from branchwise.errors import ConfigError, MissingExtraError
+from branchwise.observability.logs import Format, configure
+from branchwise.observability.question_log import QuestionLog
+
+_PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+
+
+def telemetry(*, spans: bool = False, logs: Format | None = None, level: str = "INFO") -> Observer | None:
+    """What to give `solve(..., observer=)`; None where nothing is asked for.
+
+    `spans` are exported as the environment says (`start_exporting`), `logs` go to standard error. Raises ConfigError,
+    MissingExtraError.
+    """
+    if logs is not None:
+        configure(logs, level)
+    tracing: Observer | None = None
+    if spans:
+        start_exporting()
+        from branchwise.observability.tracing import Tracing
+
+        tracing = Tracing()
+    return together(tracing, None if logs is None else QuestionLog())
+
+
+def start_exporting() -> None:
+    """Give this process a tracer provider that exports, unless it has one (`opentelemetry-instrument` sets one, too).
+
+    OTEL_TRACES_EXPORTER names exporters: otlp (the default), console, none, or any that is installed.
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_SERVICE_NAME and whatever else the SDK reads hold as
+    ever. Raises ConfigError for a name that makes no sense, MissingExtraError without the extra `telemetry`.
+    """
+    try:
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise MissingExtraError(error.name or "opentelemetry-sdk", "telemetry") from error
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    resource = Resource.create()
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": "branchwise"}))
+    provider = TracerProvider(resource=resource)
+    for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
+        if name.strip() != "none":
+            (found,) = entry_points(group="opentelemetry_traces_exporter", name=_entry_point(name.strip()))
+            provider.add_span_processor(BatchSpanProcessor(found.load()()))
+    trace.set_tracer_provider(provider)
+
+
+def _entry_point(exporter: str) -> str:
+    """The name under which an exporter is installed."""
+    if exporter == "otlp":
+        default = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", default)
+        if protocol not in _PROTOCOLS:
+            raise ConfigError("OTEL_EXPORTER_OTLP_PROTOCOL", f"is {protocol!r}", f"use {' or '.join(_PROTOCOLS)}")
+        exporter = _PROTOCOLS[protocol]
+    if not entry_points(group="opentelemetry_traces_exporter", name=exporter):
+        if exporter in _PROTOCOLS.values():
+            raise MissingExtraError(f"opentelemetry-exporter-{exporter.replace('_', '-')}", "telemetry")
+        raise ConfigError("OTEL_TRACES_EXPORTER", f"{exporter!r} is not installed", "use otlp, console or none")
+    return exporter

@@ -1,0 +1,60 @@
+"""Keys of chat completion requests that would change the answer, and that no strategy can honour."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from branchwise.errors import ConfigError
+
+_SHOWN = 60  # characters of a wrong value that an error repeats
+
+_NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
+    "allowed_token_ids": (),
+    "audio": (),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "chat_template": (),
+    "documents": ([],),
+    "echo": (False,),
+    "frequency_penalty": (0,),
+    "function_call": ("auto", "none"),
+    "functions": ([],),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "ignore_eos": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1,),
+    "logit_bias": ({},),
+    "min_tokens": (0,),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
+    "presence_penalty": (0,),
+    "prompt_logprobs": (),
+    "reasoning_effort": (),
+    "repetition_penalty": (1,),
+    "response_format": ({"type": "text"},),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "structured_outputs": (),
+    "tool_choice": ("auto", "none"),
+    "use_beam_search": (False,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+"""Each with the values that ask for nothing, as null does. Other keys that nobody knows are ignored: they say who asks,
+or how the answer is delivered."""
+
+
+def check_supported(body: Mapping[str, object]) -> None:
+    """Raises ConfigError for the first key that asks for what can't be honoured."""
+    for name, value in body.items():
+        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+            raise ConfigError(name, f"{shortened(value)} can't be honoured", "leave it out")
+
+
+def shortened(value: object) -> str:
+    """A value as an error shows it."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
