@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from branchwise.backends.extension import Extension
+from branchwise.errors import BackendError, require
 from branchwise.messages import Messages
 from branchwise.path import Path
 from branchwise.sampling import Sampling
@@ -39,6 +40,14 @@ class Capabilities:
     """What a request cost is told by whoever runs the model; otherwise input tokens are estimated."""
     changes: tuple[str, ...] = ()
     """Whatever changes the model's distribution (quantized weights, approximate acceptance), in words."""
+
+    def check_prompt(self, tokens: int) -> None:
+        """Raises ConfigError for a prompt of so many tokens that leaves no room for another."""
+        require(
+            tokens < self.context,
+            "question", f"its prompt is {tokens} tokens long, the model's context is {self.context}",
+            "shorten it, or use a model with a longer context",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +116,8 @@ class Backend(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Stop what runs and free what is held; branches under way break. Safe to call twice."""
+
+
+def closed_error() -> BackendError:
+    """What a request to a closed backend gets."""
+    return BackendError("the backend is closed", retryable=False, hint="make another one")

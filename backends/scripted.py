@@ -8,11 +8,11 @@ accordingly: it shows no tokens, reports no log-probabilities, keeps no prefixes
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
 from branchwise.backends.extension import Broken, Ended, Extension, Tokens
 from branchwise.backends.speech import Reply, Speech, Stops, pause, prepare
 from branchwise.backends.vocabulary import Held, Vocabulary
-from branchwise.errors import BackendError, ConfigError
+from branchwise.errors import BackendError
 from branchwise.messages import Messages
 from branchwise.path import Path, StopReason, TopLogprob
 from branchwise.usage import Usage
@@ -56,17 +56,12 @@ class ScriptedBackend(Backend):
     async def root(self, messages: Messages, key: int) -> Path:
         text = "\n".join(f"{turn.role}: {turn.content}" for turn in messages.turns)
         tokens = self.vocabulary.tokens(text + messages.prefix)
-        if len(tokens) >= self._capabilities.context:
-            raise ConfigError(
-                "question",
-                f"its prompt is {len(tokens)} tokens long, the model's context is {self._capabilities.context}",
-                "shorten it, or use a model with a longer context",
-            )
+        self._capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:
         if self._closed:
-            raise _closed()
+            raise closed_error()
         # The script may fail: nothing is started before it has spoken for every branch.
         speeches = [prepare(self._reply(request.path), request.sampling, self.vocabulary) for _ in request.keys]
         stops = Stops(len(speeches), self._capabilities.per_branch_cancel)
@@ -165,7 +160,7 @@ class ScriptedBackend(Backend):
             error = BackendError("the script says so", retryable=speech.reply.retryable, hint="change the script")
             extension.deliver(Broken(copy, error, cost))
         elif self._closed and not whole:
-            extension.deliver(Broken(copy, _closed(), cost))
+            extension.deliver(Broken(copy, closed_error(), cost))
         else:
             reason = (whole and speech.reason) or StopReason.CANCELLED
             extension.deliver(Ended(copy, reason, cost, trimmed if reason is StopReason.STOP else ""))
@@ -193,7 +188,3 @@ class ScriptedBackend(Backend):
         if self._capabilities.token_in and self._capabilities.token_out:
             return path.all_token_ids()
         return path.root.token_ids + self.vocabulary.tokens("".join(segment.text for segment in path.segments()))
-
-
-def _closed() -> BackendError:
-    return BackendError("the backend is closed", retryable=False, hint="make another one")

@@ -121,12 +121,7 @@ class Engine(Backend):
         tokens = self._prompter.tokens(messages)
         if not tokens:
             raise ConfigError("question", "has no tokens", "ask something")
-        if len(tokens) >= self._capabilities.context:
-            raise ConfigError(
-                "question",
-                f"its prompt is {len(tokens)} tokens long, the model's context is {self._capabilities.context}",
-                "shorten it, or use a model with a longer context",
-            )
+        self._capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:

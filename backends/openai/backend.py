@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
 from branchwise.backends.extension import Ended, Extension
-from branchwise.backends.openai.branch import Branch, Means, closed_error, roughly
+from branchwise.backends.openai.branch import Branch, Means, roughly
 from branchwise.backends.openai.chat import ChatDialect
 from branchwise.backends.openai.dialect import TokenDialect
 from branchwise.backends.openai.features import Features
@@ -85,13 +85,7 @@ class OpenAIBackend(Backend):
             if error.status not in (400, 422):
                 raise
             raise ConfigError("question", f"the server refuses it ({error.problem})", "use what it takes") from error
-        context = self._capabilities.context
-        if len(tokens) >= context:
-            raise ConfigError(
-                "question",
-                f"its prompt is {len(tokens)} tokens long, the model's context is {context}",
-                "shorten it, or use a model with a longer context",
-            )
+        self._capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from branchwise.backends.base import ExtendRequest
+from branchwise.backends.base import ExtendRequest, closed_error
 from branchwise.backends.extension import Broken, Ended, Extension
 from branchwise.backends.openai.dialect import Dialect, Reader, TroubleError, WrongAnswerError
 from branchwise.backends.openai.reading import Reading
@@ -173,10 +173,6 @@ class Branch:
                 raise ServerError(f"{replica.url} cut its answer off by a filter", retryable=False, hint=hint)
             case _:
                 raise malformed(replica.url, "broke its answer off")
-
-
-def closed_error() -> BackendError:
-    return BackendError("the backend is closed", retryable=False, hint="make another one")
 
 
 def roughly(path: Path) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path as FilePath
 
 from pydantic import JsonValue, ValidationError
 
-from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
 from branchwise.backends.engine.prompt import Prompter
 from branchwise.backends.engine.text import TextStream
 from branchwise.backends.extension import Ended, Extension
@@ -31,7 +31,6 @@ from branchwise.backends.vllm.client import Client
 from branchwise.backends.vllm.settings import VLLMSettings
 from branchwise.backends.vllm.thread import LoopThread
 from branchwise.backends.vllm.tokenizer import load_tokenizer
-from branchwise.backends.vllm.trouble import closed
 from branchwise.errors import BackendError, ConfigError, MissingExtraError, ModelError, require
 from branchwise.messages import Messages
 from branchwise.path import Path, StopReason
@@ -132,13 +131,8 @@ class VLLMBackend(Backend):
 
     async def root(self, messages: Messages, key: int) -> Path:
         tokens = self._prompter.tokens(messages)
-        context = self.capabilities.context
         require(bool(tokens), "question", "has no tokens", "ask something")
-        require(
-            len(tokens) < context,
-            "question", f"its prompt is {len(tokens)} tokens long, the model's context is {context}",
-            "shorten it, or use a model with a longer context",
-        )  # fmt: skip
+        self.capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:
@@ -180,7 +174,7 @@ class VLLMBackend(Backend):
             there = asyncio.run_coroutine_threadsafe(work, self._runs.loop)
         except RuntimeError as error:  # the loop is gone
             work.close()
-            raise closed() from error
+            raise closed_error() from error
         return await asyncio.wrap_future(there)
 
     async def force(self, path: Path, text: str) -> Path:

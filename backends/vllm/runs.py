@@ -7,12 +7,12 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 
-from branchwise.backends.base import Scores
+from branchwise.backends.base import Scores, closed_error
 from branchwise.backends.vllm.able import Facts
 from branchwise.backends.vllm.branch import LiveBranch
 from branchwise.backends.vllm.client import Client, Output
 from branchwise.backends.vllm.requests import drawing, prompt, scoring
-from branchwise.backends.vllm.trouble import closed, failed
+from branchwise.backends.vllm.trouble import failed
 from branchwise.errors import BackendError
 from branchwise.path import StopReason
 from branchwise.usage import Usage
@@ -36,7 +36,7 @@ class Runs:
     def start(self, branches: Sequence[LiveBranch]) -> None:
         """Raises BackendError when the backend is closed."""
         if self.closing:
-            raise closed()
+            raise closed_error()
         self._soon(lambda: self._start(branches))
 
     def cancel(self, branch: LiveBranch) -> None:
@@ -61,12 +61,12 @@ class Runs:
         try:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError as error:  # the loop is gone
-            raise closed() from error
+            raise closed_error() from error
 
     def _start(self, branches: Sequence[LiveBranch]) -> None:
         for branch in branches:
             if self.closing:
-                branch.fail(closed())
+                branch.fail(closed_error())
                 continue
             self._tasks[branch] = task = self.loop.create_task(self._listen(branch))
             task.add_done_callback(functools.partial(self._done, branch))
@@ -102,7 +102,7 @@ class Runs:
         elif error is not None:
             branch.fail(failed(error))
         elif self.closing:
-            branch.fail(closed())
+            branch.fail(closed_error())
         else:
             branch.end(StopReason.CANCELLED)
 
@@ -111,7 +111,7 @@ class Runs:
     async def score(self, given: tuple[int, ...], continuations: Sequence[Sequence[int]], rank: int | None) -> Scores:
         """Log-probabilities of tokens after `given`. In vLLM's loop. Raises BackendError."""
         if self.closing:
-            raise closed()
+            raise closed_error()
         await self._cleared()
         rows = await asyncio.gather(*(self._score(given, tokens, rank) for tokens in continuations))
         cost = sum((row.cost for row in rows), Usage())

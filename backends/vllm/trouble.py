@@ -3,11 +3,6 @@
 from branchwise.errors import BackendError
 
 
-def closed() -> BackendError:
-    """What a request to a closed backend gets."""
-    return BackendError("the backend is closed", retryable=False, hint="make another one")
-
-
 def given_up(reason: str) -> BackendError:
     """What a branch gets that vLLM ended in the middle, without a fault of its own."""
     return BackendError(f"vLLM gave the request up ({reason})", retryable=True, hint="ask again")
