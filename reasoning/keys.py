@@ -41,3 +41,8 @@ def cut_key(branch: int, length: int) -> int:
 def choose(key: int, label: str, ordinal: int, count: int) -> int:
     """An index below `count`, uniform over keys: how a strategy draws without randomness of its own."""
     return _digest(b"choose", _bytes(key), label.encode(), _bytes(ordinal)) % count
+
+
+def repeat_seed(seed: int, repeat: int) -> int:
+    """The seed of a prompt that was asked `repeat` times before under `seed`: each time draws samples of its own."""
+    return choose(seed, "repeat", repeat, 1 << 63) if repeat else seed

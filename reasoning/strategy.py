@@ -56,6 +56,12 @@ class Strategy(ABC, Generic[State]):
     batched: ClassVar[bool] = False
     """Whether it moves work between the questions of a run, which should be asked together then."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether it draws one path of a question from its prompt and nothing else: its text is the answer's, from the
+        first token on."""
+        return False
+
     @abstractmethod
     def start(self, roots: Sequence[Path]) -> State:
         """The state before anything was asked, for one or more questions."""

@@ -21,6 +21,10 @@ class Greedy(PerQuestion[Samples]):
     sampling: Sampling = field(default_factory=Sampling)
     """Limits and stops; its temperature is not used."""
 
+    @property
+    def alone(self) -> bool:
+        return True
+
     def begin(self, root: Path) -> Samples:
         return Samples(root)
 

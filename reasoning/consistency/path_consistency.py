@@ -62,6 +62,10 @@ class PathConsistency(PerQuestion[PrefixSamples]):
         """The paper's algorithm, without bias control."""
         return cls(paths, root_share=0.0, step_back=False, stop_at=None, sampling=sampling or Sampling())
 
+    @property
+    def alone(self) -> bool:
+        return self.paths == 1
+
     def begin(self, root: Path) -> PrefixSamples:
         return PrefixSamples(root, prefixes=[root])
 

@@ -26,6 +26,10 @@ class SelfConsistency(PerQuestion[Samples]):
     def __post_init__(self) -> None:
         check_paths(self.paths)
 
+    @property
+    def alone(self) -> bool:
+        return self.paths == 1
+
     def begin(self, root: Path) -> Samples:
         return Samples(root)
 

@@ -1,7 +1,6 @@
 """One turn of an agent: a chat and tools go in, one text with the calls of tools it makes comes out."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,17 +9,14 @@ from pydantic import BaseModel, JsonValue
 from branchwise.answers.formats import AnswerFormat, Structured
 from branchwise.answers.tool_calls import PROSE, ToolCalls, split_calls, tool_names
 from branchwise.backends.base import Backend
-from branchwise.consistency.greedy import Greedy
-from branchwise.consistency.path_consistency import PathConsistency
-from branchwise.consistency.self_consistency import SelfConsistency
 from branchwise.driver.observe import BranchGrew, Observer, RunEvent
 from branchwise.driver.solve import solve
 from branchwise.driver.stop import Stop
 from branchwise.errors import BackendError, require
 from branchwise.integrations.arguments import Arguments
 from branchwise.integrations.chat import as_prompt
-from branchwise.integrations.respondent import chosen, spoken
-from branchwise.keys import choose, root_key
+from branchwise.integrations.respondent import Repeats, chosen, spoken
+from branchwise.keys import repeat_seed
 from branchwise.messages import Message, Messages, ToolCall
 from branchwise.path import Path
 from branchwise.prompts.library import structured
@@ -84,7 +80,7 @@ class Exchange:
         """How paths are drawn where an ask leaves it open."""
         self.arguments = arguments.model_copy(update={"temperature": None})  # it does not go before an ask's own
         self._task = arguments.as_task()
-        self._asked: Counter[int] = Counter()  # by the prompt's key: asked again, it draws samples of its own
+        self._repeats = Repeats()  # asked again, a prompt draws samples of its own
 
     async def turn(self, ask: Ask, *, observer: Observer | None = None, stop: Stop | None = None) -> Turn:
         """Answer. Cancelling stops every branch.
@@ -137,19 +133,13 @@ class Exchange:
     def _grows(self, ask: Ask) -> bool:
         """Whether there is one path alone, and its text is the content."""
         strategy = self.arguments.strategy_for(ask.sampling)
-        alone = isinstance(strategy, Greedy) or (
-            isinstance(strategy, PathConsistency | SelfConsistency) and strategy.paths == 1
-        )
         whole = ask.messages.tools or ask.answer_type is not None or self.arguments.thinking_budget is not None
-        return alone and not whole
+        return strategy.alone and not whole
 
     def _seed(self, ask: Ask) -> int:
         if ask.seed is not None:
             return ask.seed
-        key = root_key(0, ask.messages.model_dump_json())
-        repeat = self._asked[key]
-        self._asked[key] += 1
-        return choose(self.arguments.seed, "repeat", repeat, 1 << 63) if repeat else self.arguments.seed
+        return repeat_seed(self.arguments.seed, self._repeats.note(ask.messages))
 
 
 def chat(turns: Sequence[Message], tools: Sequence[dict[str, JsonValue]] = ()) -> Messages:

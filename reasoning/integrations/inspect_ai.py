@@ -5,15 +5,13 @@ inspect-ai finds the provider through branchwise's entry point; nothing needs to
 inspect eval task.py --model branchwise/Qwen2.5-Coder-0.5B-Instruct -M strategy=self-consistency -M paths=8
 """
 
-from collections import Counter
 from collections.abc import Callable
 
 from branchwise.backends.base import Backend
 from branchwise.errors import MissingExtraError, require
 from branchwise.integrations.arguments import Arguments
 from branchwise.integrations.chat import as_prompt
-from branchwise.integrations.respondent import Reply, Respondent
-from branchwise.keys import root_key
+from branchwise.integrations.respondent import Repeats, Reply, Respondent
 from branchwise.messages import Message
 from branchwise.path import StopReason
 from branchwise.result import Outcome
@@ -79,7 +77,7 @@ class BranchwiseAPI(ModelAPI):
         self.backend = backend or self.arguments.load(model_name)
         self._closes = backend is None
         self._respondent = Respondent(self.backend, self.arguments)
-        self._asked: Counter[int] = Counter()  # by the prompt's key: epochs draw samples of their own
+        self._repeats = Repeats()  # epochs draw samples of their own
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -90,9 +88,7 @@ class BranchwiseAPI(ModelAPI):
             require(not getattr(config, name), name, "can't be honoured", "leave it out")
         require(config.num_choices in (None, 1), "num_choices", f"is {config.num_choices}", "use epochs instead")
         question = as_prompt([_message(turn) for turn in input])
-        key = root_key(0, question.model_dump_json())
-        repeat = self._asked[key]
-        self._asked[key] += 1
+        repeat = self._repeats.note(question)
         return self._output(await self._respondent.answer(question, _sampling(config), repeat=repeat, seed=config.seed))
 
     async def aclose(self) -> None:

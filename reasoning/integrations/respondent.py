@@ -1,5 +1,6 @@
 """A backend with a strategy, asked as harnesses ask models: a prompt in, one text out."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ from branchwise.backends.base import Backend
 from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
 from branchwise.integrations.arguments import Arguments
-from branchwise.keys import choose
+from branchwise.keys import repeat_seed, root_key
 from branchwise.messages import Messages
 from branchwise.path import Path
 from branchwise.prompts.thinking import Thinking
@@ -27,6 +28,19 @@ class Reply:
     """The first path, in issue order, that states the answer with most weight; where no path states one, the first
     that finished."""
     result: Result
+
+
+class Repeats:
+    """How often prompts were asked."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[int] = Counter()  # by the prompt's key
+
+    def note(self, question: Messages) -> int:
+        """It is asked once more; how often it was before."""
+        key = root_key(0, question.model_dump_json())
+        self._asked[key] += 1
+        return self._asked[key] - 1
 
 
 class Respondent:
@@ -53,14 +67,13 @@ class Respondent:
         draws samples of its own. Raises ConfigError for sampling that makes no sense with the strategy.
         """
         arguments = self.arguments
-        first = arguments.seed if seed is None else seed
         (result,) = await solve_batch(
             [question],
             self.backend,
             strategy=arguments.strategy_for(arguments.sampling(asked)),
             task=self._task,
             budget=arguments.budget(),
-            seed=choose(first, "repeat", repeat, 1 << 63) if repeat else first,
+            seed=repeat_seed(arguments.seed if seed is None else seed, repeat),
             stop=stop,
         )
         path = chosen(result)

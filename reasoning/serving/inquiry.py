@@ -8,8 +8,6 @@ from branchwise.answers.formats import AnswerFormat
 from branchwise.answers.tool_calls import ToolCalls
 from branchwise.backends.base import Capabilities
 from branchwise.budget import Budget
-from branchwise.consistency.greedy import Greedy
-from branchwise.consistency.path_consistency import PathConsistency
 from branchwise.consistency.self_consistency import SelfConsistency
 from branchwise.errors import ConfigError, require
 from branchwise.messages import Messages
@@ -137,9 +135,8 @@ def _strategised(
         verifies or not uses_verifier(strategy),
         "strategy", f"{chosen.name} asks a verifier, and this server has none", "use another one",
     )  # fmt: skip
-    alone = isinstance(strategy, SelfConsistency | PathConsistency) and strategy.paths == 1
     require(
-        sampling.temperature > 0 or alone or isinstance(strategy, Greedy),
+        sampling.temperature > 0 or strategy.alone,
         "temperature", "is 0, so all paths would be the same", "leave it out, or use the strategy greedy",
     )  # fmt: skip
     task = _task(request, key)
@@ -154,7 +151,7 @@ def _strategised(
         seed=given[0] if given else seed,
         plain=False,
         choices=1,
-        follows=(alone or isinstance(strategy, Greedy)) and not request.offered_tools and task.thinking.budget is None,
+        follows=strategy.alone and not request.offered_tools and task.thinking.budget is None,
         details=key.details,
     )
 
