@@ -38,6 +38,22 @@ def load(
     )
 
 
+def engine_settings(
+    *, device: str | None, dtype: str | None, speculation: str, draft_model: str | None
+) -> "EngineSettings":
+    """Settings of the engine as people type them, before anything is fetched for them.
+
+    Raises ConfigError, MissingExtraError without the extra `engine`.
+    """
+    try:
+        from branchwise.backends.engine.settings import EngineSettings
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "engine") from error
+    settings = EngineSettings(dtype=dtype, device=device, speculation=speculation, draft_model=draft_model)
+    settings.torch_device()  # a wrong one is no reason to fetch anything
+    return settings
+
+
 def check_names(model: str, draft_model: str | None) -> None:
     """Find out at once, asking nobody, whether there can be such models. Raises ModelError, for the draft model
     ConfigError."""

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL
-from branchwise.backends.models.load import check_names, load
+from branchwise.backends.models.load import check_names, engine_settings, load
 from branchwise.backends.models.packages import OnProgress
-from branchwise.errors import MissingExtraError, require
+from branchwise.errors import require
 
 stderr = Console(stderr=True)
 
@@ -202,14 +202,9 @@ class ModelOptions:
             require(getattr(self, name) is None, name, f"is not for {self._runs()} to set", "leave it out")
 
     def _engine(self, progress: OnProgress) -> Backend:
-        try:
-            from branchwise.backends.engine.settings import EngineSettings
-        except ImportError as error:
-            raise MissingExtraError(error.name or "torch", "engine") from error
-        settings = EngineSettings(
-            dtype=self.dtype, device=self.device, speculation=self.speculation, draft_model=self.draft_model
+        settings = engine_settings(
+            device=self.device, dtype=self.dtype, speculation=self.speculation, draft_model=self.draft_model
         )
-        settings.torch_device()  # a wrong one is no reason to fetch anything
         return load(self.name, settings=settings, progress=progress)
 
     def _vllm(self, progress: OnProgress) -> Backend:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from branchwise.actions import check_paths
 from branchwise.backends.base import Backend
-from branchwise.backends.models.load import check_names, load
+from branchwise.backends.models.load import check_names, engine_settings, load
 from branchwise.budget import Budget
-from branchwise.errors import ConfigError, MissingExtraError, require
+from branchwise.errors import ConfigError, require
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
@@ -126,12 +126,7 @@ class Arguments(BaseModel):
     def load(self, model: str) -> Backend:
         """The engine with `model`, fetched if need be. Raises ModelError, ConfigError, MissingExtraError."""
         check_names(model, self.draft_model)  # importing torch takes seconds
-        try:
-            from branchwise.backends.engine.settings import EngineSettings
-        except ImportError as error:
-            raise MissingExtraError(error.name or "torch", "engine") from error
-        settings = EngineSettings(
-            dtype=self.dtype, device=self.device, speculation=self.speculation, draft_model=self.draft_model
+        settings = engine_settings(
+            device=self.device, dtype=self.dtype, speculation=self.speculation, draft_model=self.draft_model
         )
-        settings.torch_device()  # a wrong one is no reason to fetch anything
         return load(model, settings=settings)
