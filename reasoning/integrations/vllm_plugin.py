@@ -34,13 +34,12 @@ try:
     from vllm.entrypoints.serve.utils.api_utils import load_aware_call
     from vllm.lora.request import LoRARequest
 
-    from branchwise.serving.connection import EventStream, read_json, while_connected
+    from branchwise.serving.connection import GONE, EventStream, read_json, while_connected
 except ImportError as error:
     raise MissingExtraError(error.name or "vllm", "vllm") from error
 
 CHAT, QUESTION = "/v1/chat/completions", "/v1/branchwise"
 KEY = "branchwise"
-_GONE = 499  # nobody is there to be told
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +212,7 @@ def read_question(body: JsonValue, model: str) -> ChatRequest:
 def _failed(error: Exception) -> Response:
     """What a client is told of an error."""
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=_GONE)
+        return Response(status_code=GONE)
     if not isinstance(error, BranchwiseError):
         log.exception("a request failed", exc_info=error)
     status, body = error_body(error)

@@ -21,13 +21,11 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
 
-    from branchwise.serving.connection import EventStream, read_json, while_connected
-    from branchwise.serving.gate import Gate, refusal
+    from branchwise.serving.connection import GONE, EventStream, read_json, refusal, while_connected
+    from branchwise.serving.gate import Gate
     from branchwise.serving.metrics import Metrics
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "server") from error
-
-_GONE = 499
 
 
 class Service:
@@ -51,7 +49,7 @@ class Service:
             first = await while_connected(request.receive, anext(events))
             return EventStream(first, events)
         except ClientDisconnect:
-            return Response(status_code=_GONE)
+            return Response(status_code=GONE)
 
     async def models(self) -> Response:
         """GET /v1/models: the model, and with @ the strategies one may ask for."""

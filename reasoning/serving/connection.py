@@ -3,17 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable
+from http import HTTPStatus
 from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from branchwise.serving.errors import Refused
+from branchwise.serving.errors import Refused, error_body
 
 Returned = TypeVar("Returned")
 
+GONE = 499
+"""The status of a request whose client went away: as proxies log it."""
 _BODY_SECONDS = 30.0
 """Seconds that a client may take to send its body."""
 
@@ -83,6 +86,15 @@ class EventStream(Response):
         async for event in self._rest:
             await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def refusal(error: Exception) -> JSONResponse:
+    """The response to what could not be answered."""
+    status, body = error_body(error)
+    headers = dict(error.headers) if isinstance(error, Refused) else {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("retry-after", "1")
+    return JSONResponse(body, status, headers)
 
 
 async def _gone(receive: Receive) -> None:

@@ -7,16 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from branchwise.observability.logs import emit
-from branchwise.serving.errors import Refused, error_body
+from branchwise.serving.connection import GONE, refusal
+from branchwise.serving.errors import Refused
 from branchwise.serving.keys import Keys, host_of, is_loopback
 from branchwise.serving.metrics import Metrics
 
 _OPEN = ("/health",)
-_GONE = 499  # the client went away: as proxies log it
 _NO_ROUTE = "none"
 
 log = logging.getLogger("branchwise.access")
@@ -44,7 +43,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = self._clock(), _GONE
+        began, status = self._clock(), GONE
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -80,12 +79,3 @@ class Gate:
         self._metrics.request(route, status)
         fields = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 3)}
         emit(log, logging.INFO, "request", fields)
-
-
-def refusal(error: Exception) -> JSONResponse:
-    """The response to what could not be answered."""
-    status, body = error_body(error)
-    headers = dict(error.headers) if isinstance(error, Refused) else {}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.setdefault("retry-after", "1")
-    return JSONResponse(body, status, headers)
