@@ -1,4 +1,4 @@
-"""Servers that benchmarks ask: each a process group of its own, on a port of its own, gone as a whole in the end."""
+"""Servers to ask: each a process group of its own, on a port of its own, gone as a whole in the end."""
 
 import os
 import signal
@@ -18,6 +18,8 @@ _START_SECONDS = 900.0  # vLLM compiles when it starts
 _END_SECONDS = 30.0
 _EAGER = os.environ.get("BENCH_VLLM_EAGER") == "1"
 _KV_GIB = float(os.environ.get("BENCH_VLLM_KV_GIB", "2"))
+PLUGIN = {"VLLM_PLUGINS": "branchwise"}
+BENCHED = {**PLUGIN, "VLLM_SERVER_DEV_MODE": "1"}  # to empty the prefix cache
 _VLLM = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
@@ -74,8 +76,14 @@ def branchwise_server(model: str, options: Sequence[str], log: Path) -> Iterator
 
 
 @contextmanager
-def vllm_server(python: Path, model: str, options: Sequence[str], log: Path) -> Iterator[Server]:
-    """`vllm serve` with the plugin, in vLLM's own environment. Raises ServerError."""
+def vllm_server(
+    python: Path, model: str, options: Sequence[str], log: Path, environment: Mapping[str, str] = BENCHED
+) -> Iterator[Server]:
+    """`vllm serve` in vLLM's own environment, with the plugin unless `environment` says otherwise. Raises ServerError.
+
+    It is started by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU
+    build is called `vllm-cpu`.
+    """
     port, folder = _free_port(), resolve(model, lambda *_: None)
     command = [
         str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.absolute()),
@@ -84,8 +92,7 @@ def vllm_server(python: Path, model: str, options: Sequence[str], log: Path) -> 
         "--generation-config", "vllm", "--enable-prompt-tokens-details", *(["--enforce-eager"] if _EAGER else []),
         *options,
     ]  # fmt: skip
-    environment = {**_VLLM, "VLLM_PLUGINS": "branchwise", "VLLM_SERVER_DEV_MODE": "1"}  # to empty the prefix cache
-    with _running(command, environment, port, model, log, log.parent) as server:
+    with _running(command, {**_VLLM, **environment}, port, model, log, log.parent) as server:
         yield server
 
 
