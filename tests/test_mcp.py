@@ -155,7 +155,7 @@ async def test_a_process_of_its_own_serves_a_model(tiny_model_folder: Path, tmp_
     options = ["--model", str(tiny_model_folder), "--paths", "3", "--max-tokens", "8", "--speculation", "off"]
     command = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "branchwise.cli.mcp", *options, "--device", "cpu", "--temperature", "1"],
+        args=["-m", "branchwise.cli.main", "mcp", *options, "--device", "cpu", "--temperature", "1"],
         env={"OMP_NUM_THREADS": "1"},
     )
     heard: list[float] = []

@@ -75,7 +75,3 @@ def mcp(
     with redirect_stdout(sys.stderr):
         loaded = wanted.load()
     server(loaded, usual).run("stdio")
-
-
-if __name__ == "__main__":
-    typer.run(mcp)

@@ -21,10 +21,8 @@ _TRUST = 0.75  # of a share, at first: what followed before does not always foll
 _HOPE = 0.8  # how often a drafter that computes is right, before it was tried
 _LONGEST_CHAIN = 8
 _MEMORY = 400.0  # observations of a kind; older ones count less and less, as what is drafted for changes
-_LATELY, _DOUBT = (
-    64.0,
-    2.0,
-)  # nodes by which a drafter's estimates are held against what came of them; and as many right
+_LATELY = 64.0  # nodes over which a drafter's estimates are held against what came of them
+_DOUBT = 2.0  # nodes, all as right as estimated, that count before there are any
 _LEAST_GAIN = 1.15  # what drafts must promise: looking for them and walking through them takes time that no table knows
 _UNEVEN, _MANY = 0.35, 32  # what they must promise besides where so many paths go on: see `_demanded`
 _PATIENCE, _LONGEST_REST = 8, 256  # steps
