@@ -22,7 +22,7 @@ from branchwise.serving.metrics import Metrics
 from branchwise.serving.queue import Queue
 from branchwise.serving.server import Server, listen
 
-CHAT = "/v1/chat/completions"
+CHAT, QUESTION = "/v1/chat/completions", "/v1/branchwise"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
-from serving_lab import CHAT, asked, events, serving
+from serving_lab import CHAT, QUESTION, asked, events, serving
 
 import branchwise as bw
 from branchwise.backends.engine.engine import Engine
@@ -28,6 +28,12 @@ TOOL: dict[str, JsonValue] = {
 }
 PARIS = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
 ROME = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+TIDES = '<tool_call>\n{"name": "tides", "arguments": {"city": "Rome"}}\n</tool_call>'
+
+
+def chosen(tool: str) -> dict[str, JsonValue]:
+    """A `tool_choice` that names it."""
+    return {"type": "function", "function": {"name": tool}}
 
 
 def scripted(*replies: str | Reply, able: bw.Capabilities = FULL) -> ScriptedBackend:
@@ -157,6 +163,19 @@ async def test_a_plain_stream_comes_token_by_token() -> None:
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+async def test_a_stream_tells_what_was_spent_so_far() -> None:
+    async with serving(scripted(Reply(RIGHT, delay=0.01), Reply(WRONG, delay=0.01))) as served:
+        asked: JsonValue = {"include_usage": True, "continuous_usage_stats": True}
+        told = events((await served.ask(n=2, stream=True, stream_options=asked)).text)
+        unasked = events((await served.ask(stream=True)).text)
+    spoken = [chunk["usage"] for chunk in told if any(choice["delta"].get("content") for choice in chunk["choices"])]
+    counts = [usage["completion_tokens"] for usage in spoken]
+    assert (counts, counts[-1]) == (sorted(counts), 11 + 9)
+    assert 1 <= counts[0] <= 4
+    assert {usage["prompt_tokens"] for usage in spoken} == {told[-1]["usage"]["prompt_tokens"]}
+    assert not any("usage" in chunk for chunk in unasked)
+
+
 async def test_a_stream_of_several_choices_tells_them_apart() -> None:
     async with serving(scripted(Reply(RIGHT, delay=0.01), Reply(WRONG, delay=0.01))) as served:
         told = events((await served.ask(n=2, stream=True)).text)
@@ -246,6 +265,22 @@ async def test_tools_are_called_by_a_vote_on_the_call() -> None:
     assert call.type == "function"
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
     assert (reply.choices[0].finish_reason, message.content) == ("tool_calls", None)
+
+
+@pytest.mark.parametrize("choice", ["required", chosen("weather")])
+async def test_where_a_tool_must_be_called_calls_alone_have_a_vote(choice: JsonValue) -> None:
+    backend = Prompts("I'd rather talk.", "No.", PARIS, "No.", TIDES)
+    tools: JsonValue = [TOOL, {**TOOL, "function": {"name": "tides"}}]
+    async with serving(backend) as served:
+        key: JsonValue = {"strategy": "self-consistency", "paths": 5}
+        reply = (await served.ask(tools=tools, tool_choice=choice, branchwise=key)).json()
+        stream = events((await served.ask(tools=tools, tool_choice=choice, branchwise=key, stream=True)).text)
+    calls = reply["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["name"] for call in calls] == ["weather"]
+    assert reply["choices"][0]["finish_reason"] == stream[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    offered = [TOOL] if choice != "required" else tools
+    assert [list(messages.tools) for messages in backend.asked] == [offered, offered]
+    assert sum(reply["branchwise"]["votes"].values()) == (2 if choice == "required" else 1)
 
 
 @pytest.mark.parametrize("key", [None, {"strategy": "self-consistency", "paths": 3}])
@@ -340,6 +375,11 @@ REFUSED: list[tuple[dict[str, JsonValue], str]] = [
     ({"frequency_penalty": 0.5}, "frequency_penalty"),
     ({"logit_bias": {"5": 1}}, "logit_bias"),
     ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "required", "tools": [TOOL]}, "tool_choice"),  # of a plain sample
+    ({"tool_choice": "required", "branchwise": {}}, "tool_choice"),
+    ({"tool_choice": "any", "tools": [TOOL]}, "tool_choice"),
+    ({"tool_choice": {"type": "function"}, "tools": [TOOL], "branchwise": {}}, "tool_choice"),
+    ({"tool_choice": chosen("tides"), "tools": [TOOL], "branchwise": {}}, "tool_choice"),
     ({"tools": [{"type": "retrieval"}]}, "tools.0"),
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
@@ -473,6 +513,38 @@ async def test_a_token_budget_holds() -> None:
     assert told["outcome"] == "tokens_spent"
     assert told["answer"] == "42"
     assert told["usage"]["sampled"] <= 30
+
+
+async def test_a_question_of_its_own_gets_its_whole_result() -> None:
+    async with serving(scripted(RIGHT, WRONG, RIGHT)) as served:
+        body: dict[str, JsonValue] = {"question": "6 * 7?", "strategy": "self-consistency", "paths": 3, "seed": 1}
+        told = (await served.http.post(QUESTION, json=body)).json()
+        stream = await served.http.post(QUESTION, json={**body, "stream": True})
+    assert (told["object"], told["model"], told["answer"]) == ("branchwise", "scripted", "42")
+    assert told["message"] == {"role": "assistant", "content": RIGHT}
+    assert [path["text"] for path in told["paths"]] == [RIGHT, WRONG, RIGHT]
+    assert told["votes"] == {"42": 2.0, "41": 1.0}
+    assert balances(told["usage"])
+    assert events(stream.text)[-1]["branchwise"]["answer"] == "42"
+
+
+@pytest.mark.parametrize(
+    ("status", "field", "body"),
+    [
+        (422, "paths", {"question": "q", "paths": 1000}),
+        (422, "budget.tokens", {"question": "q", "budget": {"tokens": 10**9}}),
+        (422, "question", {"paths": 2}),
+        (422, "question", {"question": "q", "messages": [{"role": "user", "content": "q"}]}),
+        (422, "question", {"question": 7}),
+        (422, "branchwise", {"question": "q", "branchwise": {}}),
+        (422, "body", ["q"]),
+        (404, "model", {"question": "q", "model": "another"}),
+    ],
+)
+async def test_a_question_that_makes_no_sense_is_refused_by_name(status: int, field: str, body: JsonValue) -> None:
+    async with serving(scripted(RIGHT)) as served:
+        response = await served.http.post(QUESTION, json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (status, field)
 
 
 async def test_a_verifier_is_asked_where_there_is_one() -> None:

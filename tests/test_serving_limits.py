@@ -62,12 +62,15 @@ async def test_a_client_that_goes_away_takes_every_branch_with_it(stream: bool, 
             await reader.readuntil(b"data: ")
         await until(lambda: len(backend.running) == branches)
         await asyncio.sleep(0.1)  # some tokens
+        told = samples((await served.http.get("/metrics")).text)
+        assert told["branchwise_branches_running"] == branches
         began = time.monotonic()
         await close(writer)
         await until(lambda: not backend.running and not served.queue.running)
         assert time.monotonic() - began < 1
         told = samples((await served.http.get("/metrics")).text)
     strategy = "plain" if branches == 1 else "self-consistency"
+    assert told["branchwise_branches_running"] == 0
     assert told[f'branchwise_questions_total{{outcome="cancelled",strategy="{strategy}"}}'] == 1
     sampled = told[f'branchwise_tokens_total{{kind="sampled",strategy="{strategy}"}}']
     assert sampled == told[f'branchwise_tokens_total{{kind="discarded",strategy="{strategy}"}}'] > 0

@@ -161,9 +161,11 @@ async def _alternatives(transport: Transport, dialect: Dialect, root: Path) -> i
 def block_size(prompt: int, cached: int) -> int:
     """The tokens in a block of what is reused, from how much of a prompt that was just read was reused; 0: nothing was.
 
-    The last token is always read again, and only whole blocks are kept. A prompt of a power of two shows which power
-    of two they are; other prompts fit several, and the largest promises least.
+    Most servers read the last token again, and keep whole blocks alone. A prompt of a power of two shows which power of
+    two they are; other prompts fit several, and the largest promises least.
     """
+    if cached >= prompt > 0:
+        return 1
     sizes = [1 << power for power in range(prompt.bit_length())] if 0 < cached < prompt else []
     fitting = [size for size in sizes if (prompt - 1) // size * size == cached]
     return max(fitting, default=1 if sizes else 0)

@@ -17,12 +17,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
-from branchwise.errors import BranchwiseError, ConfigError, MissingExtraError, require
+from branchwise.errors import BranchwiseError, MissingExtraError, require
 from branchwise.serving.answering import Answering
-from branchwise.serving.errors import Refused, error_body
+from branchwise.serving.errors import Refused
 from branchwise.serving.limits import Limits
+from branchwise.serving.question import KEY, as_question, read_question, whole
 from branchwise.serving.replies import ChatCompletionBody
-from branchwise.serving.request import ChatRequest, Strategised
+from branchwise.serving.request import ChatRequest
 
 try:
     from fastapi import FastAPI, Request
@@ -34,12 +35,11 @@ try:
     from vllm.entrypoints.serve.utils.api_utils import load_aware_call
     from vllm.lora.request import LoRARequest
 
-    from branchwise.serving.connection import GONE, EventStream, read_json, while_connected
+    from branchwise.serving.connection import GONE, EventStream, read_json, refusal, while_connected
 except ImportError as error:
     raise MissingExtraError(error.name or "vllm", "vllm") from error
 
 CHAT, QUESTION = "/v1/chat/completions", "/v1/branchwise"
-KEY = "branchwise"
 
 log = logging.getLogger(__name__)
 
@@ -167,15 +167,11 @@ async def _answer_question(raw_request: Request) -> Response:
     service: Service = raw_request.app.state.branchwise
     try:
         body = await read_json(raw_request, service.limits.body_bytes)
-        reply = await _answered(service, read_question(body, service.model), raw_request)
-    except ConfigError as error:  # the key's fields are at the top level here
-        return _failed(ConfigError(error.field.removeprefix(f"{KEY}."), error.problem, error.fix))
+        with as_question():
+            reply = await _answered(service, read_question(body, service.model), raw_request)
     except Exception as error:
         return _failed(error)
-    if not isinstance(reply, ChatCompletionBody):
-        return reply
-    message = reply.choices[0].message.model_dump(mode="json", exclude_unset=True)
-    return JSONResponse({"id": reply.id, "object": KEY, "model": reply.model, "message": message, **reply.branchwise})
+    return JSONResponse(whole(reply)) if isinstance(reply, ChatCompletionBody) else reply
 
 
 async def _answered(service: Service, asked: ChatRequest, raw_request: Request) -> ChatCompletionBody | EventStream:
@@ -190,31 +186,10 @@ async def _answered(service: Service, asked: ChatRequest, raw_request: Request) 
     return EventStream(await while_connected(raw_request.receive, anext(events)), events)
 
 
-def read_question(body: JsonValue, model: str) -> ChatRequest:
-    """A body with the key's fields at the top level, `question` instead of `messages`, and maybe no `model`.
-
-    Raises ConfigError.
-    """
-    if not isinstance(body, dict):
-        raise ConfigError("body", "is no JSON object", "send one")
-    require(KEY not in body, KEY, "is no key here", "put its fields at the top level")
-    chat = {"model": model} | {name: value for name, value in body.items() if name not in Strategised.model_fields}
-    key = {"details": True} | {name: value for name, value in body.items() if name in Strategised.model_fields}
-    question = chat.pop("question", None)
-    if question is not None:
-        require("messages" not in chat, "question", "is given beside messages", "leave one of them out")
-        require(isinstance(question, str), "question", "is no text", "send text, or messages")
-        chat["messages"] = [{"role": "user", "content": question}]
-    require("messages" in chat, "question", "is missing", "send a question, or messages")
-    return ChatRequest.read({**chat, KEY: key})
-
-
 def _failed(error: Exception) -> Response:
     """What a client is told of an error."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=GONE)
     if not isinstance(error, BranchwiseError):
         log.exception("a request failed", exc_info=error)
-    status, body = error_body(error)
-    headers = error.headers if isinstance(error, Refused) else None
-    return JSONResponse(body, status_code=status, headers=headers)
+    return refusal(error)

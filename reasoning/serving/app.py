@@ -4,12 +4,15 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
 
+from pydantic import JsonValue
+
 from branchwise.errors import BranchwiseError, MissingExtraError
 from branchwise.registry import STRATEGIES
 from branchwise.sampling import Sampling
 from branchwise.serving.answering import Answering
 from branchwise.serving.errors import Refused
 from branchwise.serving.keys import Keys
+from branchwise.serving.question import as_question, read_question, whole
 from branchwise.serving.queue import Queue
 from branchwise.serving.replies import ChatCompletionBody
 from branchwise.serving.request import ChatRequest
@@ -39,17 +42,21 @@ class Service:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         try:
-            body = await read_json(request, self.answering.limits.body_bytes)
-            asked = ChatRequest.read(body)
-            self._check(asked)
-            if not asked.stream:
-                reply = await while_connected(request.receive, self._reply(asked))
-                return Response(reply.json_text(), media_type="application/json")
-            events = self._events(asked)
-            first = await while_connected(request.receive, anext(events))
-            return EventStream(first, events)
+            reply = await self._answered(ChatRequest.read(await self._body(request)), request)
         except ClientDisconnect:
             return Response(status_code=GONE)
+        if isinstance(reply, EventStream):
+            return reply
+        return Response(reply.json_text(), media_type="application/json")
+
+    async def question(self, request: Request) -> Response:
+        """POST /v1/branchwise."""
+        try:
+            with as_question():
+                reply = await self._answered(read_question(await self._body(request), self._served), request)
+        except ClientDisconnect:
+            return Response(status_code=GONE)
+        return reply if isinstance(reply, EventStream) else JSONResponse(whole(reply))
 
     async def models(self) -> Response:
         """GET /v1/models: the model, and with @ the strategies one may ask for."""
@@ -71,10 +78,18 @@ class Service:
         """GET /metrics."""
         return Response(self.metrics.text(), media_type=self.metrics.media_type)
 
-    def _check(self, asked: ChatRequest) -> None:
+    async def _body(self, request: Request) -> JsonValue:
+        return await read_json(request, self.answering.limits.body_bytes)
+
+    async def _answered(self, asked: ChatRequest, request: Request) -> ChatCompletionBody | EventStream:
+        """The reply, or the stream of it once it has begun. Raises BranchwiseError, ClientDisconnect."""
         if asked.served_model != self._served:
             raise _no_model(asked.model)
         self.answering.check(asked)
+        if not asked.stream:
+            return await while_connected(request.receive, self._reply(asked))
+        events = self._events(asked)
+        return EventStream(await while_connected(request.receive, anext(events)), events)
 
     async def _reply(self, asked: ChatRequest) -> ChatCompletionBody:
         async with self.queue.turn():
@@ -113,6 +128,7 @@ def create_app(
     app = FastAPI(title="branchwise", openapi_url=None, redirect_slashes=False)
     routes: dict[str, tuple[str, Callable[..., Awaitable[Response]]]] = {
         "/v1/chat/completions": ("POST", service.chat),
+        "/v1/branchwise": ("POST", service.question),
         "/v1/models": ("GET", service.models),
         "/v1/models/{name:path}": ("GET", service.model),
         "/health": ("GET", service.health),

@@ -98,6 +98,11 @@ def inquiry(
 def _plain(request: ChatRequest, limits: Limits, seed: int) -> Inquiry:
     """`n` samples, and nothing read of them."""
     require(request.n <= limits.paths, "n", f"is {request.n}", f"use at most {limits.paths}")
+    require(
+        not request.must_call,
+        "tool_choice", "asks for a call, which a plain sample need not make",
+        "ask for a strategy, by branchwise or MODEL@self-consistency: only paths that call a tool then have a vote",
+    )  # fmt: skip
     sampling = _sampling(request, _PLAIN_TEMPERATURE, limits)
     most = limits.tokens // request.n
     if sampling.max_tokens is None:
@@ -168,7 +173,8 @@ def _task(request: ChatRequest, key: Strategised) -> Task:
         raise ConfigError("task" if key.task else "answers", error.problem, error.fix) from error
     task = read_like if key.task else Task(name=read_like.name, format=read_like.format)
     if request.offered_tools:
-        task = replace(task, format=ToolCalls.of(request.offered_tools, task.format, prose=True))
+        otherwise = None if request.must_call else task.format
+        task = replace(task, format=ToolCalls.of(request.offered_tools, otherwise, prose=not request.must_call))
     return replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
 
 

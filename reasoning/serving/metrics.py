@@ -2,7 +2,7 @@
 
 import time
 
-from branchwise.driver.observe import BranchEnded, QuestionEnded, RunEnded, RunEvent, RunStarted
+from branchwise.driver.observe import BranchEnded, BranchStarted, QuestionEnded, RunEnded, RunEvent, RunStarted
 from branchwise.errors import MissingExtraError
 from branchwise.observability.outcomes import outcome_name
 from branchwise.serving.queue import Queue
@@ -30,6 +30,7 @@ class Metrics:
     def __init__(self, queue: Queue) -> None:
         registry = self._registry = CollectorRegistry()
         self._runs: dict[int, str] = {}
+        self._branches = set[tuple[int, int, int]]()
         self._requests = Counter(
             "branchwise_requests", "Requests that were answered.", ("route", "status"), registry=registry
         )
@@ -50,6 +51,8 @@ class Metrics:
         running.set_function(lambda: queue.running)
         queued = Gauge("branchwise_questions_queued", "Questions that wait for their turn.", registry=registry)
         queued.set_function(lambda: queue.queued)
+        branches = Gauge("branchwise_branches_running", "Branches that the model goes on with.", registry=registry)
+        branches.set_function(lambda: len(self._branches))
         self._cpu = Counter(
             "branchwise_serving_cpu_seconds", "Processor seconds of the thread that serves.", registry=registry
         )
@@ -65,7 +68,10 @@ class Metrics:
                 self._runs[run] = PLAIN if task == PLAIN else strategy
             case RunEnded(run=run):
                 self._runs.pop(run, None)
-            case BranchEnded(run=run, kept=kept):
+            case BranchStarted(run=run, question=question, branch=branch):
+                self._branches.add((run, question, branch))
+            case BranchEnded(run=run, question=question, branch=branch, kept=kept):
+                self._branches.discard((run, question, branch))
                 self._paths.labels(self._runs[run], str(kept).lower()).inc()
             case QuestionEnded():
                 self._question(event)

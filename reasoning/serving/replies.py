@@ -70,7 +70,8 @@ class UsageBody(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: PromptDetails
+    prompt_tokens_details: PromptDetails | None = None
+    """None while it is not known yet."""
 
 
 class ChatCompletionBody(BaseModel):

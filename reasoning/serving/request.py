@@ -112,8 +112,21 @@ class Strategised(BaseModel):
     """Whether the reply has every path and the tree of them."""
 
 
+class FunctionName(BaseModel):
+    name: str
+
+
+class ToolChoice(BaseModel):
+    """The one function that must be called."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class StreamOptions(BaseModel):
     include_usage: bool = False
+    continuous_usage_stats: bool = False
+    """The usage so far with every piece of text: whoever stops listening knows what was spent."""
 
 
 class ChatRequest(BaseModel):
@@ -125,7 +138,8 @@ class ChatRequest(BaseModel):
     model: str
     messages: tuple[Turn, ...]
     tools: tuple[dict[str, JsonValue], ...] = ()
-    tool_choice: str | None = None
+    tool_choice: str | ToolChoice | None = None
+    """auto, none, required, or the one that must be called."""
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: float | None = None
@@ -159,15 +173,28 @@ class ChatRequest(BaseModel):
             kept["stop"] = (stop,)
         return kept
 
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _choice(cls, choice: object) -> object:
+        function = choice.get("function") if isinstance(choice, dict) and choice.get("type") == "function" else None
+        named = isinstance(function, dict) and isinstance(function.get("name"), str)
+        require(
+            named or choice in ("auto", "none", "required"),
+            "tool_choice", f"is {shortened(choice)}",
+            'use auto, none, required, or {"type": "function", "function": {"name": NAME}}',
+        )  # fmt: skip
+        return choice
+
     @model_validator(mode="after")
     def _check(self) -> "ChatRequest":
         require(bool(self.messages), "messages", "is empty", "send at least one message")
         require(self.n >= 1, "n", f"is {self.n}", "use at least 1")
         require(len(self.stop) <= _MOST_STOPS, "stop", "has too many texts", f"use at most {_MOST_STOPS}")
         for place, tool in enumerate(self.tools):
-            function = tool.get("function")
-            known = tool.get("type") == "function" and isinstance(function, dict) and bool(function.get("name"))
+            known = tool.get("type") == "function" and bool(_name(tool))
             require(known, f"tools.{place}", "is no function with a name", "describe a function")
+        if self.must_call:
+            require(bool(self.offered_tools), "tool_choice", "asks for a tool that is not there", "add it to tools")
         for name, value in self.chat_template_kwargs.items():
             known = name == "enable_thinking" and isinstance(value, bool)
             require(known, f"chat_template_kwargs.{name}", "can't be honoured", "use enable_thinking, true or false")
@@ -222,7 +249,14 @@ class ChatRequest(BaseModel):
     @property
     def offered_tools(self) -> tuple[dict[str, JsonValue], ...]:
         """The tools that the model may call."""
+        if isinstance(self.tool_choice, ToolChoice):
+            return tuple(tool for tool in self.tools if _name(tool) == self.tool_choice.function.name)
         return () if self.tool_choice == "none" else self.tools
+
+    @property
+    def must_call(self) -> bool:
+        """Whether an answer without the call of a tool is none."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, ToolChoice)
 
     def prompt(self) -> Messages:
         """The chat as a prompt."""
@@ -243,6 +277,12 @@ class ChatRequest(BaseModel):
             stop=self.stop,
             logprobs=self.top_logprobs,
         )
+
+
+def _name(tool: Mapping[str, JsonValue]) -> JsonValue:
+    """The name of a function; None where it has none."""
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, dict) else None
 
 
 def _check_end(request: ChatRequest) -> None:

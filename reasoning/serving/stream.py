@@ -21,6 +21,7 @@ from branchwise.serving.replies import (
     FinishReason,
     Heading,
     LogprobsBody,
+    UsageBody,
     choices,
     details,
 )
@@ -80,12 +81,19 @@ class Stream:
                 told[branch] = len(pieces)
                 if text and (splitter := self._splitters.get(branch)) is not None:
                     for delta in _deltas(splitter.add(text)):
-                        yield self._heading.chunk([self._choice(branch, delta)])
+                        yield self._metered(self._heading.chunk([self._choice(branch, delta)]))
             if not over:
                 await transcript.changed.wait()
         for branch, splitter in self._splitters.items():
             for delta in _deltas(splitter.end()):
                 yield self._heading.chunk([self._choice(branch, delta)])
+
+    def _metered(self, chunk: ChunkBody) -> ChunkBody:
+        """With the usage so far, where that is asked for and known."""
+        options, prompt, sampled = self._request.stream_options, self._transcript.prompt, self._transcript.sampled
+        if options is not None and options.continuous_usage_stats and prompt is not None:
+            chunk.usage = UsageBody(prompt_tokens=prompt, completion_tokens=sampled, total_tokens=prompt + sampled)
+        return chunk
 
     async def _wait(self, run: asyncio.Task[Result]) -> AsyncGenerator[ChunkBody, None]:
         """How the question stands, now and then."""

@@ -18,6 +18,8 @@ class Transcript:
     """By branch."""
     started: int = 0
     ended: int = 0
+    prompt: int | None = 0
+    """Input tokens; None where the backend shows none."""
     sampled: int = 0
     """Tokens."""
     decision: Decision | None = None
@@ -29,8 +31,10 @@ class Transcript:
 
     def __call__(self, event: RunEvent) -> None:
         match event:
-            case BranchStarted():
+            case BranchStarted(action=action):
                 self.started += 1
+                given = len(action.path.all_token_ids())
+                self.prompt = None if self.prompt is None or not given else self.prompt + given
                 self.begun.set()
             case BranchGrew(branch=branch, tokens=tokens, text=text):
                 self.sampled += tokens

@@ -38,7 +38,6 @@ _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "structured_outputs": (),
-    "tool_choice": ("auto", "none"),
     "use_beam_search": (False,),
     "verbosity": ("medium",),
     "web_search_options": (),
