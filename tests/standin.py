@@ -11,11 +11,12 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import uvicorn
+from faults import Fault
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from threaded import ThreadedServer
 
 from branchwise.backends.vocabulary import Held
 
@@ -44,15 +45,6 @@ class Abilities:
     """Tokens in an event."""
     refused: tuple[str, ...] = ()
     """Keys of a request that are answered with 400."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What goes wrong with one answer, after so many events."""
-
-    kind: str
-    after: int = 0
-    retry_after: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class Standin:
         self._held = Held()
         self._lock = threading.Lock()
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._server = _Server(self._app(), self._socket)
+        self._server = ThreadedServer(self._app(), self._socket)
 
     @property
     def url(self) -> str:
@@ -415,59 +407,6 @@ class _Chat(_Form):
         if self._logprobs:
             choice["logprobs"] = {"content": [{"token": s, "logprob": -0.1, "bytes": None} for s in piece.strings]}
         return {"choices": [choice]}
-
-
-class _Server(uvicorn.Server):
-    """uvicorn in a thread, which can die."""
-
-    def __init__(self, app: Starlette, listening: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False
-            )
-        )
-        self.port = listening.getsockname()[1]
-        self._socket = listening
-        self._thread = threading.Thread(target=self.run, kwargs={"sockets": [listening]}, daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._over = asyncio.Event()
-
-    def start(self) -> None:
-        self._thread.start()
-        assert self._ready.wait(10), "the stand-in does not start"
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._loop = asyncio.get_running_loop()
-        self._ready.set()
-
-    def kill(self) -> None:
-        if self._loop is None or not self._thread.is_alive():
-            self._socket.close()
-            return
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive(), "the stand-in does not end"
-
-    async def main_loop(self) -> None:
-        await self._over.wait()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        tasks = list(self.server_state.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def abort(self, request: Request) -> None:
-        """Reset the connection of a request."""
-        for connection in list(self.server_state.connections):
-            if connection.client == (request.client.host, request.client.port):  # type: ignore[union-attr]
-                connection.transport.abort()
 
 
 def _line(event: Json) -> str:

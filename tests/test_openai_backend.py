@@ -10,9 +10,10 @@ from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
+from faults import Fault
 from hypothesis import given
 from hypothesis import strategies as st
-from standin import END, Abilities, Fault, Said, Standin
+from standin import END, Abilities, Said, Standin
 from test_backends import Heard, listen
 
 import branchwise as bw
@@ -181,6 +182,7 @@ def test_tokens_may_be_switched_off() -> None:
 def test_a_prompt_of_a_power_of_two_shows_the_size_of_blocks(block: int, prompt: int) -> None:
     cached = (prompt - 1) // block * block
     assert block_size(prompt, cached) == (block if cached else 0)
+    assert block_size(prompt, prompt) == 1
 
 
 def test_what_a_server_does_not_tell_must_be_given() -> None:

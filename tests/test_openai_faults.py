@@ -2,14 +2,12 @@
 
 import asyncio
 import gc
-import os
-import random
 import re
 import time
-from dataclasses import dataclass, field
 
 import pytest
-from standin import Abilities, Fault, Said, Standin
+from faults import FAULTS, Chance, descriptors
+from standin import Abilities, Said, Standin
 
 import branchwise as bw
 from branchwise.backends.openai.backend import OpenAIBackend
@@ -18,28 +16,6 @@ from branchwise.result import Result
 
 QUESTIONS, PATHS = 25, 40
 SEED = 20240607
-FAULTS = (
-    "429", "429", "500", "502", "503", "reset", "short", "cut", "garbage", "binary", "error", "tokens", "prompt",
-    "slow", "undone", "unpriced",
-)  # fmt: skip
-RATE = 0.15  # of the requests
-
-
-@dataclass
-class Chance:
-    """Faults drawn by the number of a request, so that a seed gives the same ones in whatever order they are asked."""
-
-    seed: int
-    rate: float = RATE
-    drawn: dict[str, int] = field(default_factory=dict)
-
-    def __call__(self, number: int) -> Fault | None:
-        dice = random.Random(f"{self.seed}:{number}")
-        if dice.random() >= self.rate:
-            return None
-        kind = dice.choice(FAULTS)
-        self.drawn[kind] = self.drawn.get(kind, 0) + 1
-        return Fault(kind, after=dice.choice((0, 0, 1, 3, 6)), retry_after=dice.choice((None, "0", "0.05")))
 
 
 def script(asked: str, before: int) -> Said:
@@ -48,10 +24,6 @@ def script(asked: str, before: int) -> Said:
     number = int(found.group(1)) if found else 0
     answer = number if before % 4 else number + 1
     return Said(f"Let me think of it, once and again. The answer is \\boxed{{{answer}}}.")
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def settings(*servers: Standin) -> OpenAISettings:

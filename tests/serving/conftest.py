@@ -1,4 +1,4 @@
-"""What the tests with vLLM share: a server on a real model, and engines in this process.
+"""What the tests with vLLM share: servers of a real model and of a tiny one, and engines in this process.
 
 They run in an environment with vLLM's CPU build (see requirements.txt), apart from all other tests.
 """
@@ -15,7 +15,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 import pytest
 from conftest import tiny_tokenizer
-from serving.servers import Server, serving
+from serving.servers import KINDS, Server, serving, serving_tiny
 from serving.tiny import save_tiny, tiny_settings
 
 with warnings.catch_warnings():
@@ -30,10 +30,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore")
 
 
+@pytest.fixture(scope="session", params=KINDS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """On the model that can do some math; vLLM has the plugin."""
+    with serving(request.param, MATH, tmp_path_factory.mktemp("serve") / "log") as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With the plugin, on the model that can do some math."""
-    with serving(MATH, tmp_path_factory.mktemp("serve") / "log", plugin=True) as running:
+def tiny_server(
+    request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """On the tiny model; parametrized with its kind."""
+    with serving_tiny(request.param, tiny_folder, tmp_path_factory.mktemp("serve") / "log") as running:
         yield running
 
 

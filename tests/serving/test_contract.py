@@ -5,28 +5,18 @@ from pathlib import Path as FilePath
 
 import pytest
 import test_backends as contract
+from serving.contract import tests_without
 from serving.tiny import tiny_settings
 from test_backends import ask, grow, left_over
 
 from branchwise.backends.vllm.backend import VLLMBackend
 from branchwise.sampling import Sampling
 
-_SCRIPTED = {
-    "test_a_script_that_fails_for_one_branch_leaves_none_running",
-    "test_closing_waits_for_what_runs",
-    "test_a_reply_says_the_same_in_pieces_of_any_size",
-}
-_OTHERWISE = {
-    "test_a_path_that_ended_at_a_stop_goes_on_after_it",  # with the noise of another generator
-    "test_scores_have_a_row_for_each_continuation_and_a_price",  # each is a request of its own
-}
-
 globals().update(
-    {
-        name: test
-        for name, test in vars(contract).items()
-        if name.startswith("test_") and name not in _SCRIPTED | _OTHERWISE
-    }
+    tests_without(
+        "test_a_path_that_ended_at_a_stop_goes_on_after_it",  # with the noise of another generator
+        "test_scores_have_a_row_for_each_continuation_and_a_price",  # each is a request of its own
+    )
 )
 
 
@@ -55,12 +45,6 @@ def spelled(monkeypatch: pytest.MonkeyPatch) -> None:
         return str(backend._prompter.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     monkeypatch.setattr(contract, "spelled", spelled)
-
-
-def test_all_of_the_contract_is_here() -> None:
-    """A test that is renamed there must not be lost here."""
-    missing = (_SCRIPTED | _OTHERWISE) - vars(contract).keys()
-    assert not missing
 
 
 async def test_a_path_that_ended_at_a_stop_goes_on_behind_it(backend: VLLMBackend) -> None:

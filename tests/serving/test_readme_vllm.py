@@ -5,12 +5,14 @@ import re
 import subprocess
 from pathlib import Path
 
-from serving.servers import API_KEY, Server
+import pytest
+from serving.servers import API_KEY, VLLM, Server
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Put it in vLLM")[2].partition("\n## ")[0]
 
 
+@pytest.mark.parametrize("server", [VLLM], indirect=True)
 def test_the_request_is_answered_by_a_strategy(server: Server) -> None:
     """By a server that is started as there: with the plugin allowed, on another model and port, with a key."""
     (model,) = re.findall(r"^VLLM_PLUGINS=branchwise vllm serve (\S+)$", SECTION, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""`vllm serve` with the plugin, driven by the official client."""
+"""One conversation with `vllm serve` (with the plugin) and with `branchwise serve`, by the official client."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from serving.servers import API_KEY, MOST, Server, serving
+from serving.servers import API_KEY, MAX_PATHS, MAX_SECONDS, MAX_TOKENS, VLLM, Server, serving
 
 CLIPS = (
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
@@ -18,7 +18,7 @@ CLIPS = (
 )
 MESSAGES = [{"role": "user", "content": CLIPS}]
 SEED = 1
-PATHS = 8
+PATHS, FEW = 8, 3
 
 
 @pytest.fixture
@@ -38,6 +38,18 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> float:
         assert time.monotonic() - began < seconds, "it took too long"
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def test_a_plain_question_is_one_sample(server: Server, client: openai.OpenAI) -> None:
+    paris = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
+    asked = {"model": server.model, "messages": paris, "temperature": 0, "max_tokens": 16}
+    reply = client.chat.completions.create(**asked)
+    stream = client.chat.completions.create(**asked, stream=True)
+    assert "Paris" in reply.choices[0].message.content
+    assert (len(reply.choices), reply.choices[0].finish_reason) == (1, "stop")
+    assert 0 < reply.usage.completion_tokens <= 16
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == reply.choices[0].message.content
+    assert server.model in [model.id for model in client.models.list()]
 
 
 def test_a_strategy_answers_a_question_right(server: Server, client: openai.OpenAI) -> None:
@@ -62,23 +74,22 @@ def test_a_strategy_answers_a_question_right(server: Server, client: openai.Open
 def test_a_strategy_is_streamed(server: Server, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=server.model, messages=MESSAGES, temperature=0.7, max_tokens=300, stream=True,
-        stream_options={"include_usage": True}, extra_body=voted(),
+        stream_options={"include_usage": True}, extra_body=voted(paths=FEW),
     )  # fmt: skip
     chunks = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert "72" in text
     (last,) = [chunk for chunk in chunks if chunk.choices and chunk.choices[0].finish_reason]
-    assert last.model_extra["branchwise"]["answer"] == "72"
+    assert last.model_extra["branchwise"]["answer"] in text
     assert chunks[-1].usage.completion_tokens == last.model_extra["branchwise"]["usage"]["sampled"]
 
 
-def test_one_path_is_streamed_token_by_token(server: Server, client: openai.OpenAI) -> None:
+def test_one_path_is_streamed_while_it_grows(server: Server, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=server.model, messages=MESSAGES, max_tokens=40, stream=True, extra_body={"branchwise": {"paths": 1}}
     )
     pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices[0].delta.content]
-    assert len(pieces) > 10
+    assert len(pieces) >= 3  # tokens that were drafted come together
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -108,9 +119,9 @@ def test_a_wrong_key_is_turned_away(server: Server) -> None:
 @pytest.mark.parametrize(
     ("field", "key"),
     [
-        ("branchwise.paths", {"paths": int(MOST["BRANCHWISE_MAX_PATHS"]) + 1}),
-        ("branchwise.budget.tokens", {"budget": {"tokens": int(MOST["BRANCHWISE_MAX_TOKENS"]) + 1}}),
-        ("branchwise.budget.seconds", {"budget": {"seconds": float(MOST["BRANCHWISE_MAX_SECONDS"]) + 1}}),
+        ("branchwise.paths", {"paths": MAX_PATHS + 1}),
+        ("branchwise.budget.tokens", {"budget": {"tokens": MAX_TOKENS + 1}}),
+        ("branchwise.budget.seconds", {"budget": {"seconds": MAX_SECONDS + 1}}),
         ("branchwise.strategy", {"strategy": "no-such-strategy"}),
         ("branchwise.path", {"path": 4}),
     ],
@@ -127,19 +138,19 @@ def test_what_goes_over_a_limit_is_refused_by_name(
 
 def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
     for body in (voted(), {}):
-        with pytest.raises(openai.NotFoundError, match="does not exist"):
+        with pytest.raises(openai.NotFoundError, match="another"):
             client.chat.completions.create(model="another", messages=MESSAGES, extra_body=body)
 
 
 def test_a_question_gets_its_whole_result(server: Server) -> None:
-    body = {"question": CLIPS, "paths": PATHS, "seed": SEED, "temperature": 0.7, "max_tokens": 300}
+    body = {"question": CLIPS, "paths": FEW, "seed": SEED, "temperature": 0.7, "max_tokens": 300}
     reply = httpx.post(f"{server.address}/v1/branchwise", json=body, headers=server.headers, timeout=900)
     assert reply.status_code == 200
     result = reply.json()
-    assert (result["object"], result["model"], result["answer"]) == ("branchwise", server.model, "72")
-    assert len(result["paths"]) <= PATHS
+    assert (result["object"], result["model"], result["seed"]) == ("branchwise", server.model, SEED)
+    assert 1 <= len(result["paths"]) <= FEW
     assert {"votes", "confidence", "usage", "tree", "outcome", "advice"} < result.keys()
-    assert "72" in result["message"]["content"]
+    assert result["answer"] in result["message"]["content"]
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,7 @@ def test_a_question_that_makes_no_sense_is_refused_by_name(server: Server, field
     assert reply.json()["error"]["param"] == field
 
 
+@pytest.mark.parametrize("server", [VLLM], indirect=True)
 def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path) -> None:
     """The same requests to a server without the plugin get the same replies, byte for byte but for what names them."""
     plain = {"model": server.model, "messages": MESSAGES, "temperature": 0, "max_tokens": 30}
@@ -170,7 +182,7 @@ def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path)
         {**plain, "branchwise": None},
     ]
     ours = [_raw(server, request) for request in requests]
-    with serving(server.model, tmp_path / "log", plugin=False) as other:
+    with serving(VLLM, server.model, tmp_path / "log", plugin=False) as other:
         assert httpx.post(f"{other.address}/v1/branchwise", headers=other.headers, json={}).status_code == 404
         theirs = [_raw(other, request) for request in requests]
     assert [status for status, _, _ in ours] == [200, 200, 200, 400, 400, 404, 200]
@@ -178,9 +190,10 @@ def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path)
 
 
 def _raw(server: Server, body: dict[str, object]) -> tuple[int, str, str]:
-    """Status, content type and text of a reply, its id and time left out."""
+    """Status, content type and text of a reply, its id, its time and the number of its server left out."""
     reply = httpx.post(f"{server.address}/v1/chat/completions", json=body, headers=server.headers, timeout=900)
     text = re.sub(r'"(id|created)": ?("chatcmpl-[0-9a-f]+"|\d+)', r'"\1":…', reply.text)
+    text = re.sub(r'("system_fingerprint": ?"[^"]*)-[0-9a-f]{8}"', r'\1-…"', text)  # of how it was started
     if not body.get("stream"):
         assert json.loads(reply.text)
     return reply.status_code, reply.headers["content-type"], text

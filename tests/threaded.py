@@ -1,0 +1,62 @@
+"""An HTTP server in a thread of its own, which can die in the middle of anything."""
+
+import asyncio
+import socket
+import threading
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+
+class ThreadedServer(uvicorn.Server):
+    """uvicorn in a thread, which can die."""
+
+    def __init__(self, app: Starlette, listening: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None, access_log=False
+            )
+        )
+        self.port = listening.getsockname()[1]
+        self._socket = listening
+        self._thread = threading.Thread(target=self.run, kwargs={"sockets": [listening]}, daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._over = asyncio.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(10), "the stand-in does not start"
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._ready.set()
+
+    def kill(self) -> None:
+        if self._loop is None or not self._thread.is_alive():
+            self._socket.close()
+            return
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive(), "the stand-in does not end"
+
+    async def main_loop(self) -> None:
+        await self._over.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def abort(self, request: Request) -> None:
+        """Reset the connection of a request."""
+        for connection in list(self.server_state.connections):
+            if connection.client == (request.client.host, request.client.port):  # type: ignore[union-attr]
+                connection.transport.abort()
