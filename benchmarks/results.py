@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.results_tables import tables
+from branchwise.evaluation.summary import Summary
+
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
 LONG = ("gsm8k", "multiarith")
 SHORT = (
@@ -111,6 +114,23 @@ def searches(out: Path) -> Iterator[list[str]]:
     ]  # fmt: skip
 
 
+def _done(out: Path, kept: Path) -> Iterator[str]:
+    """Each run that came to its end: its command and its tables."""
+    for command in (*commands(out), *searches(out)):
+        folder = Path(command[-1])
+        if (file := folder / "summary.json").is_file():
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / f"{folder.name}.json").write_bytes(file.read_bytes())
+            yield shown(folder.name, Summary.model_validate_json(file.read_bytes()))
+
+
+def shown(name: str, summary: Summary) -> str:
+    """A run of that name in Markdown: its command, and what it came to."""
+    runs = (*commands(Path("results")), *searches(Path("results")))
+    command = next(command for command in runs if Path(command[-1]).name == name)
+    return f"```\n{shlex.join(['branchwise', *command])}\n```\n\n{tables(summary)}"
+
+
 def _chosen(*strategies: str) -> list[str]:
     return [word for name in strategies for word in ("--strategy", name)]
 
@@ -129,7 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("out", type=Path, help="a folder for all runs")
     parse.add_argument("--only", default="", help="runs whose folder's name contains this")
     parse.add_argument("--list", action="store_true", help="print the commands and run none")
+    parse.add_argument("--tables", type=Path, metavar="FOLDER", help="run none: print what is done as Markdown, and "
+                       "keep the summaries there")  # fmt: skip
     args = parse.parse_args(arguments)
+    if args.tables is not None:
+        print("\n\n".join(_done(args.out, args.tables)))
+        return 0
     for command in (*commands(args.out), *searches(args.out)):
         if args.only not in Path(command[-1]).name:
             continue

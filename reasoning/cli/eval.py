@@ -35,7 +35,8 @@ from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
 from branchwise.errors import require
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row, read_rows
+from branchwise.evaluation.dataset import Row, name_of, read_rows
+from branchwise.evaluation.hub_dataset import Columns
 from branchwise.evaluation.journal import Journal, Settings, check_folder
 from branchwise.evaluation.pool import Pool, recording
 from branchwise.evaluation.run import Plan
@@ -49,7 +50,13 @@ _COMPARED = ("self-consistency", "path-consistency")
 
 
 def evaluate(
-    data: Annotated[list[str], typer.Argument(help="JSON Lines files, by path or by name in BRANCHWISE_DATA.")],
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            help="JSON Lines files, by path or by name in BRANCHWISE_DATA; datasets of the Hugging Face hub as "
+            "hf:OWNER/NAME or hf:OWNER/NAME/CONFIG@SPLIT."
+        ),
+    ],
     strategy: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,6 +69,17 @@ def evaluate(
     paths: Annotated[int, typer.Option(help="Most paths for each question.")] = 20,
     skip: Annotated[int, typer.Option(help="Leave out the first rows of each file.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only so many rows of each file.")] = None,
+    question_column: Annotated[
+        str | None, typer.Option(help="The questions' column of a hub dataset. [default: found by its name]")
+    ] = None,
+    answer_column: Annotated[str | None, typer.Option(help="The answers' column of a hub dataset.")] = None,
+    answer_type: Annotated[
+        str | None,
+        typer.Option(
+            help="What the answers of a hub dataset are: number, letter, yes_no, latex, text. "
+            "[default: what they look like]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
     budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample for a question.")] = None,
     concurrency: Annotated[int, typer.Option(help="Questions answered at a time.")] = 4,
@@ -101,7 +119,7 @@ def evaluate(
     require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
     checked = chosen_verifier(verifier, device, strategies)
-    files = _read(data, skip, limit)
+    files = _read(data, skip, limit, Columns(question_column, answer_column, answer_type))
     given = None if pool is None else Pool(pool)
     recorded = None if given is None else given.settings.model
     urls = tuple(base_url or ())
@@ -184,9 +202,10 @@ class _Job:
         return answered
 
 
-def _read(data: Sequence[str], skip: int, limit: int | None) -> dict[str, Sequence[Row]]:
+def _read(data: Sequence[str], skip: int, limit: int | None, columns: Columns) -> dict[str, Sequence[Row]]:
     """Rows by file; files of one name are told apart by their paths."""
-    stems = Counter(Path(source).stem for source in data)
+    names = Counter(map(name_of, data))
     return {
-        source if stems[Path(source).stem] > 1 else Path(source).stem: read_rows(source, skip, limit) for source in data
+        source if names[name_of(source)] > 1 else name_of(source): read_rows(source, skip, limit, columns)
+        for source in data
     }

@@ -1,13 +1,14 @@
-"""Questions with reference answers, from JSON Lines files."""
+"""Questions with reference answers, from JSON Lines files and from datasets on the Hugging Face hub."""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from branchwise.errors import ConfigError, require
+from branchwise.evaluation.hub_dataset import PREFIX, Columns, hub_name, hub_rows, is_hub
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.search.verifiers.game24 import read_numbers
@@ -48,32 +49,32 @@ class Row(BaseModel):
         return TASKS[_TASKS[self.answer_type]]
 
 
-def read_rows(source: str, skip: int = 0, limit: int | None = None) -> Sequence[Row]:
-    """`limit` rows of a file after the first `skip`, named by its path or by its name in the folder BRANCHWISE_DATA.
+def read_rows(source: str, skip: int = 0, limit: int | None = None, columns: Columns | None = None) -> Sequence[Row]:
+    """`limit` rows after the first `skip`, of a file, named by its path or by its name in the folder BRANCHWISE_DATA,
+    or of a dataset on the hub (see hub_dataset.py), whose `columns` may be named.
 
     Raises ConfigError naming the line and field of the first row that is wrong, and SandboxError where there are
     programs to be graded and none can be run here.
     """
+    if is_hub(source):
+        told = hub_rows(source, columns or Columns(), skip, limit)
+        rows = [_row(f"{source}, row {skip + place}", data) for place, data in enumerate(told)]
+        _check_ids(rows, source)
+        return rows
+    require(columns is None or columns == Columns(), "data", f"{source} is a file: its fields have their names",
+            f"leave columns out, or name a dataset: {PREFIX}OWNER/NAME")  # fmt: skip
     file = find_data(source)
-    rows: list[Row] = []
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if limit is not None and len(rows) == skip + limit:
-                    break
-                if line.strip():
-                    rows.append(_row(file, number, line))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("data", f"cannot read {file} ({error})", "give a JSON Lines file in UTF-8") from error
-    if not rows:
-        raise ConfigError("data", f"{file} holds no rows", "give a JSON Lines file with one question a line")
+    rows = _read(file, None if limit is None else skip + limit)
     require(skip < len(rows), "skip", f"is {skip}, and {file} has {len(rows)} rows", "skip fewer")
-    repeated = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
-    if repeated:
-        raise ConfigError("data", f"{file} holds the id {repeated[0]!r} more than once", "give every row its own")
+    _check_ids(rows, file)
     if any(row.answer_type == "tests" for row in rows[skip:]):
         check_sandbox()
     return rows[skip:]
+
+
+def name_of(source: str) -> str:
+    """What results call it: "gsm8k" for a path and for a dataset of that name."""
+    return hub_name(source) if is_hub(source) else Path(source).stem
 
 
 def find_data(source: str) -> Path:
@@ -90,26 +91,48 @@ def find_data(source: str) -> Path:
     )
 
 
-def _row(file: Path, number: int, line: str) -> Row:
+def _read(file: Path, most: int | None) -> list[Row]:
+    """The first rows of a file, at least one."""
+    rows: list[Row] = []
     try:
-        row = Row.model_validate_json(line)
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if len(rows) == most:
+                    break
+                if line.strip():
+                    rows.append(_row(f"{file}, line {number}", line))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("data", f"cannot read {file} ({error})", "give a JSON Lines file in UTF-8") from error
+    if not rows:
+        raise ConfigError("data", f"{file} holds no rows", "give a JSON Lines file with one question a line")
+    return rows
+
+
+def _check_ids(rows: Sequence[Row], source: str | Path) -> None:
+    repeated = [row_id for row_id, times in Counter(row.id for row in rows).items() if times > 1]
+    if repeated:
+        raise ConfigError("data", f"{source} holds the id {repeated[0]!r} more than once", "give every row its own")
+
+
+def _row(where: str, data: str | Mapping[str, object]) -> Row:
+    """A row from a line of JSON, or from its fields; `where` it stands."""
+    try:
+        row = Row.model_validate_json(data) if isinstance(data, str) else Row.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "JSON"
-        raise ConfigError(
-            "data", f"{file}, line {number}, {where}: {first['msg']}", "mend the row or leave it out"
-        ) from error
+        field = ".".join(map(str, first["loc"])) or "JSON"
+        raise ConfigError("data", f"{where}, {field}: {first['msg']}", "mend the row or leave it out") from error
     if row.answer_type not in _TASKS:
         raise ConfigError(
             "data",
-            f"{file}, line {number}, answer_type: {row.answer_type!r} can't be scored",
+            f"{where}, answer_type: {row.answer_type!r} can't be scored",
             f"use one of {', '.join(_TASKS)}",
         )
     if row.answer_type == "tests":
-        _check_tests(row, f"{file}, line {number}")
+        _check_tests(row, where)
         return _with_tests_shown(row)
     if row.answer_type == "expression24" and not read_numbers(row.question):
-        problem = f"{file}, line {number}, question: has no numbers to make 24 of"
+        problem = f"{where}, question: has no numbers to make 24 of"
         raise ConfigError("data", problem, "write them as `4 4 6 8`")
     return row
 
