@@ -49,7 +49,9 @@ def measure_load(args: argparse.Namespace) -> int:
 def measure_comparison(args: argparse.Namespace) -> int:
     """The same questions in every way."""
     rows = read_rows(args.data, args.skip, args.questions)
-    ways = Ways(tuple(args.strategy or ["path-consistency"]), args.paths, args.max_tokens, args.temperature)
+    ways = Ways(
+        tuple(args.strategy or ["path-consistency"]), args.paths, args.max_tokens, args.temperature, args.at_once
+    )
 
     def say(asked: Asked) -> None:
         right = "right" if asked.correct else "wrong"
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--skip", type=int, default=0, help="questions at the start of the file")
     compared.add_argument("--paths", type=int, default=16, help="of a question, in every way")
     compared.add_argument("--max-tokens", type=int, default=256, help="of a path")
+    compared.add_argument("--at-once", type=int, default=4, help="questions")
     compared.add_argument("--temperature", type=float, default=0.7)
     compared.add_argument("--strategy", action="append", help="repeatable; path-consistency by itself")
     compared.add_argument("--out", type=Path, default=Path("build/bench/serving_compare.json"))

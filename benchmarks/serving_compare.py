@@ -28,6 +28,8 @@ class Ways:
     paths: int
     max_tokens: int
     temperature: float
+    at_once: int = 1
+    """Questions."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,20 @@ class Comparison:
 
 
 async def compare(server: Server, rows: Sequence[Row], ways: Ways, done: Callable[[Asked], None]) -> list[Asked]:
-    """Ask every question in every way, one at a time, in turn, and nothing is kept from one for the next."""
+    """Ask some questions at once, all of them in every way, in turn; nothing is kept from one way for the next."""
     asked: list[Asked] = []
     order = [PLAIN, *ways.strategies]
     async with httpx.AsyncClient(base_url=server.address, timeout=None, trust_env=False) as client:
         for way in order:  # what is compiled or loaded on first use is not counted
             await _ask(client, server, rows[0], way, ways, seed=len(rows))
-        for number, row in enumerate(rows):
-            for way in order if number % 2 == 0 else reversed(order):
+        for turn, start in enumerate(range(0, len(rows), ways.at_once)):
+            some = rows[start : start + ways.at_once]
+            for way in order if turn % 2 == 0 else reversed(order):
                 await _forget(client)
-                asked.append(await _ask(client, server, row, way, ways, seed=number))
-                done(asked[-1])
+                asking = (_ask(client, server, row, way, ways, start + place) for place, row in enumerate(some))
+                for one in await asyncio.gather(*asking):
+                    asked.append(one)
+                    done(one)
     return asked
 
 
