@@ -171,7 +171,8 @@ def test_a_question_that_makes_no_sense_is_refused_by_name(server: Server, field
 @pytest.mark.parametrize("server", [VLLM], indirect=True)
 def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path) -> None:
     """The same requests to a server without the plugin get the same replies, byte for byte but for what names them."""
-    plain = {"model": server.model, "messages": MESSAGES, "temperature": 0, "max_tokens": 30}
+    new = [{"role": "user", "content": "Name the colours of the rainbow, the last one first."}]  # in no cache yet
+    plain = {"model": server.model, "messages": new, "temperature": 0, "max_tokens": 30}
     requests: list[dict[str, object]] = [
         plain,
         {**plain, "stream": True, "stream_options": {"include_usage": True}},
