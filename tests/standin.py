@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from threaded import ThreadedServer
+from threaded import InThread, ThreadedServer
 
 from branchwise.backends.vocabulary import Held
 
@@ -85,7 +85,7 @@ Script = Callable[[str, int], str | Said]
 
 
 @dataclass
-class Standin:
+class Standin(InThread):
     """A server in a thread; a context manager. `script` is asked with the rendered prompt up to the assistant's turn
     and how often it was asked before; an answer that was begun goes on as the script has it."""
 
@@ -108,21 +108,6 @@ class Standin:
         self._lock = threading.Lock()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._server = ThreadedServer(self._app(), self._socket)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}"
-
-    def __enter__(self) -> "Standin":
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.kill()
-
-    def kill(self) -> None:
-        """Die at once: every connection is reset, nobody listens any more."""
-        self._server.kill()
 
     def forget(self) -> None:
         """Drop what is held, and what was asked."""
@@ -228,8 +213,8 @@ class Standin:
         begins = text.rfind(ASSISTANT)
         asked, begun = (text[:begins], text[begins + len(ASSISTANT) :]) if begins >= 0 else (text, "")
         with self._lock:
-            before = self._asked.get(text, 0)
-            self._asked[text] = before + 1
+            before = self._asked.get(asked, 0)
+            self._asked[asked] = before + 1
         said = self.script(asked, before)
         said = Said(said) if isinstance(said, str) else said
         return replace(said, text=said.text[len(begun) :] if said.text.startswith(begun) else said.text)
