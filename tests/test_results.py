@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.results import commands, searches, shown
+from benchmarks.results import runs, shown
 from benchmarks.results_tables import tables
 from branchwise.evaluation.statistics import Estimate
 from branchwise.evaluation.summary import DataSummary, StrategySummary, Summary
@@ -51,7 +51,7 @@ def test_a_table_has_a_row_for_each_strategy() -> None:
 
 
 def test_every_run_has_a_folder_of_its_own() -> None:
-    folders = [command[-1] for command in (*commands(Path("results")), *searches(Path("results")))]
+    folders = [command[-1] for command in runs(Path("results"))]
     assert len(set(folders)) == len(folders) == 25
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from typing import Self
 
 import uvicorn
 from starlette.applications import Starlette
@@ -60,3 +61,24 @@ class ThreadedServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if connection.client == (request.client.host, request.client.port):  # type: ignore[union-attr]
                 connection.transport.abort()
+
+
+class InThread:
+    """What stands behind a ThreadedServer; a context manager."""
+
+    _server: ThreadedServer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.kill()
+
+    def kill(self) -> None:
+        """Die at once: every connection is reset, nobody listens any more."""
+        self._server.kill()

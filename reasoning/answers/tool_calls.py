@@ -57,11 +57,9 @@ class ToolCalls(AnswerFormat):
     """Whether those that state no answer have a vote, too, all for PROSE; otherwise a single call outvotes them."""
 
     @classmethod
-    def of(
-        cls, tools: Sequence[Mapping[str, JsonValue]], fallback: AnswerFormat | None = None, prose: bool = False
-    ) -> "ToolCalls":
-        """For tools as `Messages.tools` has them."""
-        return cls(frozenset(tool_names(tools)), fallback, prose)
+    def of(cls, tools: Sequence[Mapping[str, JsonValue]], otherwise: AnswerFormat, *, must_call: bool) -> "ToolCalls":
+        """For tools as `Messages.tools` has them. Where one must be called, paths that call none have no vote."""
+        return cls(frozenset(tool_names(tools)), None if must_call else otherwise, prose=not must_call)
 
     def extract(self, text: str) -> str | None:
         if calls := _read(text, self.names).calls:

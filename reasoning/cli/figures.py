@@ -46,7 +46,7 @@ def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
     row = {"strategy": one.strategy, "right": f"{one.right} of {one.questions}", "accuracy": accuracy}
     if wide:
         row["95%"] = interval
-        row["to first"] = "" if more is None else _points(more)
+        row["to first"] = "" if more is None else points(more)
     row |= {
         "sampled": f"{one.sampled:,}",
         "to first ": "" if tokens is None else f"{tokens.value - 1:+.1%}",
@@ -57,6 +57,6 @@ def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
     return row | {"p50 s": "" if one.seconds_p50 is None else f"{one.seconds_p50:.1f}"}
 
 
-def _points(estimate: Estimate) -> str:
+def points(estimate: Estimate) -> str:
     """A difference of shares in points, with its interval."""
     return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.0f} to {100 * estimate.high:+.0f})"

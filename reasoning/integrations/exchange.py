@@ -185,7 +185,7 @@ def _task_for(ask: Ask, task: Task) -> Task:
         read_by = whole.format
         task = replace(task, instruction=f"{task.instruction}\n{whole.instruction}".strip())
     if ask.messages.tools:
-        read_by = ToolCalls.of(ask.messages.tools, None if ask.must_call else read_by, prose=not ask.must_call)
+        read_by = ToolCalls.of(ask.messages.tools, read_by, must_call=ask.must_call)
     return replace(task, format=read_by)
 
 

@@ -21,13 +21,13 @@ from branchwise.errors import BranchwiseError, MissingExtraError, require
 from branchwise.serving.answering import Answering
 from branchwise.serving.errors import Refused
 from branchwise.serving.limits import Limits
-from branchwise.serving.question import KEY, as_question, read_question, whole
+from branchwise.serving.question import KEY, as_question, read_question
 from branchwise.serving.replies import ChatCompletionBody
 from branchwise.serving.request import ChatRequest
 
 try:
     from fastapi import FastAPI, Request
-    from fastapi.responses import JSONResponse, Response
+    from fastapi.responses import Response
     from fastapi.routing import APIRoute
     from starlette.datastructures import State
     from starlette.requests import ClientDisconnect
@@ -35,7 +35,15 @@ try:
     from vllm.entrypoints.serve.utils.api_utils import load_aware_call
     from vllm.lora.request import LoRARequest
 
-    from branchwise.serving.connection import GONE, EventStream, read_json, refusal, while_connected
+    from branchwise.serving.connection import (
+        GONE,
+        EventStream,
+        chat_response,
+        question_response,
+        read_json,
+        refusal,
+        while_connected,
+    )
 except ImportError as error:
     raise MissingExtraError(error.name or "vllm", "vllm") from error
 
@@ -154,12 +162,9 @@ async def _answer_chat(request: object, raw_request: Request) -> Response:
     service: Service = raw_request.app.state.branchwise
     try:
         asked = ChatRequest.read(await raw_request.json())
-        answered = await _answered(service, asked, raw_request)
+        return chat_response(await _answered(service, asked, raw_request))
     except Exception as error:
         return _failed(error)
-    if isinstance(answered, ChatCompletionBody):
-        return Response(answered.json_text(), media_type="application/json")
-    return answered
 
 
 async def _answer_question(raw_request: Request) -> Response:
@@ -168,10 +173,9 @@ async def _answer_question(raw_request: Request) -> Response:
     try:
         body = await read_json(raw_request, service.limits.body_bytes)
         with as_question():
-            reply = await _answered(service, read_question(body, service.model), raw_request)
+            return question_response(await _answered(service, read_question(body, service.model), raw_request))
     except Exception as error:
         return _failed(error)
-    return JSONResponse(whole(reply)) if isinstance(reply, ChatCompletionBody) else reply
 
 
 async def _answered(service: Service, asked: ChatRequest, raw_request: Request) -> ChatCompletionBody | EventStream:
@@ -182,8 +186,7 @@ async def _answered(service: Service, asked: ChatRequest, raw_request: Request) 
     answering = await service.answering(asked.served_model)
     if not asked.stream:
         return await while_connected(raw_request.receive, answering.reply(asked))
-    events = answering.stream(asked)
-    return EventStream(await while_connected(raw_request.receive, anext(events)), events)
+    return await EventStream.begun(raw_request.receive, answering.stream(asked))
 
 
 def _failed(error: Exception) -> Response:

@@ -12,7 +12,7 @@ from branchwise.sampling import Sampling
 from branchwise.serving.answering import Answering
 from branchwise.serving.errors import Refused
 from branchwise.serving.keys import Keys
-from branchwise.serving.question import as_question, read_question, whole
+from branchwise.serving.question import as_question, read_question
 from branchwise.serving.queue import Queue
 from branchwise.serving.replies import ChatCompletionBody
 from branchwise.serving.request import ChatRequest
@@ -24,7 +24,15 @@ try:
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
 
-    from branchwise.serving.connection import GONE, EventStream, read_json, refusal, while_connected
+    from branchwise.serving.connection import (
+        GONE,
+        EventStream,
+        chat_response,
+        question_response,
+        read_json,
+        refusal,
+        while_connected,
+    )
     from branchwise.serving.gate import Gate
     from branchwise.serving.metrics import Metrics
 except ImportError as error:
@@ -42,21 +50,18 @@ class Service:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         try:
-            reply = await self._answered(ChatRequest.read(await self._body(request)), request)
+            return chat_response(await self._answered(ChatRequest.read(await self._body(request)), request))
         except ClientDisconnect:
             return Response(status_code=GONE)
-        if isinstance(reply, EventStream):
-            return reply
-        return Response(reply.json_text(), media_type="application/json")
 
     async def question(self, request: Request) -> Response:
         """POST /v1/branchwise."""
         try:
             with as_question():
-                reply = await self._answered(read_question(await self._body(request), self._served), request)
+                asked = read_question(await self._body(request), self._served)
+                return question_response(await self._answered(asked, request))
         except ClientDisconnect:
             return Response(status_code=GONE)
-        return reply if isinstance(reply, EventStream) else JSONResponse(whole(reply))
 
     async def models(self) -> Response:
         """GET /v1/models: the model, and with @ the strategies one may ask for."""
@@ -88,8 +93,7 @@ class Service:
         self.answering.check(asked)
         if not asked.stream:
             return await while_connected(request.receive, self._reply(asked))
-        events = self._events(asked)
-        return EventStream(await while_connected(request.receive, anext(events)), events)
+        return await EventStream.begun(request.receive, self._events(asked))
 
     async def _reply(self, asked: ChatRequest) -> ChatCompletionBody:
         async with self.queue.turn():

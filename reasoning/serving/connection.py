@@ -12,6 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from branchwise.serving.errors import Refused, error_body
+from branchwise.serving.question import whole
+from branchwise.serving.replies import ChatCompletionBody
 
 Returned = TypeVar("Returned")
 
@@ -67,6 +69,11 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
+    @classmethod
+    async def begun(cls, receive: Receive, events: AsyncGenerator[str, None]) -> "EventStream":
+        """The events, once there is a first one. Raises what `events` raise before it, ClientDisconnect."""
+        return cls(await while_connected(receive, anext(events)), events)
+
     def __init__(self, first: str, rest: AsyncGenerator[str, None]) -> None:
         self.status_code, self.background = 200, None
         self._first, self._rest = first, rest
@@ -86,6 +93,18 @@ class EventStream(Response):
         async for event in self._rest:
             await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def chat_response(reply: ChatCompletionBody | EventStream) -> Response:
+    """The response of /v1/chat/completions."""
+    if isinstance(reply, EventStream):
+        return reply
+    return Response(reply.json_text(), media_type="application/json")
+
+
+def question_response(reply: ChatCompletionBody | EventStream) -> Response:
+    """The response of /v1/branchwise."""
+    return reply if isinstance(reply, EventStream) else JSONResponse(whole(reply))
 
 
 def refusal(error: Exception) -> JSONResponse:

@@ -173,8 +173,8 @@ def _task(request: ChatRequest, key: Strategised) -> Task:
         raise ConfigError("task" if key.task else "answers", error.problem, error.fix) from error
     task = read_like if key.task else Task(name=read_like.name, format=read_like.format)
     if request.offered_tools:
-        otherwise = None if request.must_call else task.format
-        task = replace(task, format=ToolCalls.of(request.offered_tools, otherwise, prose=not request.must_call))
+        calls = ToolCalls.of(request.offered_tools, task.format, must_call=request.must_call)
+        task = replace(task, format=calls)
     return replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
 
 

@@ -11,12 +11,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from threaded import ThreadedServer
+from threaded import InThread, ThreadedServer
 
 _STREAMED = "text/event-stream"
 
 
-class Proxy:
+class Proxy(InThread):
     """A server in a thread; a context manager. Answers that are streamed meet `faults`, by number, while `on`."""
 
     def __init__(self, upstream: str, faults: Callable[[int], Fault | None]) -> None:
@@ -24,21 +24,6 @@ class Proxy:
         self._upstream, self._faults = upstream, faults
         app = Starlette(routes=[Route("/{path:path}", self._pass, methods=["GET", "POST"])])
         self._server = ThreadedServer(app, socket.create_server(("127.0.0.1", 0)))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}"
-
-    def __enter__(self) -> "Proxy":
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def kill(self) -> None:
-        """Die at once."""
-        self._server.kill()
 
     async def _pass(self, request: Request) -> Response:
         body = await request.body()

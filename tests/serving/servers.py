@@ -1,7 +1,8 @@
 """Real servers for tests, each gone as a whole in the end: with a key and small, or open and tiny."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,3 +75,12 @@ def serving_tiny(kind: str, folder: Path, log: Path) -> Iterator[Server]:
     ]  # fmt: skip
     with vllm_server(Path(sys.executable), str(folder), options, log, {"VLLM_PLUGINS": "none"}) as running:
         yield Server(kind, running.address, running.model, None)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> float:
+    """Seconds until it holds."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds, "it took too long"
+        time.sleep(0.02)
+    return time.monotonic() - began

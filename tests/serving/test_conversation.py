@@ -3,14 +3,13 @@
 import http.client
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from serving.servers import API_KEY, MAX_PATHS, MAX_SECONDS, MAX_TOKENS, VLLM, Server, serving
+from serving.servers import API_KEY, MAX_PATHS, MAX_SECONDS, MAX_TOKENS, VLLM, Server, serving, wait_until
 
 CLIPS = (
     "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. "
@@ -29,15 +28,6 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 
 def voted(**key: object) -> dict[str, object]:
     return {"branchwise": {"strategy": "path-consistency", "paths": PATHS, "seed": SEED, **key}}
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> float:
-    """Seconds until it holds."""
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < seconds, "it took too long"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def test_a_plain_question_is_one_sample(server: Server, client: openai.OpenAI) -> None:

@@ -2,13 +2,12 @@
 
 import asyncio
 import gc
-import time
 from contextlib import ExitStack
 
 import pytest
 from faults import FAULTS, Chance, Fault, descriptors
 from serving.proxy import Proxy
-from serving.servers import KINDS, Server
+from serving.servers import KINDS, Server, wait_until
 
 import branchwise as bw
 from branchwise.backends.openai.backend import OpenAIBackend
@@ -55,16 +54,6 @@ def every_third(number: int) -> Fault | None:
     return None if number % 3 else Fault(kind, after=number % 4, retry_after="0.05")
 
 
-def idle(server: Server) -> bool:
-    """Whether nothing runs any more, in a moment at the latest."""
-    until = time.monotonic() + 2
-    while server.busy():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def test_faults_on_the_way_lose_nothing(tiny_server: Server) -> None:
     with Proxy(tiny_server.address, every_third) as proxy:
         loaded = backend(proxy)
@@ -82,7 +71,7 @@ def test_faults_on_the_way_lose_nothing(tiny_server: Server) -> None:
         gc.collect()
         assert proxy.requests > max(QUESTIONS * PATHS, 3 * len(FAULTS))
         check(results, loaded.capabilities.token_out)
-        assert idle(tiny_server)
+        assert wait_until(lambda: tiny_server.busy() == 0, 2) < 2
         assert descriptors() <= before
 
 
@@ -107,4 +96,4 @@ def test_a_replica_that_dies_takes_no_answer_with_it(tiny_server: Server) -> Non
         assert two.requests > one.requests
         check(results, loaded.capabilities.token_out)
         assert all(not result.errors for result in results)
-        assert idle(tiny_server)
+        assert wait_until(lambda: tiny_server.busy() == 0, 2) < 2
