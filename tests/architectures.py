@@ -1,5 +1,6 @@
 """Tiny random models of many architectures, the same at every call."""
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from branchwise.backends.engine.sampler import Draw, draw
 from branchwise.sampling import Sampling
 
+DEVICE = os.environ.get("BRANCHWISE_TEST_DEVICE", "cpu")
+"""Where random models run, such as cuda."""
 END = 256
 SIZES = {
     "vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -106,13 +109,13 @@ def network(name: str) -> PreTrainedModel:
     kind, fields, dtype = {**ATTENTION, **RECURRENT}[name]
     torch.manual_seed(3)
     config: PreTrainedConfig = getattr(transformers, kind)(**fields)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(dtype).eval()
+    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(DEVICE, dtype).eval()
 
 
 @torch.no_grad()
 def own_logprobs(model: PreTrainedModel, token_ids: Sequence[int]) -> Tensor:
     """[len(token_ids), vocabulary] log-probabilities of what follows each token, by one full pass."""
-    return torch.log_softmax(model(torch.tensor([token_ids])).logits[0].double(), dim=-1)
+    return torch.log_softmax(model(torch.tensor([token_ids], device=model.device)).logits[0].double(), dim=-1).cpu()
 
 
 @torch.no_grad()
@@ -122,6 +125,6 @@ def recomputed(model: PreTrainedModel, given: Sequence[int], key: int, sampling:
     while len(token_ids) - len(given) < (sampling.max_tokens or 1) and (
         len(token_ids) == len(given) or token_ids[-1] != END
     ):
-        logits = model(torch.tensor([token_ids]), use_cache=False).logits[0, -1:]
+        logits = model(torch.tensor([token_ids], device=model.device), use_cache=False).logits[0, -1:]
         token_ids.append(int(draw(logits, [Draw(sampling, key, len(token_ids), 0)]).tokens))
     return tuple(token_ids[len(given) :])

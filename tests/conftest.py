@@ -6,7 +6,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from architectures import network
+from architectures import DEVICE, network
 from lab import Make
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -54,7 +54,7 @@ def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0) -> LlamaForCau
         bos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config).to(dtype)
+    return LlamaForCausalLM(config).to(DEVICE, dtype)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

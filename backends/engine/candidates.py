@@ -11,7 +11,7 @@ from torch import Tensor
 
 _FOLD = 32  # logits are compared in columns of so many first
 _SMALL = 16_384  # a vocabulary below this is searched directly
-_ROWS = 4  # rows in float32 at a time: they stay in the cache
+_ROWS = 4  # rows in float32 at a time on a CPU: they stay in the cache
 
 
 class Candidates(NamedTuple):
@@ -35,9 +35,10 @@ def log_normalizer(logits: Tensor, most: Tensor, temperature: float = 1.0) -> Te
     `most` [rows] is the largest logit of each row, in that type. As torch.logsumexp, in half the time: one block
     of memory serves all rows, in place.
     """
-    block = most.new_empty(min(_ROWS, len(logits)), logits.shape[-1])
+    count = min(_ROWS, len(logits)) if logits.device.type == "cpu" else len(logits)
+    block = most.new_empty(count, logits.shape[-1])
     sums = []
-    for part, highest in zip(logits.split(_ROWS), most.split(_ROWS), strict=True):
+    for part, highest in zip(logits.split(count), most.split(count), strict=True):
         weights = block[: len(part)].copy_(part).sub_(highest[:, None])
         sums.append((weights if temperature == 1 else weights.div_(temperature)).exp_().sum(dim=-1))
     return torch.cat(sums).log() + most / temperature

@@ -70,8 +70,8 @@ class Engine(Backend):
             settings.acceptance == "rejection",
         )
         self._loop = StepLoop(
-            *self._target, snapshots, ends, settings.max_batch, settings.prefill_chunk, drafting,
-            reject if rejection else walk,
+            *self._target, snapshots, ends, settings.most_branches(self._model.device), settings.prefill_chunk,
+            drafting, reject if rejection else walk,
         )  # fmt: skip
         changes = [] if settings.weights is None else [f"weights rounded to {settings.weights}"]
         if rejection:

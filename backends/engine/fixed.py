@@ -155,7 +155,9 @@ class FixedSteps:
         torch.cuda.current_stream(self.pool.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         others = next((other.graph for other in self._steps.values() if other.graph is not None), None)
-        with torch.cuda.graph(graph, pool=None if others is None else others.pool()):
+        shared = None if others is None else others.pool()
+        # Other threads may go on using the GPU.
+        with torch.cuda.graph(graph, pool=shared, capture_error_mode="thread_local"):
             step.out = self._run(step)
         step.graph = graph
 

@@ -43,8 +43,8 @@ class EngineSettings:
     """How drafts are verified. keyed: the tokens are those of plain decoding, whatever is drafted. rejection: textbook
     speculative sampling, which accepts more of a draft model's tokens; the distribution is the same, the tokens are
     not, and results say so."""
-    max_batch: int = 64
-    """Most branches computed in one pass; more wait their turn."""
+    max_batch: int | None = None
+    """Most branches computed in one pass; more wait their turn. None: 64 on a CPU, 256 on a GPU."""
     prefill_chunk: int = 512
     """Most prompt tokens computed in one pass, over all prompts."""
 
@@ -63,7 +63,8 @@ class EngineSettings:
             self.draft_budget is None or self.draft_budget >= 1, "draft_budget", f"is {self.draft_budget}",
             "use at least 1, or None",
         )  # fmt: skip
-        require(self.max_batch >= 1, "max_batch", f"is {self.max_batch}", "use at least 1")
+        most = self.max_batch
+        require(most is None or most >= 1, "max_batch", f"is {most}", "use at least 1, or None")
         require(self.prefill_chunk >= 1, "prefill_chunk", f"is {self.prefill_chunk}", "use at least 1")
 
     def _check_drafters(self) -> None:
@@ -108,6 +109,10 @@ class EngineSettings:
             reason = str(error).splitlines()[0]
             require(False, "device", f"{name!r} cannot be used ({reason})", "use cpu, or a device torch lists")
             raise
+
+    def most_branches(self, device: torch.device) -> int:
+        """In one pass."""
+        return self.max_batch or (64 if device.type == "cpu" else 256)
 
     def memory_bytes(self, device: torch.device) -> int:
         """Bytes for what is held."""
