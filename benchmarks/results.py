@@ -17,15 +17,6 @@ from benchmarks.results_tables import tables
 from branchwise.evaluation.summary import Summary
 
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
-LONG = ("gsm8k", "multiarith")
-SHORT = (
-    "svamp",
-    "strategyqa",
-    "bbh_tracking_shuffled_objects_three_objects",
-    "bbh_logical_deduction_three_objects",
-    "bbh_boolean_expressions",
-    "bbh_ruin_names",
-)
 REPLAYED = (
     "self-consistency",
     "adaptive-consistency",
@@ -33,10 +24,9 @@ REPLAYED = (
     "esc",
     "blend-asc",
     "weighted-vote",
-    "deepconf",
-    "deepconf-online",
     "best-of-n",
 )
+READING_ALTERNATIVES = ("deepconf", "deepconf-online")
 LIVE = (
     "self-consistency",
     "path-consistency-plain",
@@ -46,6 +36,20 @@ LIVE = (
     "cisc",
     "adaptive-consistency",
 )
+OURS = "adaptive-path-consistency"
+ABLATION = (
+    "self-consistency",
+    "adaptive-consistency",
+    OURS,
+    f"{OURS}:stop_at=none",
+    f"{OURS}:stop_at=0.9",
+    f"{OURS}:horizon=false",
+    f"{OURS}:max_level=0",
+    f"{OURS}:ties=0",
+    f"{OURS}:max_level=0,ties=0",
+    f"{OURS}:root_share=0.8",
+)
+"""Our own strategy beside what it must beat, and with each of its parts off or set otherwise."""
 
 
 @dataclass(frozen=True)
@@ -57,33 +61,80 @@ class Rows:
     reported: int
     paths: int
     model: str = SMALL
+    alternatives: int = 0
+    """Recorded with each token."""
 
     @property
     def name(self) -> str:
         """A name for folders."""
         return self.data if self.model == SMALL else f"{self.data}-1.5b"
 
-
-ROWS = [
-    *(Rows(data, 40, 60, 40) for data in LONG),
-    *(Rows(data, 20, 40, 20) for data in SHORT),
-    *(Rows(data, 0, 60, 20, LARGE) for data in LONG),
-]
-_LIVE_ROWS, _LIVE_PATHS = 40, 20
+    def pooled(self) -> tuple[int, int]:
+        """The rows whose paths are recorded: how many are left out before them, and how many they are."""
+        return (0, self.tuning + self.reported) if self.model == SMALL else (self.tuning, self.reported)
 
 
-def commands(out: Path) -> Iterator[list[str]]:
-    """Every run, in the order in which they need each other."""
-    for rows in ROWS:
-        yield _eval(rows, ["self-consistency"], rows.paths, 0, rows.tuning + rows.reported, out / f"pool-{rows.name}", [
-            "--model", rows.model, "--alternatives", "20", "--concurrency", "2",
-        ])  # fmt: skip
-        replay = ["--pool", str(out / f"pool-{rows.name}"), "--alternatives", "20"]
-        yield _eval(rows, REPLAYED, rows.paths, rows.tuning, rows.reported, out / f"replay-{rows.name}", replay)
-    for rows in ROWS:
-        if rows.data in LONG and rows.model == SMALL:
-            live = ["--pool", str(out / f"pool-{rows.name}"), "--live", "--concurrency", "4"]
-            yield _eval(rows, LIVE, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", live)
+WORD_PROBLEMS = (
+    Rows("gsm8k", 50, 100, 40, alternatives=20),
+    Rows("multiarith", 50, 100, 40),
+    Rows("svamp", 20, 80, 40),
+    Rows("gsm8k", 50, 60, 40, LARGE),
+    Rows("multiarith", 50, 60, 40, LARGE),
+    Rows("svamp", 20, 60, 40, LARGE),
+)
+OTHERS = tuple(
+    Rows(data, 20, 60, 20)
+    for data in (
+        "strategyqa",
+        "bbh_tracking_shuffled_objects_three_objects",
+        "bbh_logical_deduction_three_objects",
+        "bbh_boolean_expressions",
+        "bbh_ruin_names",
+    )
+)
+TWENTY = WORD_PROBLEMS[:2]
+"""What is compared live with at most 20 paths, on fewer rows."""
+_TWENTY_ROWS = 60
+
+
+def pools(out: Path) -> Iterator[list[str]]:
+    """Paths drawn once."""
+    for rows in (*WORD_PROBLEMS, *OTHERS):
+        skip, limit = rows.pooled()
+        options = ["--model", rows.model, "--speculation", "off", "--concurrency", "8"]
+        if rows.alternatives:
+            options += ["--alternatives", str(rows.alternatives)]
+        yield _eval(rows, ["self-consistency"], rows.paths, skip, limit, out / f"pool-{rows.name}", options)
+
+
+def replays(out: Path) -> Iterator[list[str]]:
+    """Strategies that draw from the prompt alone, answered from the pools."""
+    for rows in (*WORD_PROBLEMS, *OTHERS):
+        pool = _pool(out, rows)
+        yield _eval(rows, REPLAYED, rows.paths, rows.tuning, rows.reported, out / f"replay-{rows.name}", pool)
+        if rows.alternatives:
+            reading = ["self-consistency", *READING_ALTERNATIVES]
+            options = [*pool, "--alternatives", str(rows.alternatives)]
+            yield _eval(rows, reading, rows.paths, rows.tuning, rows.reported, out / f"deepconf-{rows.name}", options)
+
+
+def lives(out: Path) -> Iterator[list[str]]:
+    """Strategies that go on from what was drawn: on the pools, and with the model for what they lack."""
+    for rows in TWENTY:
+        yield _eval(rows, LIVE, 20, rows.tuning, _TWENTY_ROWS, out / f"live-{rows.name}", _live(out, rows))
+    for rows in WORD_PROBLEMS:
+        live = _live(out, rows)
+        yield _eval(rows, ABLATION, rows.paths, rows.tuning, rows.reported, out / f"adaptive-{rows.name}", live)
+        if rows.model == SMALL:
+            yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", live)
+
+
+def _pool(out: Path, rows: Rows) -> list[str]:
+    return ["--pool", str(out / f"pool-{rows.name}")]
+
+
+def _live(out: Path, rows: Rows) -> list[str]:
+    return [*_pool(out, rows), "--live", "--speculation", "off", "--concurrency", "16"]
 
 
 def searches(out: Path) -> Iterator[list[str]]:
@@ -91,11 +142,13 @@ def searches(out: Path) -> Iterator[list[str]]:
     checked = "value=rating,final=verifier,choose=best"
     yield [
         "eval", "game24", "--limit", "30", "--model", LARGE, "--paths", "8", "--budget-tokens", "1200",
+        "--speculation", "off", "--concurrency", "30",
         "--verifier", "game24", *_chosen("self-consistency", "best-of-n:value=verifier", f"tot-bfs:{checked}",
         f"tot-bfs:{checked},propose=true", "mcts:final=verifier,choose=best"), "--out", str(out / "game24"),
     ]  # fmt: skip
     yield [
         "eval", "humaneval", "--limit", "20", "--paths", "8", "--max-tokens", "400", "--verifier", "examples",
+        "--speculation", "off", "--concurrency", "8",
         *_chosen("self-consistency", "best-of-n:value=verifier"), "--out", str(out / "humaneval"),
     ]  # fmt: skip
     judged = (
@@ -109,15 +162,16 @@ def searches(out: Path) -> Iterator[list[str]]:
         "mcts",
     )
     yield [
-        "eval", "gsm8k", "--skip", "40", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
+        "eval", "gsm8k", "--skip", "50", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
+        "--speculation", "off", "--concurrency", "40",
         *_chosen(*judged), "--out", str(out / "search-gsm8k"),
     ]  # fmt: skip
 
 
 def runs(out: Path) -> Iterator[list[str]]:
     """Everything, in that order."""
-    yield from commands(out)
-    yield from searches(out)
+    for some in (pools, replays, lives, searches):
+        yield from some(out)
 
 
 def _done(out: Path, kept: Path) -> Iterator[str]:
