@@ -142,7 +142,7 @@ def searches(out: Path) -> Iterator[list[str]]:
     checked = "value=rating,final=verifier,choose=best"
     yield [
         "eval", "game24", "--limit", "30", "--model", LARGE, "--paths", "8", "--budget-tokens", "1200",
-        "--speculation", "off", "--concurrency", "30",
+        "--concurrency", "8",
         "--verifier", "game24", *_chosen("self-consistency", "best-of-n:value=verifier", f"tot-bfs:{checked}",
         f"tot-bfs:{checked},propose=true", "mcts:final=verifier,choose=best"), "--out", str(out / "game24"),
     ]  # fmt: skip
@@ -163,7 +163,7 @@ def searches(out: Path) -> Iterator[list[str]]:
     )
     yield [
         "eval", "gsm8k", "--skip", "50", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
-        "--speculation", "off", "--concurrency", "40",
+        "--concurrency", "8",
         *_chosen(*judged), "--out", str(out / "search-gsm8k"),
     ]  # fmt: skip
 

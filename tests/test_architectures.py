@@ -14,6 +14,7 @@ from lab import HOT, Make, ask, grow, tokens
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from branchwise.backends.engine.engine import Engine
+from branchwise.backends.engine.model import exact_attention
 from branchwise.errors import ModelError
 from branchwise.sampling import Sampling
 
@@ -90,6 +91,21 @@ def test_an_architecture_it_cannot_compute_is_refused_by_name(
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(ModelError, match=type(model).__name__ + rf": .*{reason}.*; use"):
         Engine(model, tokenizer, name="odd")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "attention"),
+    [
+        ("qwen2", torch.float32, "eager"),
+        ("qwen2", torch.bfloat16, "sdpa"),
+        ("gemma2-softcap", torch.bfloat16, "eager"),  # the other leaves the cap out
+        ("gpt-oss-sinks", torch.float16, "eager"),  # and has none of these
+    ],
+)
+def test_engines_are_held_against_the_attention_that_rounds_least(
+    name: str, dtype: torch.dtype, attention: str
+) -> None:
+    assert exact_attention(network(name).to(dtype)) == attention
 
 
 @pytest.mark.parametrize(
