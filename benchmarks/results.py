@@ -26,7 +26,8 @@ REPLAYED = (
     "weighted-vote",
     "best-of-n",
 )
-READING_ALTERNATIVES = ("deepconf", "deepconf-online")
+DEEPCONF = ("deepconf", "deepconf-online")
+"""These read the alternatives at each token."""
 LIVE = (
     "self-consistency",
     "path-consistency-plain",
@@ -74,67 +75,45 @@ class Rows:
         return (0, self.tuning + self.reported) if self.model == SMALL else (self.tuning, self.reported)
 
 
-WORD_PROBLEMS = (
-    Rows("gsm8k", 50, 100, 40, alternatives=20),
-    Rows("multiarith", 50, 100, 40),
-    Rows("svamp", 20, 80, 40),
-    Rows("gsm8k", 50, 60, 40, LARGE),
-    Rows("multiarith", 50, 60, 40, LARGE),
-    Rows("svamp", 20, 60, 40, LARGE),
+ROWS = (
+    Rows("multiarith", 40, 60, 40),
+    Rows("gsm8k", 40, 60, 40, alternatives=20),
+    Rows("svamp", 20, 40, 40),
+    Rows("multiarith", 40, 60, 20, LARGE),
+    Rows("gsm8k", 40, 60, 20, LARGE),
+    Rows("strategyqa", 20, 40, 20),
+    Rows("bbh_tracking_shuffled_objects_three_objects", 20, 40, 20),
+    Rows("bbh_logical_deduction_three_objects", 20, 40, 20),
+    Rows("bbh_boolean_expressions", 20, 40, 20),
+    Rows("bbh_ruin_names", 20, 40, 20),
 )
-OTHERS = tuple(
-    Rows(data, 20, 60, 20)
-    for data in (
-        "strategyqa",
-        "bbh_tracking_shuffled_objects_three_objects",
-        "bbh_logical_deduction_three_objects",
-        "bbh_boolean_expressions",
-        "bbh_ruin_names",
-    )
-)
-TWENTY = WORD_PROBLEMS[:2]
-"""What is compared live with at most 20 paths, on fewer rows."""
-_TWENTY_ROWS = 60
+TUNED_ON = ("multiarith", "gsm8k")
+"""What our own strategy is tuned on, and where its parts are switched off; with the small model."""
+OURS_ON = (*TUNED_ON, "svamp")
+_LIVE_ROWS, _LIVE_PATHS = 40, 20
 
 
-def pools(out: Path) -> Iterator[list[str]]:
-    """Paths drawn once."""
-    for rows in (*WORD_PROBLEMS, *OTHERS):
+def votes(out: Path) -> Iterator[list[str]]:
+    """File by file: paths drawn once; strategies that draw from the prompt alone, answered from them; strategies that
+    go on from what was drawn, with the model for what is not there."""
+    for rows in ROWS:
         skip, limit = rows.pooled()
-        options = ["--model", rows.model, "--speculation", "off", "--concurrency", "8"]
+        options = ["--model", rows.model, "--speculation", "off"]
         if rows.alternatives:
             options += ["--alternatives", str(rows.alternatives)]
         yield _eval(rows, ["self-consistency"], rows.paths, skip, limit, out / f"pool-{rows.name}", options)
-
-
-def replays(out: Path) -> Iterator[list[str]]:
-    """Strategies that draw from the prompt alone, answered from the pools."""
-    for rows in (*WORD_PROBLEMS, *OTHERS):
-        pool = _pool(out, rows)
-        yield _eval(rows, REPLAYED, rows.paths, rows.tuning, rows.reported, out / f"replay-{rows.name}", pool)
+        pool, report = ["--pool", str(out / f"pool-{rows.name}")], (rows.tuning, rows.reported)
+        yield _eval(rows, REPLAYED, rows.paths, *report, out / f"replay-{rows.name}", pool)
         if rows.alternatives:
-            reading = ["self-consistency", *READING_ALTERNATIVES]
-            options = [*pool, "--alternatives", str(rows.alternatives)]
-            yield _eval(rows, reading, rows.paths, rows.tuning, rows.reported, out / f"deepconf-{rows.name}", options)
-
-
-def lives(out: Path) -> Iterator[list[str]]:
-    """Strategies that go on from what was drawn: on the pools, and with the model for what they lack."""
-    for rows in TWENTY:
-        yield _eval(rows, LIVE, 20, rows.tuning, _TWENTY_ROWS, out / f"live-{rows.name}", _live(out, rows))
-    for rows in WORD_PROBLEMS:
-        live = _live(out, rows)
-        yield _eval(rows, ABLATION, rows.paths, rows.tuning, rows.reported, out / f"adaptive-{rows.name}", live)
-        if rows.model == SMALL:
-            yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", live)
-
-
-def _pool(out: Path, rows: Rows) -> list[str]:
-    return ["--pool", str(out / f"pool-{rows.name}")]
-
-
-def _live(out: Path, rows: Rows) -> list[str]:
-    return [*_pool(out, rows), "--live", "--speculation", "off", "--concurrency", "16"]
+            reading, options = ["self-consistency", *DEEPCONF], [*pool, "--alternatives", str(rows.alternatives)]
+            yield _eval(rows, reading, rows.paths, *report, out / f"deepconf-{rows.name}", options)
+        pool, tuned = [*pool, "--live", "--concurrency", "8"], rows.data in TUNED_ON and rows.model == SMALL
+        if tuned:
+            yield _eval(rows, LIVE, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", pool)
+            yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", pool)
+        if rows.data in OURS_ON:
+            shown = ABLATION if tuned else ABLATION[:3]
+            yield _eval(rows, shown, rows.paths, *report, out / f"adaptive-{rows.name}", pool)
 
 
 def searches(out: Path) -> Iterator[list[str]]:
@@ -162,7 +141,7 @@ def searches(out: Path) -> Iterator[list[str]]:
         "mcts",
     )
     yield [
-        "eval", "gsm8k", "--skip", "50", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
+        "eval", "gsm8k", "--skip", "40", "--limit", "40", "--paths", "8", "--budget-tokens", "2400",
         "--concurrency", "8",
         *_chosen(*judged), "--out", str(out / "search-gsm8k"),
     ]  # fmt: skip
@@ -170,8 +149,8 @@ def searches(out: Path) -> Iterator[list[str]]:
 
 def runs(out: Path) -> Iterator[list[str]]:
     """Everything, in that order."""
-    for some in (pools, replays, lives, searches):
-        yield from some(out)
+    yield from searches(out)
+    yield from votes(out)
 
 
 def _done(out: Path, kept: Path) -> Iterator[str]:
