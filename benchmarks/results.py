@@ -120,10 +120,13 @@ def searches(out: Path) -> Iterator[list[str]]:
     """Searches against plain votes: with an exact checker, with tests, and with the model's own judgment."""
     checked = "value=rating,final=verifier,choose=best"
     yield [
-        "eval", "game24", "--limit", "30", "--model", LARGE, "--paths", "8", "--budget-tokens", "1200",
-        "--concurrency", "8",
-        "--verifier", "game24", *_chosen("self-consistency", "best-of-n:value=verifier", f"tot-bfs:{checked}",
-        f"tot-bfs:{checked},propose=true", "mcts:final=verifier,choose=best"), "--out", str(out / "game24"),
+        "eval", "game24", "--limit", "30", "--model", LARGE, "--paths", "64", "--budget-tokens", "1200",
+        "--concurrency", "8", "--verifier", "game24",
+        *_chosen(
+            "self-consistency", "best-of-n:value=verifier", f"tot-bfs:paths=20,keep=5,{checked}",
+            f"tot-bfs:paths=20,keep=5,{checked},propose=true", "mcts:width=4,final=verifier,choose=best",
+            f"mcts:width=4,{checked}",
+        ), "--out", str(out / "game24"),
     ]  # fmt: skip
     yield [
         "eval", "humaneval", "--limit", "20", "--paths", "8", "--max-tokens", "400", "--verifier", "examples",

@@ -1,7 +1,9 @@
-"""Worked examples for few-shot prompts.
+"""Worked examples for few-shot prompts, under the MIT licence (see NOTICE.md).
 
-The eight chain-of-thought exemplars of Wei et al. 2022 (arXiv 2201.11903), as kept in
-EleutherAI/lm-evaluation-harness; Copyright (c) 2020 EleutherAI, MIT licence (see NOTICE.md).
+ARITHMETIC: the eight chain-of-thought exemplars of Wei et al. 2022 (arXiv 2201.11903), as kept in
+EleutherAI/lm-evaluation-harness; Copyright (c) 2020 EleutherAI.
+GAME24: the five of Yao et al. 2023 (arXiv 2305.10601), from princeton-nlp/tree-of-thought-llm; Copyright (c) 2023
+Shunyu Yao. Their line "Steps:" and what follows the expression are left out.
 """
 
 from branchwise.prompts.task import Exemplar
@@ -38,5 +40,28 @@ ARITHMETIC: tuple[Exemplar, ...] = (
     Exemplar(
         "Olivia has $23. She bought five bagels for $3 each. How much money does she have left?",
         "Olivia had 23 dollars. 5 bagels for 3 dollars each will be 5 x 3 = 15 dollars. So she has 23 - 15 dollars left. 23 - 15 is 8. The answer is 8.",
+    ),
+)
+
+GAME24: tuple[Exemplar, ...] = (
+    Exemplar(
+        "4 4 6 8",
+        "4 + 8 = 12 (left: 4 6 12)\n6 - 4 = 2 (left: 2 12)\n2 * 12 = 24 (left: 24)\nAnswer: (6 - 4) * (4 + 8)",
+    ),
+    Exemplar(
+        "2 9 10 12",
+        "12 * 2 = 24 (left: 9 10 24)\n10 - 9 = 1 (left: 1 24)\n24 * 1 = 24 (left: 24)\nAnswer: (12 * 2) * (10 - 9)",
+    ),
+    Exemplar(
+        "4 9 10 13",
+        "13 - 10 = 3 (left: 3 4 9)\n9 - 3 = 6 (left: 4 6)\n4 * 6 = 24 (left: 24)\nAnswer: 4 * (9 - (13 - 10))",
+    ),
+    Exemplar(
+        "1 4 8 8",
+        "8 / 4 = 2 (left: 1 2 8)\n1 + 2 = 3 (left: 3 8)\n3 * 8 = 24 (left: 24)\nAnswer: (1 + 8 / 4) * 8",
+    ),
+    Exemplar(
+        "5 5 5 9",
+        "5 + 5 = 10 (left: 5 9 10)\n10 + 5 = 15 (left: 9 15)\n15 + 9 = 24 (left: 24)\nAnswer: ((5 + 5) + 5) + 9",
     ),
 )

@@ -10,7 +10,7 @@ from branchwise.answers.code import Code
 from branchwise.answers.expression import Expression
 from branchwise.answers.formats import Letter, Math, Structured, Text, YesNo
 from branchwise.errors import ConfigError
-from branchwise.prompts.exemplars import ARITHMETIC
+from branchwise.prompts.exemplars import ARITHMETIC, GAME24
 from branchwise.prompts.task import Task
 
 TASKS: dict[str, Task] = {
@@ -55,8 +55,8 @@ TASKS: dict[str, Task] = {
             format=Expression(),
             instruction="Make 24 out of the numbers you are given: use each of them exactly once, with + - * / and "
             "brackets, and no other number. In each step, combine two of the numbers that are left, and write down "
-            'which are left then. End with a line "Answer:" and the whole expression alone, such as '
-            "Answer: (10 - 4) * (13 - 9) for 4 9 10 13.",
+            'which are left then. End with a line "Answer:" and the whole expression alone.',
+            exemplars=GAME24,
         ),
     )
 }
