@@ -38,7 +38,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0) -> LlamaForCausalLM:
+def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0, context: int = 512) -> LlamaForCausalLM:
     """A random two-layer model: nothing it says makes sense, all of it is reproducible."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -48,7 +48,7 @@ def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0) -> LlamaForCau
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=context,
         initializer_range=0.3,
         eos_token_id=256,
         bos_token_id=None,

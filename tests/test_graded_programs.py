@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from commands import quick, run
+from conftest import tiny_llama, tiny_tokenizer
 
 import branchwise as bw
 from branchwise.backends.scripted import ScriptedBackend
@@ -160,8 +162,10 @@ def test_where_programs_cannot_be_run_no_run_begins(tmp_path: Path, monkeypatch:
 
 
 @needs_linux
-def test_eval_grades_programs(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_eval_grades_programs(tmp_path: Path) -> None:
+    tiny_llama(torch.float32, context=2048).save_pretrained(tmp_path / "tiny")  # examples precede a game
+    tiny_tokenizer().save_pretrained(tmp_path / "tiny")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (COMPLETE, SENTENCE, GAME)))
-    done = run("eval", "rows.jsonl", *quick(tiny_model_folder), "--strategy", "greedy", cwd=tmp_path)
+    done = run("eval", "rows.jsonl", *quick(tmp_path / "tiny"), "--strategy", "greedy", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0 of 3" in done.stdout
