@@ -5,6 +5,7 @@ them as one, if every shape and address stays. So rows, shared slots and own slo
 buckets, and what a step has less of is padding: rows that write to the trash slot, slots nobody sees.
 """
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from branchwise.backends.engine.llama import LlamaDecoder
-from branchwise.backends.engine.plan import Plan, Reads, Segment, Tails, Tip, pieces_of, shared_runs
+from branchwise.backends.engine.plan import Plan, Reads, Segment, Tails, Tip, worth_a_segment
 from branchwise.backends.engine.pool import TRASH, Pool
+from branchwise.backends.engine.runs import Run
 
 _LEAST_SHARED, _LEAST_OWN = 256, 64
 _MOST_SHAPES = 64  # each keeps a graph; further ones are computed as they come
@@ -90,25 +92,36 @@ class _Step:
 class _Slots(NamedTuple):
     """What rows read."""
 
-    shared: np.ndarray[tuple[int], np.dtype[np.int64]]
+    shared: "array[int]"
     seen: Sequence[Sequence[tuple[int, int]]]  # [rows] parts of the shared slots
-    own: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]  # [rows]
+    own: Sequence["array[int]"]  # [rows]
 
     @classmethod
     def of(cls, tips: Sequence[Tip]) -> "_Slots":
-        pieces = [list(pieces_of(tip, None)) for tip in tips]
-        runs = shared_runs(pieces)
-        place, at, parts = {}, 0, [np.zeros(0, dtype=np.int64)]
-        for run in runs:
-            place[run] = (at, at + len(run))
-            at += len(run)
-            parts.append(np.frombuffer(run.slots, dtype=np.int64).copy())
-        seen = [[place[p.run] for p in row if p.whole and p.run in place] for row in pieces]
-        own = [
-            np.concatenate([*(p.slots for p in of_row if not (p.whole and p.run in place)), np.array(tip.slots)])
-            for tip, of_row in zip(tips, pieces, strict=True)
-        ]
-        return cls(np.concatenate(parts), seen, own)
+        readers: dict[Run, int] = {}
+        for tip in tips:
+            for run, offset in tip.before:
+                if offset == len(run.slots):
+                    readers[run] = readers.get(run, 0) + 1
+        place, at, parts = dict[Run, tuple[int, int]](), 0, array("q")
+        for run, count in readers.items():
+            if worth_a_segment(run, count):
+                place[run] = (at, at + len(run.slots))
+                at += len(run.slots)
+                parts += run.slots
+        seen: list[list[tuple[int, int]]] = []
+        own: list[array[int]] = []
+        for tip in tips:
+            parts_seen, slots = list[tuple[int, int]](), array("q")
+            for run, offset in tip.before:
+                if run in place and offset == len(run.slots):
+                    parts_seen.append(place[run])
+                else:
+                    slots += run.slots[:offset]
+            slots.extend(tip.slots)
+            seen.append(parts_seen)
+            own.append(slots)
+        return cls(parts, seen, own)
 
 
 class FixedSteps:

@@ -172,7 +172,12 @@ def shared_runs(pieces: Sequence[Sequence[Piece]]) -> dict[Run, list[int]]:
         for piece in tip_pieces:
             if piece.whole:
                 readers.setdefault(piece.run, []).append(tip)
-    return {run: tips for run, tips in readers.items() if (len(tips) - 1) * len(run) >= _WORTH_A_SEGMENT}
+    return {run: tips for run, tips in readers.items() if worth_a_segment(run, len(tips))}
+
+
+def worth_a_segment(run: Run, readers: int) -> bool:
+    """Whether a run that so many tips read whole is read once for all of them."""
+    return (readers - 1) * len(run.slots) >= _WORTH_A_SEGMENT
 
 
 class _Tail(NamedTuple):
