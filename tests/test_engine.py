@@ -33,7 +33,7 @@ def make(tiny_engine: Engine) -> Iterator[Make]:
 
     def build(**settings: int | str) -> Engine:
         shared = tiny_engine._model.network
-        network = type(shared)(copy.deepcopy(shared.config)).double()
+        network = type(shared)(copy.deepcopy(shared.config)).to(shared.device, shared.dtype)
         network.load_state_dict(shared.state_dict())
         settings = {"memory": 1 << 24, "speculation": "off", **settings}
         made.append(Engine(network, tiny_engine._tokenizer, name="tiny", settings=EngineSettings(**settings)))
