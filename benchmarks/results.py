@@ -124,8 +124,7 @@ def searches(out: Path) -> Iterator[list[str]]:
         "--concurrency", "8", "--verifier", "game24",
         *_chosen(
             "self-consistency", "best-of-n:value=verifier", f"tot-bfs:paths=20,keep=5,{checked}",
-            f"tot-bfs:paths=20,keep=5,{checked},propose=true", "mcts:width=4,final=verifier,choose=best",
-            f"mcts:width=4,{checked}",
+            "mcts:width=4,final=verifier,choose=best",
         ), "--out", str(out / "game24"),
     ]  # fmt: skip
     yield [
