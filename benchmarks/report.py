@@ -167,7 +167,7 @@ def profile_table(profiles: Mapping[Cell, Mapping[str, float]]) -> str:
 def as_json(found: Sequence[Row]) -> list[dict[str, str | int | float | None]]:
     """The rows with figures rounded to what they mean."""
     return [
-        {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(row).items()}
+        {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(row).items()}
         for row in found
     ]
 

@@ -36,7 +36,7 @@ def test_a_run_writes_rows_with_every_field(tiny_model_folder: Path, tmp_path: P
     for row in rows.values():
         assert row.keys() >= ASKED | RATIOS
         assert row["tokens_per_second"] > 0
-        assert row["ms_per_step"] == pytest.approx(1000 * row["branches"] / row["tokens_per_second"], rel=1e-2, abs=1e-4)
+        assert row["ms_per_step"] == pytest.approx(1000 * row["branches"] / row["tokens_per_second"], rel=1e-2)
         assert row["ratio_to_hf"] > 0
         assert row["ratio_to_floor"] > 0
         assert row["ratio_to_vllm"] is None
