@@ -44,8 +44,8 @@ class Search(Samples):
     """Whether the budget pays for no more branches."""
     over: bool = False
     """Whether nothing more is to be expanded."""
-    rollouts: list[Answer] = field(default_factory=list)
-    """Answers of paths that were grown to the end to value a node."""
+    rollouts: list[Node] = field(default_factory=list)
+    """Paths that were grown to their ends to value a node; they are in no tree, and numbered downwards from -1."""
     _open: dict[Request, _Open] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Search(Samples):
 
     def answers_so_far(self) -> list[Answer]:
         """What paths that came to their ends state, those that were grown to value a node included."""
-        return [*(node.answer for node in self.nodes if node.answer is not None), *self.rollouts]
+        return [node.answer for node in (*self.nodes, *self.rollouts) if node.answer is not None]
 
     def add(self, parent: Node, path: Path, *, ended: bool, answer: Answer | None, cost: Usage) -> Node:
         """A new child of a node."""
@@ -66,6 +66,11 @@ class Search(Samples):
         self.nodes.append(node)
         parent.children.append(node)
         return node
+
+    def roll_out(self, node: Node, path: Path, answer: Answer | None) -> Node:
+        """A path that was grown from a node to its end, as a node outside of the tree."""
+        self.rollouts.append(Node(-1 - len(self.rollouts), node, path, ended=True, answer=answer))
+        return self.rollouts[-1]
 
     def send(self, action: Request, handler: Handler) -> None:
         """Ask for something; `handler` is called with every event it is answered by."""

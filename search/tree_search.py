@@ -16,7 +16,7 @@ from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node, freeze
 from branchwise.search.search import Search
 from branchwise.search.thoughts import PROPOSE, ProposedSteps, SampledSteps, Step, Thoughts
-from branchwise.search.values import ByEnd, ValueName, valuer
+from branchwise.search.values import ValueName, valuer
 from branchwise.strategy import Decision, Tally
 from branchwise.votes import count, leader, weigh
 
@@ -47,7 +47,8 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
     (rating), the geometric mean of its tokens' probabilities (logprob), how far paths grown from it agree with others
     (rollouts), or what the run's verifier says (verifier)."""
     final: ValueName | None = None
-    """What an ended path is worth, where that is something else: an exact checker knows nothing of unfinished ones."""
+    """What an ended path is worth, a rollout's included, where that is something else: an exact checker knows nothing
+    of unfinished ones."""
     over: Over = "last"
     """How the values of a path's steps make its score."""
     rollouts: int = 2
@@ -113,9 +114,7 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
             search.over = True
             return None
         search.promised += count
-        values = valuer(self.value, self.sampling, self.rollouts)
-        if self.final is not None:
-            values = ByEnd(values, valuer(self.final, self.sampling, self.rollouts))
+        values = valuer(self.value, self.sampling, self.rollouts, self.final)
         expansion = Expansion(search, node, self._thoughts(), values, lambda done: self.expanded(search, done))
         expansion.start(count)
         return expansion
@@ -167,7 +166,11 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
         """The best answer so far, without the tree."""
         blind = len(samples.nodes) > 1 and not _any_valued(samples)
         counted, known = self._counted(samples, blind), samples.answers_so_far()
-        grown = [(answer, known.count(answer) / len(known)) for answer in samples.rollouts]
+        grown = [
+            (path.answer, known.count(path.answer) / len(known) if self.final is None else path.value)
+            for path in samples.rollouts
+            if path.answer is not None and (self.final is None or path.value is not None)
+        ]
         scored = [(answer, self.score(node)) for answer, node in counted] + grown
         plain = count(answer for answer, _ in scored)
         best: dict[Answer, float] = {}

@@ -108,15 +108,16 @@ class SelfEvaluation(Valuer):
 
 @dataclass(frozen=True, slots=True)
 class Rollouts(Valuer):
-    """How far paths grown from the node to their ends agree with all that were grown so far.
+    """Where paths grown from the node to their ends lead.
 
-    The value is the mean, over the node's paths, of the share of all answers that are the path's; a path without an
-    answer counts 0, one that failed not at all. A node that has ended is its own only path. In the order of asking, so
-    it repeats.
+    The value is the mean, over the node's paths, of what `judge` makes of their ends; without one, of the share that
+    a path's answer has of all answers so far. A path without an answer counts 0, one that failed, or that can't be
+    judged, not at all. A node that has ended is its own only path. In the order of asking, so it repeats.
     """
 
     sampling: Sampling
     count: int = 2
+    judge: Valuer | None = None
 
     def begin(self, search: Search, node: Node, settled: Settled) -> None:
         if node.ended:
@@ -131,13 +132,34 @@ class Rollouts(Valuer):
         ends.append(event)
         if len(ends) < self.count:
             return
-        answers = [end.answer for end in ends if isinstance(end, Finished)]
-        search.rollouts.extend(answer for answer in answers if answer is not None)
-        if answers:
-            node.value = self._agreement(search, answers)
-        else:
+        paths = [search.roll_out(node, end.path, end.answer) for end in ends if isinstance(end, Finished)]
+        if not paths:
             node.failed = _why(event)
-        settled()
+            settled()
+        elif self.judge is None:
+            node.value = self._agreement(search, [path.answer for path in paths])
+            settled()
+        else:
+            self._judge(self.judge, search, node, paths, settled)
+
+    def _judge(self, judge: Valuer, search: Search, node: Node, paths: Sequence[Node], settled: Settled) -> None:
+        waiting = len(paths)
+
+        def judged() -> None:
+            nonlocal waiting
+            waiting -= 1
+            if waiting:
+                return
+            values = [path.value for path in paths if path.value is not None]
+            _give(node, sum(values) / len(values) if values else None, paths[-1].failed)
+            settled()
+
+        for path in paths:
+            if path.answer is None:
+                path.value = 0.0
+                judged()
+            else:
+                judge.begin(search, path, judged)
 
     def _agreement(self, search: Search, answers: Sequence[Answer | None]) -> float:
         known = search.answers_so_far()
@@ -156,8 +178,12 @@ class ByEnd(Valuer):
         (self.ended if node.ended else self.unfinished).begin(search, node, settled)
 
 
-def valuer(name: ValueName, sampling: Sampling, rollouts: int) -> Valuer:
-    """The value called `name`."""
+def valuer(name: ValueName, sampling: Sampling, rollouts: int, final: ValueName | None = None) -> Valuer:
+    """The value called `name`; of paths that have ended, and of rollouts' ends, the one called `final`."""
+    ended = None if final is None else valuer(final, sampling, rollouts)
+    if ended is not None:
+        going = Rollouts(sampling, rollouts, ended) if name == "rollouts" else valuer(name, sampling, rollouts)
+        return ByEnd(going, ended)
     if name == "rating":
         return SelfEvaluation(_RATE, verdicts=tuple(_RATINGS.items()))
     if name == "rollouts":

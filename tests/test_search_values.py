@@ -85,6 +85,49 @@ def test_a_rollout_without_an_answer_counts_nothing_and_one_that_broke_is_left_o
     assert [node.value for node in result.tree.nodes[1:]] == [0.5, 1.0]  # of the answers 1 alone: 1 and 0
 
 
+def test_rollouts_ends_are_worth_what_final_says() -> None:
+    """a: its rollouts' ends are checked to 0.1 and 1, b's to 0.1 twice. No path of the tree is right, a rollout is."""
+    script: Script = {
+        "": [("a", 0), ("b", 0)],
+        "a": [("=1", 0.1), ("=2", 1.0), ("=1", 0.1)],
+        "b": [("=1", 0.1)],
+    }
+    strategy = BestOfN(2, step="line", value="rollouts", rollouts=2, final="verifier", choose="best")
+    result = run(strategy, script).result
+    assert [node.value for node in result.tree.nodes[1:]] == pytest.approx([0.55, 0.1, 0.1, 0.1])
+    assert result.answer == "2"
+    assert run(replace(strategy, choose="weighted"), script).result.votes == pytest.approx({"1": 5 * 0.1, "2": 1.0})
+
+
+def test_a_rollout_that_cant_be_judged_is_left_out_and_one_without_an_answer_is_worth_nothing() -> None:
+    def reply(path: bw.Path, before: int) -> Reply:
+        if not path.generated:
+            return Reply("a\n" if before == 0 else "b\n")
+        if path.whole_text == "a\n":
+            return [Reply(said("=1")), Reply("Who knows."), Reply(said("=2")), Reply(said("=1"))][before]
+        return Reply(said("=2"))
+
+    def check(path: bw.Path) -> float:
+        if path.answer_text.endswith("2."):
+            raise ValueError("a two can't be judged")
+        return 0.8
+
+    strategy = BestOfN(2, step="line", value="rollouts", rollouts=3, final="verifier")
+    result = bw.solve_sync("q", ScriptedBackend(reply), strategy=strategy, verifier=check)
+    a, b = result.tree.nodes[1:3]
+    assert a.value == pytest.approx((0.8 + 0) / 2)
+    assert b.value is None
+    assert "a two can't be judged" in b.note
+    assert result.answer == "1"
+
+
+def test_mcts_answers_with_a_rollout_that_the_checker_calls_right() -> None:
+    script: Script = {"": [("a", 0)], "a": [("=2", 1.0), ("=1", 0.0)], "a =1": [("=1", 0.0)]}
+    result = run(MCTS(2, width=1, final="verifier", choose="best"), script).result
+    assert [node.answer for node in result.tree.nodes] == [None, None, "1"]
+    assert result.answer == "2"
+
+
 def test_a_judge_sees_the_conversation_and_the_path() -> None:
     root = bw.Path(None, 1, (1,), "", messages=as_messages("q").with_system("s"))
     path = bw.Path(root, 2, (2, 3), "One.\nTwo", (5, 8))
