@@ -19,9 +19,13 @@ from branchwise.evaluation.summary import Summary
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
 REPLAYED = (
     "self-consistency",
+    "self-consistency:paths=5",
+    "self-consistency:paths=10",
+    "self-consistency:paths=20",
     "adaptive-consistency",
     "adaptive-consistency-dirichlet",
     "esc",
+    "blend-asc:paths=10",
     "blend-asc",
     "weighted-vote",
     "best-of-n",
