@@ -41,6 +41,15 @@ LIVE = (
     "cisc",
     "adaptive-consistency",
 )
+PREFIXED = (
+    "self-consistency",
+    "path-consistency-plain",
+    "path-consistency",
+    "path-consistency-plain:window=2,max_level=8",
+    "path-consistency:window=3,max_level=6",
+    "path-consistency:window=2,max_level=8",
+)
+"""How deep prefixes may grow, and how soon."""
 OURS = "adaptive-path-consistency"
 ABLATION = (
     "self-consistency",
@@ -114,6 +123,8 @@ def votes(out: Path) -> Iterator[list[str]]:
         pool, tuned = [*pool, "--live", "--concurrency", "8"], rows.data in TUNED_ON and rows.model == SMALL
         if tuned:
             yield _eval(rows, LIVE, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", pool)
+            prefixed, plain = out / f"tuning-prefixes-{rows.name}", [*pool, "--speculation", "off"]
+            yield _eval(rows, PREFIXED, _LIVE_PATHS, 0, rows.tuning, prefixed, plain)
             yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", pool)
         if rows.data in OURS_ON:
             shown = ABLATION if tuned else ABLATION[:3]
