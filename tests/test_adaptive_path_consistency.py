@@ -58,7 +58,7 @@ def test_it_stops_once_the_answer_is_settled(strategy: bw.AdaptivePathConsistenc
 # The answers of the hand-worked table of path-consistency. At 0.8, pooled counts of (1, 2) after each window:
 # (4, 1) passes; (5, 5) fails; (10, 5) passes; (15, 5).
 ANSWERS = "11121222211111111111"
-PREFIXED = bw.AdaptivePathConsistency(20, stop_at=None)
+PREFIXED = bw.AdaptivePathConsistency(20, stop_at=None, max_level=3)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_prefixes_are_those_of_the_leaders_paths() -> None:
 
 def test_paths_that_continue_a_prefix_settle_nothing() -> None:
     """Of every four one is from the prompt: (3, 1), (4, 1), (5, 1), (6, 1). All stand (7, 1) after eight."""
-    strategy = bw.AdaptivePathConsistency(40, window=4, probe=False, horizon=False, root_share=0.25)
+    strategy = bw.AdaptivePathConsistency(40, window=4, probe=False, horizon=False, max_level=3, root_share=0.25)
     result = run(strategy, "1112" + "1" * 36)
     assert len(result.paths) == 16
     assert result.tallies["root"].votes == {"1": 6, "2": 1}

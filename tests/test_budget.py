@@ -118,7 +118,10 @@ async def test_a_question_whose_strategy_wanted_more_is_not_complete() -> None:
         return Reply("never " * 1000, delay=0.05) if slow else Reply(f"First. The answer is {before % 2}.")
 
     results = await bw.solve_batch(
-        ["slow", "quick"], ScriptedBackend(reply), strategy=bw.PathConsistency(10), budget=bw.Budget(seconds=1.0)
+        ["slow", "quick"],
+        ScriptedBackend(reply),
+        strategy=bw.PathConsistency(10, window=5),
+        budget=bw.Budget(seconds=1.0),
     )
     assert [result.outcome for result in results] == [bw.Outcome.SECONDS_SPENT] * 2
     assert len(results[1].paths) == 5

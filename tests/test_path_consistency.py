@@ -36,8 +36,11 @@ def origins(result: bw.Result) -> list[str]:
     return [branch.path.parent.answer_text for branch in result.paths if branch.path.parent is not None]
 
 
+CONTROLLED = bw.PathConsistency(20, window=5, max_level=3)
+
+
 def test_the_papers_form_follows_the_hand_worked_table() -> None:
-    result = run(bw.PathConsistency.plain(20))
+    result = run(replace(bw.PathConsistency.plain(20), window=5, max_level=3))
     seen = origins(result)
     assert len(seen) == 20
     assert seen[:5] == [""] * 5
@@ -60,7 +63,7 @@ COMB_21 += COMB_21[::-1]
 
 
 def test_the_bias_controlled_form_follows_the_hand_worked_table() -> None:
-    result = run(bw.PathConsistency(20))
+    result = run(CONTROLLED)
     seen = origins(result)
     # Every fourth branch starts at the prompt: 3, 7, 11, ... After window 1 confidence fell to 1/2, so
     # window 2 steps back to level 0. Then branches from the prompt alone stand 9 to 2, above 0.95.
@@ -79,9 +82,9 @@ def test_the_bias_controlled_form_follows_the_hand_worked_table() -> None:
 @pytest.mark.parametrize(
     ("strategy", "window_2_at_root", "paths"),
     [
-        (bw.PathConsistency(20, step_back=False, stop_at=None), False, 20),
-        (bw.PathConsistency(20, root_share=0.0, stop_at=None), True, 20),
-        (bw.PathConsistency(20, root_share=0.0, step_back=False, stop_at=0.85), None, 5),
+        (replace(CONTROLLED, step_back=False, stop_at=None), False, 20),
+        (replace(CONTROLLED, root_share=0.0, stop_at=None), True, 20),
+        (replace(CONTROLLED, root_share=0.0, step_back=False, stop_at=0.85), None, 5),
     ],
 )
 def test_each_part_of_the_bias_control_can_be_switched_off(
