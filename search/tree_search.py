@@ -156,6 +156,14 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
                 return able
         return []
 
+    def _grown(self, search: SearchT) -> list[tuple[Answer, float]]:
+        """Answers of rollouts, and what each is worth: what `final` says, or its share of all answers."""
+        known = search.answers_so_far()
+        ends = [(path.answer, path.value) for path in search.rollouts if path.answer is not None]
+        if self.final is None:
+            return [(answer, known.count(answer) / len(known)) for answer, _ in ends]
+        return [(answer, value) for answer, value in ends if value is not None]
+
     def standing(self, state: list[SearchT], question: int) -> Decision:
         return self.conclude(state[question])  # whoever watches sees no tree: it is not drawn anew after every branch
 
@@ -165,12 +173,7 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
     def conclude(self, samples: SearchT) -> Decision:
         """The best answer so far, without the tree."""
         blind = len(samples.nodes) > 1 and not _any_valued(samples)
-        counted, known = self._counted(samples, blind), samples.answers_so_far()
-        grown = [
-            (path.answer, known.count(path.answer) / len(known) if self.final is None else path.value)
-            for path in samples.rollouts
-            if path.answer is not None and (self.final is None or path.value is not None)
-        ]
+        counted, grown = self._counted(samples, blind), self._grown(samples)
         scored = [(answer, self.score(node)) for answer, node in counted] + grown
         plain = count(answer for answer, _ in scored)
         best: dict[Answer, float] = {}
