@@ -1,6 +1,6 @@
 """One question's search: its tree, and the requests that are under way for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from branchwise.actions import Action, Event, Extend, Failed, Finished, Progress, Request
@@ -10,6 +10,7 @@ from branchwise.errors import BudgetError
 from branchwise.path import Path
 from branchwise.search.node import Node
 from branchwise.usage import Usage
+from branchwise.votes import count
 
 Handler = Callable[[Event], None]
 """Takes in what came of a request."""
@@ -56,9 +57,11 @@ class Search(Samples):
         """The root of the tree."""
         return self.nodes[0]
 
-    def answers_so_far(self) -> list[Answer]:
-        """What paths that came to their ends state, those that were grown to value a node included."""
-        return [node.answer for node in (*self.nodes, *self.rollouts) if node.answer is not None]
+    def shares(self) -> Mapping[Answer, float]:
+        """What share of all paths' answers each is, those of paths that were grown to value a node included."""
+        answers = count(node.answer for node in (*self.nodes, *self.rollouts))
+        total = sum(answers.values())
+        return {answer: votes / total for answer, votes in answers.items()}
 
     def add(self, parent: Node, path: Path, *, ended: bool, answer: Answer | None, cost: Usage) -> Node:
         """A new child of a node."""

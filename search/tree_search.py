@@ -158,10 +158,10 @@ class TreeSearch(PerQuestion[SearchT], Generic[SearchT]):
 
     def _grown(self, search: SearchT) -> list[tuple[Answer, float]]:
         """Answers of rollouts, and what each is worth: what `final` says, or its share of all answers."""
-        known = search.answers_so_far()
         ends = [(path.answer, path.value) for path in search.rollouts if path.answer is not None]
         if self.final is None:
-            return [(answer, known.count(answer) / len(known)) for answer, _ in ends]
+            shares = search.shares()
+            return [(answer, shares[answer]) for answer, _ in ends]
         return [(answer, value) for answer, value in ends if value is not None]
 
     def standing(self, state: list[SearchT], question: int) -> Decision:

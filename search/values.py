@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 from branchwise.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
-from branchwise.answers.answer import Answer
 from branchwise.judgment import IS_CORRECT, VERDICTS, expected, judgment
 from branchwise.sampling import Sampling
 from branchwise.search.node import Node
@@ -106,23 +105,30 @@ class SelfEvaluation(Valuer):
         settled()
 
 
+class Agreement(Valuer):
+    """The share that an ended path's answer has of all answers so far; 0 without one."""
+
+    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+        node.value = 0.0 if node.answer is None else search.shares()[node.answer]
+        settled()
+
+
 @dataclass(frozen=True, slots=True)
 class Rollouts(Valuer):
     """Where paths grown from the node to their ends lead.
 
-    The value is the mean, over the node's paths, of what `judge` makes of their ends; without one, of the share that
-    a path's answer has of all answers so far. A path without an answer counts 0, one that failed, or that can't be
-    judged, not at all. A node that has ended is its own only path. In the order of asking, so it repeats.
+    The value is the mean, over the node's paths, of what `judge` makes of their ends; a path without an answer counts
+    0, one that failed, or that can't be judged, not at all. A node that has ended is its own only path. In the order of
+    asking, so it repeats.
     """
 
     sampling: Sampling
-    count: int = 2
-    judge: Valuer | None = None
+    count: int
+    judge: Valuer
 
     def begin(self, search: Search, node: Node, settled: Settled) -> None:
         if node.ended:
-            node.value = self._agreement(search, [node.answer])
-            settled()
+            self.judge.begin(search, node, settled)
             return
         ends: list[Event] = []
         grown = partial(self._grown, search, node, ends, settled)
@@ -133,16 +139,13 @@ class Rollouts(Valuer):
         if len(ends) < self.count:
             return
         paths = [search.roll_out(node, end.path, end.answer) for end in ends if isinstance(end, Finished)]
-        if not paths:
+        if paths:
+            self._judge(search, node, paths, settled)
+        else:
             node.failed = _why(event)
             settled()
-        elif self.judge is None:
-            node.value = self._agreement(search, [path.answer for path in paths])
-            settled()
-        else:
-            self._judge(self.judge, search, node, paths, settled)
 
-    def _judge(self, judge: Valuer, search: Search, node: Node, paths: Sequence[Node], settled: Settled) -> None:
+    def _judge(self, search: Search, node: Node, paths: Sequence[Node], settled: Settled) -> None:
         waiting = len(paths)
 
         def judged() -> None:
@@ -159,12 +162,7 @@ class Rollouts(Valuer):
                 path.value = 0.0
                 judged()
             else:
-                judge.begin(search, path, judged)
-
-    def _agreement(self, search: Search, answers: Sequence[Answer | None]) -> float:
-        known = search.answers_so_far()
-        shares = [known.count(answer) / len(known) for answer in answers if answer is not None]
-        return sum(shares) / len(answers)
+                self.judge.begin(search, path, judged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +179,8 @@ class ByEnd(Valuer):
 def valuer(name: ValueName, sampling: Sampling, rollouts: int, final: ValueName | None = None) -> Valuer:
     """The value called `name`; of paths that have ended, and of rollouts' ends, the one called `final`."""
     ended = None if final is None else valuer(final, sampling, rollouts)
-    if ended is not None:
-        going = Rollouts(sampling, rollouts, ended) if name == "rollouts" else valuer(name, sampling, rollouts)
-        return ByEnd(going, ended)
-    if name == "rating":
-        return SelfEvaluation(_RATE, verdicts=tuple(_RATINGS.items()))
     if name == "rollouts":
-        return Rollouts(sampling, rollouts)
-    return {"p-true": SelfEvaluation(), "logprob": LogProb(), "verifier": Checked()}[name]
+        return Rollouts(sampling, rollouts, ended or Agreement())
+    rating = SelfEvaluation(_RATE, verdicts=tuple(_RATINGS.items()))
+    going = {"p-true": SelfEvaluation(), "rating": rating, "logprob": LogProb(), "verifier": Checked()}[name]
+    return going if ended is None else ByEnd(going, ended)
