@@ -44,26 +44,28 @@ LIVE = (
 PREFIXED = (
     "self-consistency",
     "path-consistency-plain",
-    "path-consistency",
+    "path-consistency:window=5,max_level=3",
     "path-consistency-plain:window=2,max_level=8",
-    "path-consistency:window=3,max_level=6",
+    "path-consistency",
     "path-consistency:window=2,max_level=8",
 )
 """How deep prefixes may grow, and how soon."""
 OURS = "adaptive-path-consistency"
 ABLATION = (
     "self-consistency",
+    "self-consistency:paths=20",
     "adaptive-consistency",
+    "adaptive-consistency:stop_at=0.9",
+    "adaptive-consistency:stop_at=0.8",
     OURS,
+    f"{OURS}:stop_at=0.98",
     f"{OURS}:stop_at=none",
-    f"{OURS}:stop_at=0.9",
-    f"{OURS}:horizon=false",
-    f"{OURS}:max_level=0",
+    f"{OURS}:stakes=false",
+    f"{OURS}:stakes=false,horizon=false",
     f"{OURS}:ties=0",
-    f"{OURS}:max_level=0,ties=0",
-    f"{OURS}:root_share=0.8",
+    f"{OURS}:max_level=3",
 )
-"""Our own strategy beside what it must beat, and with each of its parts off or set otherwise."""
+"""Our own strategy beside what it must beat, at other certainties too, and with each of its parts switched."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def votes(out: Path) -> Iterator[list[str]]:
             yield _eval(rows, PREFIXED, _LIVE_PATHS, 0, rows.tuning, prefixed, plain)
             yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", pool)
         if rows.data in OURS_ON:
-            shown = ABLATION if tuned else ABLATION[:3]
+            shown = ABLATION if tuned else ("self-consistency", "adaptive-consistency", OURS)
             yield _eval(rows, shown, rows.paths, *report, out / f"adaptive-{rows.name}", pool)
 
 

@@ -13,7 +13,8 @@ from votes_lab import BROKEN, TEXT, late, run, stated
 
 import branchwise as bw
 
-ROOTED = bw.AdaptivePathConsistency(10, max_level=0, ties=0)
+ROOTED = bw.AdaptivePathConsistency(10, stop_at=0.95, stakes=False, ties=0)
+STAKED = replace(ROOTED, stakes=True)
 
 
 def origins(result: bw.Result) -> str:
@@ -24,8 +25,9 @@ def origins(result: bw.Result) -> str:
 
 def test_three_agreeing_paths_of_forty_settle_an_answer() -> None:
     assert stated(run(bw.AdaptivePathConsistency(), "1")) == "111"
-    assert 1 - comb(20, 4) / comb(41, 4) == pytest.approx(0.952, abs=1e-3)  # 16 or fewer of the 37 left
-    assert 1 - comb(20, 3) / comb(41, 3) == pytest.approx(0.893, abs=1e-3)  # after two: 17 or fewer of 38
+    # 16 or fewer of the 37 left, where four fifths are at stake; after two 17 or fewer of 38, and three quarters.
+    assert comb(20, 4) / comb(41, 4) * 4 / 5 == pytest.approx(0.038, abs=1e-3)
+    assert comb(20, 3) / comb(41, 3) * 3 / 4 == pytest.approx(0.080, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -45,13 +47,22 @@ def test_three_agreeing_paths_of_forty_settle_an_answer() -> None:
         (replace(ROOTED, stop_at=1.0), "1", "11111"),
         (replace(ROOTED, stop_at=None), "1", "1" * 10),
         (replace(ROOTED, stop_at=0.9), "1", "11"),
+        # Of (2, 0) three quarters are at stake: 10/165 x 3/4 = 0.045. Of (3, 1) two thirds: 31/462 x 4/6 = 0.045.
+        (STAKED, "1", "11"),
+        (STAKED, "1211111", "1211"),
+        # Scattered votes: (2, 1) of seven with three left is final with 1 - 4/35, a third at stake: 0.038. Of six with
+        # four left it is 17/70 x 3/8 = 0.091. For itself it takes a lead that one path left cannot make up.
+        (STAKED, "1231456789", "1231456"),
+        (ROOTED, "1231456789", "123145678"),
+        # Paths without answers are no votes that others could have: (2, 0) with five left has 6/84 x 3/4 = 0.054.
+        (replace(STAKED, stop_at=0.96), "1---11", "1---11"),
     ],
 )
 def test_it_stops_once_the_answer_is_settled(strategy: bw.AdaptivePathConsistency, answers: str, drawn: str) -> None:
     for probe in (True, False):
         result = run(replace(strategy, probe=probe), answers)
         assert stated(result) == drawn
-        assert result.votes == {answer: drawn.count(answer) for answer in "12" if answer in drawn}
+        assert result.votes == {answer: drawn.count(answer) for answer in drawn if answer != "-"}
         assert result.answer == "1"
 
 
@@ -91,14 +102,16 @@ def test_prefixes_are_those_of_the_leaders_paths() -> None:
 
 def test_paths_that_continue_a_prefix_settle_nothing() -> None:
     """Of every four one is from the prompt: (3, 1), (4, 1), (5, 1), (6, 1). All stand (7, 1) after eight."""
-    strategy = bw.AdaptivePathConsistency(40, window=4, probe=False, horizon=False, max_level=3, root_share=0.25)
+    strategy = bw.AdaptivePathConsistency(
+        40, window=4, probe=False, stop_at=0.95, horizon=False, stakes=False, max_level=3, root_share=0.25
+    )
     result = run(strategy, "1112" + "1" * 36)
     assert len(result.paths) == 16
     assert result.tallies["root"].votes == {"1": 6, "2": 1}
 
 
 # Ties. Nothing stops, so that all four paths are drawn first.
-TIED = bw.AdaptivePathConsistency(4, stop_at=None, max_level=0)
+TIED = bw.AdaptivePathConsistency(4, stop_at=None)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +152,7 @@ def test_a_regrown_path_keeps_its_share(keep: float, kept: int) -> None:
 
 def test_a_settled_vote_is_no_tie() -> None:
     """(2, 1) is final with one path left, which is less than sure to 0.8."""
-    assert stated(run(bw.AdaptivePathConsistency(4, max_level=0), "1212")) == "121"
+    assert stated(run(bw.AdaptivePathConsistency(4), "1212")) == "121"
 
 
 def test_an_end_that_fails_or_is_not_paid_for_leaves_the_plain_vote() -> None:

@@ -96,6 +96,15 @@ def test_each_part_of_the_bias_control_can_be_switched_off(
         assert all(origin == "" for origin in seen[12:15]) is window_2_at_root
 
 
+def test_paths_from_the_prompt_settle_no_answer_but_the_one_that_leads() -> None:
+    """After two windows (6, 4) stands for 2 and, from the prompt alone, (4, 2) for 1: P(Bin(7, 1/2) <= 4) = 0.77."""
+    strategy = bw.PathConsistency(15, window=5, max_level=1, threshold=0.6, root_share=0.2, stop_at=0.7)
+    result = run(strategy, "1112222221" + "1" * 5)
+    assert [origin == "" for origin in origins(result)[5:10]] == [False, False, False, False, True]
+    assert len(result.paths) == 15
+    assert (result.answer, result.votes) == ("1", {"1": 9, "2": 6})
+
+
 def test_prefixes_come_with_multiplicity() -> None:
     """Two of three agreeing branches open alike: their opening is drawn twice as often (odds of a miss < 1e-9)."""
     openings = iter(["Same start.", "Same start.", "Other start."] + ["x"] * 300)

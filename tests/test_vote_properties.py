@@ -24,7 +24,10 @@ PLAIN = [
     bw.EarlyStopping(10, window=3),
     bw.BlendASC(10),
     bw.AdaptivePathConsistency(10, ties=0),
-    bw.AdaptivePathConsistency(10, ties=0, stop_at=None, threshold=0.6),
+    bw.AdaptivePathConsistency(10, ties=0, stop_at=None, max_level=3, threshold=0.6),
+    bw.SelfConsistency(10),
+    bw.PathConsistency(10),
+    bw.PathConsistency.plain(10),
 ]
 DRAWN_AT_ONCE = [
     bw.WeightedVote(10),
@@ -39,6 +42,9 @@ OTHERS = [
     bw.PrefixConsistency(5),
     bw.DeepConfOnline(10, warm_up=4, group=4),
     bw.AdaptivePathConsistency(10, stop_at=None),
+    bw.AdaptivePathConsistency(10, stop_at=None, max_level=3, threshold=0.6),
+    bw.BestOfN(10),
+    bw.Greedy(),
 ]
 DRAWN = st.text("1112233-", min_size=12, max_size=12)
 
@@ -74,10 +80,37 @@ def test_what_else_paths_say_changes_no_plain_vote(strategy: AnyStrategy, lots: 
     def said(answer: str) -> Reply:
         return sure(answer, lots.uniform(0.1, 9), words=lots.randrange(9))
 
-    if isinstance(strategy, bw.AdaptivePathConsistency):  # prefixes need steps: longer paths may grow them
+    if isinstance(strategy, bw.AdaptivePathConsistency | bw.PathConsistency):  # longer paths may grow prefixes
         strategy = replace(strategy, max_level=0)
     first, second = (run(strategy, [said(answer) for answer in answers]) for _ in range(2))
     assert (first.votes, first.answer, stated(first)) == (second.votes, second.answer, stated(second))
+
+
+def answer_of(reply: Reply) -> str:
+    return reply.text.rstrip(".").split()[-1]
+
+
+@pytest.mark.parametrize(
+    "strategy", [one for one in [*PLAIN, *DRAWN_AT_ONCE, *OTHERS] if one.name != "deepconf-online"]
+)
+@settings(max_examples=8, deadline=None)
+@given(replies(), st.randoms(use_true_random=False))
+def test_paths_of_one_answer_may_change_places(strategy: AnyStrategy, paths: list[Reply], lots: Random) -> None:
+    """DeepConf online measures all paths by its first ones, so that there it matters which these are."""
+    moved = list(paths)
+    for answer in set(map(answer_of, paths)):
+        places = [place for place in range(10) if answer_of(paths[place]) == answer]
+        for place, other in zip(places, lots.sample(places, len(places)), strict=True):
+            moved[place] = paths[other]
+    first, second = run(strategy, paths), run(strategy, moved)
+    assert len(first.paths) == len(second.paths)
+    if isinstance(strategy, bw.Greedy):
+        assert first.answer == second.answer
+        return
+    assert first.votes == pytest.approx(second.votes)
+    best = sorted(first.votes.values(), reverse=True)
+    if len(best) < 2 or best[0] > best[1] * (1 + 1e-9) or strategy in PLAIN:  # between equal weights, the first leads
+        assert first.answer == second.answer
 
 
 @at_once
@@ -170,6 +203,25 @@ def test_a_regrown_group_votes_with_the_cubes_of_its_shares(strategy: AnyStrateg
     assert result.votes == pytest.approx(votes)
 
 
+@settings(max_examples=12, deadline=None)
+@given(replies())
+def test_a_softmax_shares_one_vote_out(paths: list[Reply]) -> None:
+    result = run(bw.WeightedVote.cisc(10), paths)
+    answered = any(branch.answer is not None for branch in result.paths)
+    assert sum(result.votes.values()) == pytest.approx(1.0 if answered else 0.0)
+
+
+@pytest.mark.parametrize("max_level", [0, 3])
+@settings(max_examples=25, deadline=None)
+@given(DRAWN)
+def test_ties_and_prefixes_together_give_no_path_more_than_a_vote(max_level: int, answers: str) -> None:
+    result = run(bw.AdaptivePathConsistency(8, stop_at=None, max_level=max_level, threshold=0.6), answers)
+    said = Counter(stated(result).replace("-", ""))
+    assert all(0 < weight <= said[answer] + 1e-9 for answer, weight in result.votes.items())
+    if len(result.paths) == 8:  # no tie
+        assert result.votes == said
+
+
 @pytest.mark.parametrize("strategy", [*PLAIN, *DRAWN_AT_ONCE, *OTHERS])
 @settings(max_examples=10, deadline=None)
 @given(replies(), st.none() | st.integers(1, 12), st.none() | st.integers(1, 120))
@@ -195,8 +247,16 @@ def test_with_every_part_off_it_is_self_consistency(answers: str, paths: int, wi
 @settings(max_examples=40, deadline=None)
 @given(DRAWN, st.integers(1, 5), st.sampled_from([0.8, 0.9, 0.95]))
 def test_the_horizon_never_takes_more_paths(answers: str, window: int, stop_at: float) -> None:
-    near = replace(ROOTED, window=window, stop_at=stop_at)
+    near = replace(ROOTED, window=window, stop_at=stop_at, stakes=False)
     assert len(run(near, answers).paths) <= len(run(replace(near, horizon=False), answers).paths)
+
+
+@settings(max_examples=40, deadline=None)
+@given(DRAWN, st.sampled_from([0.8, 0.9, 0.96]), st.booleans())
+def test_less_at_stake_never_takes_more_paths(answers: str, stop_at: float, horizon: bool) -> None:
+    """Where it decides after every path; in windows, one that looks further ahead may come back later."""
+    weighed = replace(ROOTED, window=1, stop_at=stop_at, horizon=horizon)
+    assert len(run(weighed, answers).paths) <= len(run(replace(weighed, stakes=False), answers).paths)
 
 
 @settings(max_examples=40, deadline=None)

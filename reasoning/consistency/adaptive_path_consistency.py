@@ -28,15 +28,19 @@ class AdaptiveSamples(PrefixSamples):
 
 @dataclass(frozen=True, slots=True)
 class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
-    """Draw paths until the answer is settled, as cheaply as each question allows. Of branchwise; it joins
+    """Draw paths until more of them would hardly change what is right, as cheaply as each question allows. Of
+    branchwise; it joins
 
     - windows no larger than what could settle the answer, and a stop once it is settled by paths from the bare prompt
       alone, as in Adaptive-Consistency; settled is an answer that would still lead after all `paths`, which takes fewer
       of them than one that would lead for ever;
-    - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency;
+    - less certainty where less is at stake: the leader of scattered votes is seldom right, and so is the one that would
+      take its place, so that the risk of a stop is weighed by the leader's share of the votes;
+    - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency, where
+      `max_level` allows: a path that continues one tells less than it saves (docs/results.md), so by default none does;
     - votes weighted as in Prefix Consistency where the count ends nearly even.
 
-    Each part can be switched off: `stop_at=None`, `horizon=False`, `max_level=0`, `ties=0`.
+    Each part can be switched off: `stop_at=None`, `horizon=False`, `stakes=False`, `max_level=0`, `ties=0`.
     """
 
     name: ClassVar[str] = "adaptive-path-consistency"
@@ -47,11 +51,14 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     """Most paths drawn between decisions."""
     probe: bool = True
     """Draw the first path alone, for later ones to be drafted from; the paths and votes are the same."""
-    stop_at: float | None = 0.95
-    """Stop when the leader among paths from the bare prompt is final with this probability; None: never."""
+    stop_at: float | None = 0.96
+    """Stop when the leader among paths from the bare prompt is final with this probability, or the risk that it is not,
+    weighed by what is at stake, is no more than one less this; None: never."""
     horizon: bool = True
     """Final is a leader that would lead after `paths` paths; False: after endlessly many."""
-    max_level: int = 3
+    stakes: bool = True
+    """Weigh the risk by the leader's share, (its votes + 1) / (all votes + 2)."""
+    max_level: int = 0
     """Most steps a prefix may have; 0: every path starts at the prompt."""
     threshold: float = 0.8
     """The leading answer's confidence at which prefixes grow by a step."""
@@ -93,7 +100,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
             return ()
         if samples.settled > samples.looked_at and not samples.tied and not self._probed(samples):
             samples.looked_at = samples.settled
-            samples.settled_early = self._settled(self._alone(samples), self.paths - samples.asked)
+            samples.settled_early = self._settled(samples.settling(), self.paths - samples.asked)
             samples.change_level(self.threshold, self.max_level, self.step_back)
         if samples.settled_early or samples.asked >= self.paths:
             return self._break_tie(samples)
@@ -112,17 +119,18 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         notes = samples.uncut(self.name) if self.max_level or self.ties else ()
         return samples.conclude(votes, self.root_share, notes)
 
-    def _alone(self, samples: AdaptiveSamples) -> Mapping[Answer, float]:
-        """Votes of the paths from the bare prompt."""
-        return count(branch.answer for branch in samples.rooted())
-
     def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
-        if self.stop_at is None or not alone or not left:
+        if not alone or not left:
             return False
-        return self._final(max(alone.values()), runner_up(alone), left) >= self.stop_at
+        return self._stops(max(alone.values()), runner_up(alone), sum(alone.values()), left)
 
-    def _final(self, leading: float, second: float, left: int) -> float:
-        return final_confidence(leading, second, left) if self.horizon else beta_confidence(leading, second)
+    def _stops(self, leading: float, second: float, votes: float, left: int) -> bool:
+        """Whether it would stop at these votes for the first two answers, of so many."""
+        if self.stop_at is None:
+            return False
+        final = final_confidence(leading, second, left) if self.horizon else beta_confidence(leading, second)
+        stake = (leading + 1) / (votes + 2) if self.stakes else 1.0
+        return 1 - (1 - final) * stake >= self.stop_at
 
     def _probed(self, samples: AdaptiveSamples) -> bool:
         """Whether the first path was drawn alone; what is left of the first window comes next."""
@@ -134,18 +142,14 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         if self._probed(samples):
             return self._settling({}, self.paths) - 1
         left = self.paths - samples.asked
-        return min(self.window, left) if samples.level else self._settling(self._alone(samples), left)
+        return min(self.window, left) if samples.level else self._settling(samples.settling(), left)
 
     def _settling(self, alone: Mapping[Answer, float], left: int) -> int:
         """As many paths as could settle the answer if all of them stated it; no more than a window."""
         most = min(self.window, left)
-        if self.stop_at is None:
-            return most
-        leading, second = max(alone.values(), default=0.0), runner_up(alone)
-        for more in range(1, most):
-            if self._final(leading + more, second, left - more) >= self.stop_at:
-                return more
-        return most
+        leading, second, votes = max(alone.values(), default=0.0), runner_up(alone), sum(alone.values())
+        settling = (more for more in range(1, most) if self._stops(leading + more, second, votes + more, left - more))
+        return next(settling, most)
 
     def _break_tie(self, samples: AdaptiveSamples) -> Sequence[Action]:
         """Regrow paths of the two leading answers, once, where nothing else settles which of them leads."""

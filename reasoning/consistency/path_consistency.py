@@ -28,9 +28,9 @@ class PathConsistency(PerQuestion[PrefixSamples]):
 
     paths: int = 20
     """Most paths to draw (N in the paper)."""
-    window: int = 5
+    window: int = 3
     """Paths drawn between decisions."""
-    max_level: int = 3
+    max_level: int = 6
     """Most steps a prefix may have."""
     threshold: float = 0.8
     """The leading answer's confidence at which prefixes grow by a step."""
@@ -87,7 +87,7 @@ class PathConsistency(PerQuestion[PrefixSamples]):
     def _decide_level(self, samples: PrefixSamples) -> None:
         """After a window: stop, or lengthen or shorten the prefixes."""
         if self.stop_at is not None:
-            alone = confidence(count(branch.answer for branch in samples.rooted()))
+            alone = confidence(samples.settling())
             samples.settled_early = alone is not None and alone >= self.stop_at
         samples.change_level(self.threshold, self.max_level, self.step_back)
 

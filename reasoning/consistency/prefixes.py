@@ -27,6 +27,11 @@ class PrefixSamples(Samples):
         """The branches that grew from the bare prompt: independent samples of the model."""
         return [branch for branch in self.finished if branch.action.path is self.root]
 
+    def settling(self) -> Mapping[Answer, float]:
+        """Their votes, which may settle the answer; none where another than theirs leads among all branches."""
+        votes = count(branch.answer for branch in self.rooted())
+        return votes if leader(votes) == leader(count(self.answers)) else {}
+
     def extend(self, branches: Iterable[int], label: str, root_share: float, sampling: Sampling) -> Sequence[Action]:
         """Grow the question's branches of these numbers, each from the prompt or from a prefix drawn by lot; `label`
         tells one strategy's lots from another's."""
