@@ -37,6 +37,8 @@ class Prompted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     token_ids: tuple[int, ...]
+    refused: tuple[str, str, str] | None = None
+    """A ConfigError's field, problem and fix, where the prompt was none."""
 
 
 class Spelled(BaseModel):

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from pydantic import BaseModel
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
-from branchwise.backends.extension import Ended, Extension, Tokens
+from branchwise.backends.extension import Broken, Ended, Extension, Tokens
 from branchwise.backends.record import Drawn, Entry, Prompted, Record, ScoredTexts, Spelled
-from branchwise.errors import BackendError, BranchwiseError
+from branchwise.errors import BackendError, BranchwiseError, CallError, ConfigError
 from branchwise.messages import Messages
 from branchwise.path import Path, StopReason, TopLogprob
 from branchwise.usage import Usage
@@ -44,6 +44,8 @@ class RecordedBackend(Backend):
         """Branches that came from a record, by the key of their prompt."""
         self.failure: BranchwiseError | None = None
         """What went wrong with writing the record, once it did."""
+        self.lacks: str | None = None
+        """What was asked for first that no record holds, where there is no backend to draw it."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -52,12 +54,18 @@ class RecordedBackend(Backend):
     async def root(self, messages: Messages, key: int) -> Path:
         name = f"root:{key:016x}"
         if self._inner is not None:
-            path = await self._inner.root(messages, key)
+            try:
+                path = await self._inner.root(messages, key)
+            except ConfigError as error:
+                self._put(name, Prompted(token_ids=(), refused=(error.field, error.problem, error.fix)))
+                raise
             self._put(name, Prompted(token_ids=path.token_ids))
             return path
         kept = self._find(name, Prompted)
         if kept is None:
-            raise _missing("this prompt")
+            raise self._lacking("a prompt")
+        if kept.refused is not None:
+            raise ConfigError(*kept.refused)
         return Path(parent=None, key=key, token_ids=kept.token_ids, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:
@@ -88,7 +96,7 @@ class RecordedBackend(Backend):
         kept = self._find(name, ScoredTexts)
         if kept is None:
             if self._inner is None:
-                raise _missing("a score")
+                raise self._lacking("a score")
             scores = await self._inner.score(path, continuations)
             self._put(name, ScoredTexts(logprobs=scores.logprobs, cost=scores.cost))
             return scores
@@ -102,7 +110,7 @@ class RecordedBackend(Backend):
             return forced
         kept = self._find(name, Spelled)
         if kept is None:
-            raise _missing("an end of thoughts")
+            raise self._lacking("an end of thoughts")
         return Path(parent=path, key=path.key, token_ids=kept.token_ids, text=text, ends=kept.ends, forced=True)
 
     def release(self, paths: Sequence[Path]) -> None:
@@ -120,7 +128,7 @@ class RecordedBackend(Backend):
 
     def _ask(self, request: ExtendRequest, copies: Sequence[int]) -> Extension:
         if self._inner is None:
-            raise _missing("a path")
+            raise self._lacking("a path")
         return self._inner.extend(replace(request, keys=tuple(request.keys[copy] for copy in copies)))
 
     async def _pass_on(
@@ -128,13 +136,20 @@ class RecordedBackend(Backend):
     ) -> None:
         """Hand over what the backend behind draws, and record every branch that ended."""
         heard: list[list[Tokens]] = [[] for _ in copies]
-        async for event in asked:
-            told = replace(event, copy=copies[event.copy])
-            if isinstance(event, Tokens):
-                heard[event.copy].append(event)
-            elif isinstance(event, Ended) and event.stop_reason is not StopReason.CANCELLED:
-                self._put(names[told.copy], _drawn(heard[event.copy], event, alternatives))
-            extension.deliver(told)
+        open_ = dict.fromkeys(copies)
+        try:
+            async for event in asked:
+                told = replace(event, copy=copies[event.copy])
+                if isinstance(event, Tokens):
+                    heard[event.copy].append(event)
+                else:
+                    del open_[told.copy]
+                if isinstance(event, Ended) and event.stop_reason is not StopReason.CANCELLED:
+                    self._put(names[told.copy], _drawn(heard[event.copy], event, alternatives))
+                extension.deliver(told)
+        except Exception as error:  # a bug of the backend behind: nobody would wait for this task to hear of it
+            for copy in open_:
+                extension.deliver(Broken(copy, CallError("backend", error), Usage()))
 
     def _find(self, name: str, kind: type[Entry]) -> Entry | None:
         return next((kept for record in self._records if (kept := record.get(name, kind)) is not None), None)
@@ -160,6 +175,14 @@ class RecordedBackend(Backend):
             self._into.put(name, entry)
         except BranchwiseError as error:  # no answer is lost for it; whoever runs this asks for `failure`
             self.failure = error
+
+    def _lacking(self, what: str) -> BackendError:
+        self.lacks = self.lacks or what
+        return BackendError(
+            f"the record does not hold {what} that the strategy asks for",
+            retryable=False,
+            hint="draw it live, with a model",
+        )
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -234,11 +257,3 @@ def _branch_name(request: ExtendRequest, key: int) -> str:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _missing(what: str) -> BackendError:
-    return BackendError(
-        f"the record does not hold {what} that the strategy asks for",
-        retryable=False,
-        hint="draw it live, with a model",
-    )

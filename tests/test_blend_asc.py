@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from votes_lab import BROKEN, TEXT, Reply, asked, run, stated
 
 import branchwise as bw
+from branchwise.driver.observe import BranchEnded
 
 
 def batch(strategy: bw.BlendASC, scripts: Mapping[str, Sequence[str | Reply]]) -> dict[str, bw.Result]:
@@ -80,6 +81,25 @@ def test_the_run_ends_when_no_question_may_have_more() -> None:
     results = batch(bw.BlendASC(4), {"broken": [BROKEN], "agreed": "1", "capped": "12"})
     assert max(paths(batch(bw.BlendASC(4, most=4), {"broken": [BROKEN], "agreed": "1"})).values()) == 4
     assert sum(paths(results).values()) + 3 == 12
+
+
+def test_a_batch_that_is_stopped_is_cut_short_as_a_whole() -> None:
+    """Whoever has no work under way then might have got more of what was left."""
+    stop, ended = bw.Stop(), 0
+
+    def observe(event: bw.RunEvent) -> None:
+        nonlocal ended
+        ended += isinstance(event, BranchEnded)
+        if ended == 5:
+            stop.set()
+
+    scripts = {"agreed": "1", "split": "12", "too": "3"}
+    solving = bw.solve_batch(
+        list(scripts), asked(scripts), strategy=bw.BlendASC(8, window=1), observer=observe, stop=stop
+    )
+    results = asyncio.run(solving)
+    assert [result.outcome for result in results] == [bw.Outcome.CANCELLED] * 3
+    assert sum(len(result.paths) for result in results) < 24
 
 
 def test_text_alone_is_enough() -> None:

@@ -1,5 +1,6 @@
 """Reading questions, scoring answers, comparing strategies."""
 
+import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from branchwise.consistency.samples import Samples
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, read_rows
 from branchwise.evaluation.grade import is_correct
+from branchwise.evaluation.journal import Journal, Settings, read_answered
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.evaluation.summary import summarize
+from branchwise.search.verifiers.sandbox import SandboxError
 from branchwise.strategy import AnyStrategy
 
 GOOD = '{"id": "a", "question": "q", "answer": "1"}'
@@ -38,6 +41,10 @@ def test_rows_are_read_by_path_or_by_name_in_the_data_folder(monkeypatch: pytest
         ('{"id": "a", "answer": "1"}', "line 1, question: Field required"),
         ('{"id": "a", "question": "q", "answer": 1}', "line 1, answer"),
         ('{"id": "a", "question": "q", "answer": "1", "answer_type": "tests"}', "answer_type: 'tests'"),
+        ('{"id": "a", "question": "q", "answer": " "}', "line 1, answer: is empty; give the reference answer"),
+        ('{"id": "a", "question": "q", "answer": "many"}', "answer: 'many' is no number; mend it"),
+        ('{"id": "a", "question": "q", "answer": "B. Paris", "answer_type": "letter"}', "'B. Paris' is no letter"),
+        ('{"id": "a", "question": "q", "answer": "maybe", "answer_type": "yes_no"}', "'maybe' is no yes or no"),
         ("[1]", "line 1, JSON"),
         (f"{GOOD}\n\n{{}}", "line 3, id: Field required"),
         ("", "holds no rows"),
@@ -233,6 +240,51 @@ async def test_an_answer_that_cannot_be_graded_is_wrong(monkeypatch: pytest.Monk
     assert "RecursionError" in one.errors[0]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [SandboxError("there is no sandbox", "install one"), bw.MissingExtraError("sacrebleu", "metrics")],
+)
+async def test_answers_that_nobody_can_grade_here_are_not_called_wrong(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(row: Row, answer: str | None) -> bool:
+        raise error
+
+    monkeypatch.setattr("branchwise.evaluation.grade.is_correct", fail)
+    with pytest.raises(type(error), match="install"):
+        await run(numbered(1), {"greedy": bw.Greedy()}, ScriptedBackend({"": ["The answer is 1."]}))
+
+
+def test_texts_are_not_compared_without_the_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first question, not after it."""
+    row = {"id": "a", "question": "q", "answer": "Paris", "answer_type": "reference"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert len(read_rows(str(tmp_path / "rows.jsonl"))) == 1
+    monkeypatch.setattr("branchwise.evaluation.metrics.find_spec", lambda name: None)
+    with pytest.raises(bw.MissingExtraError, match=r"branchwise\[metrics\]"):
+        read_rows(str(tmp_path / "rows.jsonl"))
+
+
+async def test_what_failed_is_tried_anew_and_nothing_else(tmp_path: Path) -> None:
+    rows, strategies = numbered(3), {"sc": bw.SelfConsistency(2)}
+    settings = Settings.of("scripted", 0, None, ScriptedBackend({}).capabilities, strategies)
+
+    async def answer(backend: ScriptedBackend) -> list[Answered]:
+        with Journal(tmp_path, settings) as journal:
+            told = await run(rows, strategies, backend, on_answered=journal.add, done=journal.done("rows", rows))
+            assert len(journal.answered) == 3
+        return told
+
+    down = Reply("The", fail_after=1)
+    backend = ScriptedBackend(lambda path, before: down if "q1" in str(path.root.messages) else "The answer is 1.")
+    assert [one.failed for one in await answer(backend)] == [False, True, False]
+    (again,) = await answer(ScriptedBackend({"": ["The answer is 1."]}))
+    assert (again.id, again.failed, again.correct) == ("1", False, True)
+    kept = read_answered(tmp_path)
+    assert [(one.id, one.correct) for one in kept] == [("0", True), ("1", True), ("2", True)]
+    assert await answer(backend) == []
+
+
 async def test_what_the_caller_raises_stops_every_question() -> None:
     def on_answered(one: Answered) -> None:
         raise OSError("the disk is full")
@@ -255,6 +307,12 @@ async def test_a_strategy_that_moves_work_between_questions_gets_them_all_at_onc
     told = {one.id: one for one in await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply))}
     assert len(told["0"].paths) + len(told["1"].paths) == 6
     assert len(told["1"].paths) > len(told["0"].paths)
+    # Half a batch has no budget of its own: it is answered anew as a whole, with what it got before.
+    half = await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done={("blend", "1")})
+    assert {one.id: len(one.paths) for one in half} == {id_: len(one.paths) for id_, one in told.items()}
+    assert (
+        await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done={("blend", "0"), ("blend", "1")}) == []
+    )
 
 
 async def test_questions_answered_before_are_left_out() -> None:

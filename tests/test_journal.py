@@ -88,6 +88,13 @@ def test_a_run_is_not_mixed_with_another(tiny: list[str], rows: Path) -> None:
         assert refused(run(*command, *changed, cwd=rows), said)
     assert run(*command, "--strategy", "greedy", "--limit", "2", cwd=rows).returncode == 0  # more of the same may join
     assert set(results(rows / "out")) == {(name, id_) for name in ("self-consistency", "greedy") for id_ in "01"}
+    other = ["eval", "rows.jsonl", *tiny, "--strategy", "greedy", "--limit", "1", "--out", "out"]
+    assert run(*other, cwd=rows).returncode == 0
+    (data,) = json.loads((rows / "out" / "summary.json").read_text())["data"]  # of all that the folder holds
+    assert data["baseline"] == "self-consistency"
+    assert [(one["strategy"], one["questions"]) for one in data["strategies"]] == [
+        ("self-consistency", 2), ("greedy", 2),
+    ]  # fmt: skip
     (rows / "rows.jsonl").write_text(GOOD.replace('"a"', '"0"'))
     assert refused(run(*command, cwd=rows), "out holds another row 0 of rows")
     with (rows / "out" / "lock").open("w") as lock:
@@ -109,8 +116,10 @@ def test_a_pool_answers_without_a_model(tiny: list[str], rows: Path) -> None:
     said = run("eval", "rows.jsonl", *rest, "--pool", "pool", "--seed", "1", cwd=rows)
     assert refused(said, "--seed: is 1, the pool's is 0; use --seed 0")
     assert refused(run("eval", "rows.jsonl", "--pool", "nowhere", cwd=rows), "--pool: nowhere holds no run")
-    missing = run("eval", "rows.jsonl", "--max-tokens", "40", "--strategy", "greedy", "--pool", "pool", cwd=rows)
-    assert "greedy: 6 failed; the first: the record does not hold a path that the strategy asks for" in missing.stdout
+    from_pool = ["eval", "rows.jsonl", "--max-tokens", "40", "--pool", "pool"]
+    for name, paths in (("greedy", "6"), ("self-consistency", "7")):
+        missing = run(*from_pool, "--strategy", name, "--paths", paths, cwd=rows)
+        assert refused(missing, f"--pool: lacks a path that {name} asks for; draw what it lacks with --live")
     more = run("eval", "rows.jsonl", *tiny, "--strategy", "prefix-consistency", "--pool", "pool", "--live",
                "--out", "more", cwd=rows)  # fmt: skip
     assert more.returncode == 0, more.stderr
@@ -133,6 +142,34 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_done(tiny: list[str], rows: 
     assert (rows / "out" / "results.jsonl").read_bytes() == kept
     assert run(*command, cwd=rows).returncode == 0
     assert len(results(rows / "out")) == 6
+    # Answered from a pool, nothing is written but the answers themselves.
+    replay = ["eval", "rows.jsonl", "--max-tokens", "40", "--paths", "6", "--strategy", "self-consistency",
+              "--pool", "out", "--concurrency", "1", "--out", "again"]  # fmt: skip
+    assert run(*replay, "--limit", "2", cwd=rows).returncode == 0
+    kept = (rows / "again" / "results.jsonl").read_bytes()
+    limited = limited.replace(str(room), str(len(kept) + 100))
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *replay], cwd=rows, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert refused(done, "cannot write in again (File too large); free some space")
+    assert run(*replay, cwd=rows).returncode == 0
+    assert (rows / "again" / "results.jsonl").read_bytes().startswith(kept)
+    assert len(results(rows / "again")) == 6
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_a_disk_that_is_full_at_the_end_loses_no_answer(tiny: list[str], rows: Path) -> None:
+    command = ["eval", "rows.jsonl", *tiny, "--strategy", "greedy", "--limit", "2", "--out", "out"]
+    (rows / "out").mkdir()
+    (rows / "out" / "summary.json.partial").symlink_to("/dev/full")
+    assert refused(run(*command, cwd=rows), "cannot write in out (No space left on device); free some space")
+    assert len(results(rows / "out")) == 2
+    (rows / "out" / "report.html").symlink_to("/dev/full")
+    assert refused(run("report", "out", cwd=rows), "cannot write out/report.html (No space left on device); free some")
+    for file in ("summary.json.partial", "report.html"):
+        (rows / "out" / file).unlink()
+    assert run(*command, cwd=rows).returncode == run("report", "out", cwd=rows).returncode == 0
+    assert json.loads((rows / "out" / "summary.json").read_text())["data"][0]["questions"] == 2
 
 
 def test_malformed_rows_and_settings_are_named(rows: Path) -> None:

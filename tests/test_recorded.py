@@ -1,5 +1,6 @@
 """Records: what was drawn once answers again, exactly as it did."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path as FilePath
@@ -10,7 +11,7 @@ from lab import HOT, ask, grow
 import branchwise as bw
 from branchwise.backends.base import Backend, ExtendRequest
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.extension import Ended, Tokens
+from branchwise.backends.extension import BranchEvent, Ended, Extension, Tokens
 from branchwise.backends.record import Record, Spelled
 from branchwise.backends.recorded import RecordedBackend
 from branchwise.backends.scripted import Reply, ScriptedBackend
@@ -70,6 +71,14 @@ def test_every_strategy_that_is_not_replayable_says_so(tmp_path: FilePath) -> No
         "adaptive-path-consistency", "cisc", "greedy", "path-consistency", "path-consistency-plain",
         "prefix-consistency",
     }  # fmt: skip
+    lacking = {}
+    for name in others:
+        backend, live = replay(ScriptedBackend({}), file), ScriptedBackend(answers)
+        again = bw.solve_sync("q", backend, strategy=strategy(name, 24, SAMPLING))
+        whole = bw.solve_sync("q", live, strategy=strategy(name, 24, SAMPLING))
+        lacking[name] = backend.lacks
+        assert backend.lacks or kept(again) == kept(whole)
+    assert (lacking["greedy"], lacking["prefix-consistency"], lacking["cisc"]) == ("a path", "a path", "a prompt")
     greedy = bw.solve_sync("q", replay(ScriptedBackend({}), file), strategy=strategy("greedy", 1, SAMPLING))
     assert greedy.outcome is bw.Outcome.FAILED
     assert "the record does not hold a path that the strategy asks for; draw it live" in greedy.errors[0]
@@ -84,6 +93,40 @@ def test_a_real_engine_and_its_record_agree(tiny_engine: Engine, tmp_path: FileP
         assert kept(again) == kept(live)
         assert again.usage.prefilled == live.usage.prefilled
         assert sum(len(branch.path.token_ids) for branch in live.paths) > 60
+
+
+def test_a_prompt_that_was_refused_is_refused_again(tmp_path: FilePath) -> None:
+    short = ScriptedBackend(answers, capabilities=bw.Capabilities(model="short", context=60))
+    file, questions, strategy = tmp_path / "pool.jsonl", ["word " * 100, "q"], bw.SelfConsistency(2)
+    long, fine = asyncio.run(bw.solve_batch(questions, recorder(short, file), strategy=strategy))
+    again = asyncio.run(bw.solve_batch(questions, replay(short, file), strategy=strategy))
+    assert (long.outcome, fine.outcome) == (bw.Outcome.FAILED, bw.Outcome.COMPLETE)
+    assert "its prompt is" in long.errors[0]
+    assert [(r.outcome, r.errors, r.votes) for r in again] == [(r.outcome, r.errors, r.votes) for r in (long, fine)]
+
+
+class Torn(Extension):
+    """Breaks off where the first branch ends."""
+
+    async def __anext__(self) -> BranchEvent:
+        event = await super().__anext__()
+        if isinstance(event, Ended):
+            raise LookupError("torn")
+        return event
+
+
+class Tearing(ScriptedBackend):
+    def extend(self, request: ExtendRequest) -> Extension:
+        extension = super().extend(request)
+        extension.__class__ = Torn
+        return extension
+
+
+async def test_a_bug_of_the_backend_behind_ends_every_branch(tmp_path: FilePath) -> None:
+    backend = recorder(Tearing(answers), tmp_path / "pool.jsonl")
+    result = await asyncio.wait_for(bw.solve("q", backend, strategy=bw.SelfConsistency(3)), 60)
+    assert result.outcome is bw.Outcome.FAILED
+    assert "LookupError: torn" in result.errors[0]
 
 
 def test_what_a_record_lacks_is_drawn_and_recorded(tmp_path: FilePath) -> None:

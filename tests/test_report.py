@@ -6,15 +6,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from commands import run
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from branchwise.backends.engine.engine import Engine
 from branchwise.evaluation.answered import Answered, Point
-from branchwise.evaluation.metrics import overlap, resemblance
+from branchwise.evaluation.metrics import overlap, perplexity, resemblance
 from branchwise.evaluation.page import render, section
 from branchwise.evaluation.path_tree import Segment, path_tree
 from branchwise.evaluation.plot import plot
 from branchwise.evaluation.statistics import calibration, difference, mean, ratio
 from branchwise.evaluation.summary import points, summarize
+from branchwise.prompts.library import TASKS
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)>'
 
@@ -103,6 +107,20 @@ def test_seconds_are_told_of_what_was_drawn_alone() -> None:
     assert (summary.seconds_p50, summary.seconds_p95) == (2.0, 2.0)
     (summary,) = summarize("rows", [replayed], ["sc"]).strategies
     assert summary.seconds_p50 is None
+    many = [answered(str(i), usage={"sampled": 1, "seconds": float(i)}) for i in range(21)]  # 0 to 20
+    (summary,) = summarize("rows", many[::-1], ["sc"]).strategies
+    assert (summary.seconds_p50, summary.seconds_p95) == (10.0, 19.0)
+    (summary,) = summarize("rows", many[1:10:8], ["sc"]).strategies
+    assert summary.seconds_p50 == 5.0  # between 1 and 9
+
+
+def test_every_cost_in_the_ledger_is_summed() -> None:
+    usage = {"prompt": 3, "reused": 5, "prefilled": 7, "sampled": 11, "discarded": 2, "drafted": 13, "accepted": 12,
+             "scored": 17, "forward_passes": 1.5, "seconds": 2.0}  # fmt: skip
+    (summary,) = summarize("rows", [answered("a", usage=usage), answered("b", usage=usage)], ["sc"]).strategies
+    told = summary.usage.model_dump()
+    assert {name: told[name] for name in usage} == {name: 2 * value for name, value in usage.items()}
+    assert summary.sampled == 22
 
 
 def test_tokens_to_the_plateau_by_hand() -> None:
@@ -119,6 +137,14 @@ def test_tokens_to_the_plateau_by_hand() -> None:
         "rows", [*rows, *(one.model_copy(update={"strategy": "x"}) for one in stopped)], ["sc", "x"]
     ).strategies
     assert other.tokens_to["75%"] is None
+    # One that failed before its first branch stays wrong all along.
+    broken = answered("c", correct=False, sampled=0, texts=(), curve=[], outcome="failed")
+    assert points([*rows, broken]) == [(20 / 3, 0), (40 / 3, 1 / 3), (20, 2 / 3), (80 / 3, 2 / 3)]
+    assert points([broken]) == []
+    # Votes that are no better than one path have no way to a plateau.
+    flat = [answered("a", curve=[Point(10, True)]), answered("b", correct=False, curve=[Point(10, False)])]
+    (summary,) = summarize("rows", flat, ["sc"]).strategies
+    assert summary.tokens_to == {"75%": None, "90%": None, "99%": None}
 
 
 def texts(segment: Segment) -> list[str]:
@@ -188,6 +214,21 @@ def test_metrics_of_texts_by_hand() -> None:
     assert resemblance(None, "x") == {"bleu": 0.0, "rouge_l": 0.0}
 
 
+async def test_perplexity_is_that_of_the_model_by_itself(
+    tiny_engine: Engine, tokenizer: PreTrainedTokenizerBase, tiny_model_folder: Path
+) -> None:
+    """exp of the mean negative log-likelihood of the text's tokens, by transformers' own logits."""
+    task, text = TASKS["text"], " A reply of some words."
+    messages = task.render("Who?")
+    prompt = (await tiny_engine.root(messages, 1)).token_ids
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float64)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0]
+    losses = torch.nn.functional.cross_entropy(logits[len(prompt) - 1 : -1], torch.tensor(tokens))
+    assert await perplexity(tiny_engine, task, "Who?", text) == pytest.approx(float(losses.exp()), rel=1e-4)
+
+
 def test_report_writes_a_table_pictures_and_a_page(tmp_path: Path) -> None:
     rows = [answered(str(i), name, i % 2 == 0, tokens) for i in range(4) for name, tokens in (("sc", 100), ("ac", 30))]
     (tmp_path / "results.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
@@ -217,3 +258,7 @@ def test_rows_that_compare_texts_get_metrics(tmp_path: Path, tiny_model_folder: 
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     (strategy,) = summary["data"][0]["strategies"]
     assert set(strategy["metrics"]) == {"exact_match", "precision", "recall", "f1", "bleu", "rouge_l"}
+    assert done.stdout.splitlines()[1].split()[-7:] == ["f1", "precision", "recall", "rouge", "l", "p50", "s"]
+    assert run("report", "out", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<th>exact match</th><th>f1</th><th>precision</th><th>recall</th><th>rouge l</th></tr>" in page

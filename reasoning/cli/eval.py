@@ -41,7 +41,7 @@ from branchwise.evaluation.journal import Journal, Settings, check_folder
 from branchwise.evaluation.pool import Pool, recording
 from branchwise.evaluation.run import Plan
 from branchwise.evaluation.run import evaluate as run_evaluation
-from branchwise.evaluation.summary import summarize, write_summary
+from branchwise.evaluation.summary import by_data, names, summarize, write_summary
 from branchwise.registry import STRATEGIES, named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
@@ -66,7 +66,7 @@ def evaluate(
         ),
     ] = None,
     verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
-    paths: Annotated[int, typer.Option(help="Most paths for each question.")] = 20,
+    paths: Annotated[int, typer.Option(help="Paths for each question; what that counts is the strategy's.")] = 20,
     skip: Annotated[int, typer.Option(help="Leave out the first rows of each file.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only so many rows of each file.")] = None,
     question_column: Annotated[
@@ -166,40 +166,41 @@ class _Job:
 
     def run(self) -> bool:
         """Answer, print and summarize; whether it was stopped."""
-        stop, summaries = Stop(), []
+        stop = Stop()
         for data, rows in self.files.items():
             answered = self._answer(data, rows, stop)
             if answered:
-                summaries.append(summarize(data, answered, list(self.strategies)))
-                print_summary(summaries[-1], answered)
+                print_summary(summarize(data, answered, list(self.strategies)), answered)
             if stop.is_set:
                 break
-        if self.journal is not None:
-            self.journal.summarize(write_summary(summaries))
+        if self.journal is not None:  # of all that the folder holds: strategies and files may have joined
+            kept = by_data(self.journal.answered)
+            self.journal.summarize(write_summary([summarize(data, own, names(own)) for data, own in kept.items()]))
         return stop.is_set
 
     def _answer(self, data: str, rows: Sequence[Row], stop: Stop) -> list[Answered]:
         """The rows of one file: what was answered before, and what is answered now."""
-        ids, answered = {row.id for row in rows}, []
+        answered: dict[tuple[str, str], Answered] = {}
         done = set() if self.journal is None else self.journal.done(data, rows)
-        if self.journal is not None:
-            known = [one for one in self.journal.answered if one.data == data and one.id in ids]
-            answered = [one for one in known if one.strategy in self.strategies]
+        for one in () if self.journal is None else self.journal.answered:
+            if one.data == data and one.strategy in self.strategies and (one.strategy, one.id) in done:
+                answered[one.strategy, one.id] = one
         plan = Plan(data, rows, self.strategies, self.seed, self.concurrency, done, self.verifier, self.budget_tokens)
         tally = Tally(stderr, data, len(rows) * len(self.strategies), len(answered))
 
         def on_answered(one: Answered) -> None:
             if self.journal is not None:
                 self.journal.add(one)
-            answered.append(one)
-            tally.add(one)
+            if (one.strategy, one.id) not in answered:
+                tally.add(one)
+            answered[one.strategy, one.id] = one
 
         def backend_for(strategy: str) -> Backend:
             return recording(strategy, self.able, self.backend, self.pool, self.journal)
 
         with tally.shown():
             run_sync(functools.partial(run_evaluation, plan, backend_for, on_answered, stop), stop)
-        return answered
+        return list(answered.values())
 
 
 def _read(data: Sequence[str], skip: int, limit: int | None, columns: Columns) -> dict[str, Sequence[Row]]:

@@ -54,6 +54,7 @@ def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
     }
     if wide:
         row["passes"] = f"{one.usage.forward_passes:,.0f}"
+        row |= {name.replace("_", " "): f"{metric.value:.3f}" for name, metric in one.metrics.items()}
     return row | {"p50 s": "" if one.seconds_p50 is None else f"{one.seconds_p50:.1f}"}
 
 

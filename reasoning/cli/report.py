@@ -12,8 +12,8 @@ from branchwise.errors import ConfigError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 from branchwise.evaluation.page import Section, render, section
-from branchwise.evaluation.plot import by_data, plot
-from branchwise.evaluation.summary import summarize
+from branchwise.evaluation.plot import plot
+from branchwise.evaluation.summary import by_data, names, summarize
 
 
 def report(
@@ -27,7 +27,7 @@ def report(
     answered = read_answered(folder)
     if not answered:
         raise ConfigError("folder", f"{folder} holds no answers yet", "run the evaluation first")
-    strategies = list(dict.fromkeys(one.strategy for one in answered))
+    strategies = names(answered)
     if baseline is not None:
         if baseline not in strategies:
             raise ConfigError("baseline", f"{baseline!r} was not run", f"use one of {', '.join(strategies)}")

@@ -116,6 +116,9 @@ class Run(Generic[State]):
             await self._tell(state, told)
             if self._ended is not None:  # what it would go on with says whether it was done
                 self._refuse(self.strategy.ask(state), self._ended)
+        if self.strategy.batched and self._ended is not None and any(account.cut for account in self._asked):
+            for account in self._asked:  # what one didn't get, another might have got
+                account.cut_short(self._ended)
         return self.strategy.finish(state)
 
     async def _next(self) -> Told | None:

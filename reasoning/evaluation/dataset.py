@@ -2,13 +2,15 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from branchwise.answers.formats import Letter, YesNo
 from branchwise.errors import ConfigError, require
 from branchwise.evaluation.hub_dataset import PREFIX, Columns, hub_name, hub_rows, is_hub
+from branchwise.evaluation.metrics import check_metrics
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.search.verifiers.game24 import read_numbers
@@ -25,6 +27,15 @@ _TASKS = {
     "tests": "code",
     "expression24": "game24",
 }
+
+_YES_NO = (lambda answer: YesNo().normal(answer) in ("yes", "no"), "yes or no")
+_REFERENCES: Mapping[str, tuple[Callable[[str], bool], str]] = {
+    "number": (lambda answer: any(char.isdigit() for char in answer), "number"),
+    "letter": (lambda answer: len(Letter().normal(answer)) == 1, "letter"),
+    "yes_no": _YES_NO,
+    "boolean": _YES_NO,
+}
+"""What a reference must be, by the kind of answer."""
 
 
 class Row(BaseModel):
@@ -53,8 +64,8 @@ def read_rows(source: str, skip: int = 0, limit: int | None = None, columns: Col
     """`limit` rows after the first `skip`, of a file, named by its path or by its name in the folder BRANCHWISE_DATA,
     or of a dataset on the hub (see hub_dataset.py), whose `columns` may be named.
 
-    Raises ConfigError naming the line and field of the first row that is wrong, and SandboxError where there are
-    programs to be graded and none can be run here.
+    Raises ConfigError naming the line and field of the first row that is wrong, SandboxError where there are programs
+    to be graded and none can be run here, and MissingExtraError where texts are to be compared without the libraries.
     """
     if is_hub(source):
         told = hub_rows(source, columns or Columns(), skip, limit)
@@ -67,8 +78,11 @@ def read_rows(source: str, skip: int = 0, limit: int | None = None, columns: Col
     rows = _read(file, None if limit is None else skip + limit)
     require(skip < len(rows), "skip", f"is {skip}, and {file} has {len(rows)} rows", "skip fewer")
     _check_ids(rows, file)
-    if any(row.answer_type == "tests" for row in rows[skip:]):
+    kinds = {row.answer_type for row in rows[skip:]}
+    if "tests" in kinds:
         check_sandbox()
+    if "reference" in kinds:
+        check_metrics()
     return rows[skip:]
 
 
@@ -131,10 +145,22 @@ def _row(where: str, data: str | Mapping[str, object]) -> Row:
     if row.answer_type == "tests":
         _check_tests(row, where)
         return _with_tests_shown(row)
+    _check_answer(row, where)
     if row.answer_type == "expression24" and not read_numbers(row.question):
         problem = f"{where}, question: has no numbers to make 24 of"
         raise ConfigError("data", problem, "write them as `4 4 6 8`")
     return row
+
+
+def _check_answer(row: Row, where: str) -> None:
+    """A reference that no answer can be equal to would make every answer wrong."""
+    if not row.answer.strip():
+        raise ConfigError("data", f"{where}, answer: is empty", "give the reference answer or leave the row out")
+    if row.answer_type in _REFERENCES:
+        is_one, what = _REFERENCES[row.answer_type]
+        if not is_one(row.answer):
+            problem = f"{where}, answer: {row.answer!r} is no {what}"
+            raise ConfigError("data", problem, "mend it, or give another answer_type")
 
 
 def _check_tests(row: Row, where: str) -> None:

@@ -135,6 +135,8 @@ def _choices(row: Mapping[str, object]) -> tuple[Sequence[str], Sequence[str]]:
 
 def _answer(told: object, labels: Sequence[str], options: Sequence[str]) -> str:
     """The answer as text: what follows ####, yes or no for a truth value, the letter of a place among the choices."""
+    if told is None:
+        return ""
     if isinstance(told, bool):
         return "yes" if told else "no"
     if labels and isinstance(told, int):

@@ -107,7 +107,7 @@ class Journal:
             raise _unwritable(folder, error) from error
         self.settings = self._joined(settings)
         self._write(folder / "run.json", self.settings.model_dump_json(indent=1))
-        self.answered = list(read_answered(folder, mend=True))
+        self._answered = {(one.data, one.strategy, one.id): one for one in read_answered(folder, mend=True)}
 
     def __enter__(self) -> "Journal":
         return self
@@ -118,22 +118,28 @@ class Journal:
         if self._lock is not None:
             self._lock.close()
 
+    @property
+    def answered(self) -> Sequence[Answered]:
+        """Every question, as it was answered last."""
+        return list(self._answered.values())
+
     def branches(self, strategy: str) -> Record:
         """Where a strategy's branches are kept."""
         return Record(self.folder / "branches" / f"{_file_name(strategy)}.jsonl")
 
     def done(self, data: str, rows: Sequence[Row]) -> set[tuple[str, str]]:
-        """(strategy, id) of the rows of one file that were answered before. Raises ConfigError where a row is not what
-        it was then."""
+        """(strategy, id) of the rows of one file that were answered before; one that failed was not, and is tried anew.
+        Raises ConfigError where a row is not what it was then."""
         known = {row.id: row for row in rows}
         found = set()
-        for one in self.answered:
+        for one in self._answered.values():
             row = known.get(one.id) if one.data == data else None
             if row is None:
                 continue
             if (row.question, row.answer) != (one.question, one.reference):
                 raise ConfigError("out", f"{self.folder} holds another row {one.id} of {data}", "use another folder")
-            found.add((one.strategy, one.id))
+            if not one.failed:
+                found.add((one.strategy, one.id))
         return found
 
     def add(self, one: Answered) -> None:
@@ -145,7 +151,7 @@ class Journal:
                 os.fsync(lines.fileno())
         except OSError as error:
             raise _unwritable(self.folder, error) from error
-        self.answered.append(one)
+        self._answered[one.data, one.strategy, one.id] = one
 
     def summarize(self, text: str) -> None:
         """Write summary.json."""
@@ -184,8 +190,8 @@ def read_settings(folder: Path) -> Settings | None:
 
 
 def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:
-    """Every question a run answered. A last line without an end, whose writer was killed, is none; with `mend` it is
-    cut off. Raises ConfigError for any other line that can't be read."""
+    """Every question a run answered, as it was answered last. A last line without an end, whose writer was killed, is
+    none; with `mend` it is cut off. Raises ConfigError for any other line that can't be read."""
     file = folder / "results.jsonl"
     try:
         content = file.read_bytes()
@@ -197,15 +203,16 @@ def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:
     if rest and mend:
         with file.open("r+b") as lines:
             lines.truncate(len(content) - len(rest))
-    found = []
+    found: dict[tuple[str, str, str], Answered] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            found.append(Answered.model_validate_json(line))
+            one = Answered.model_validate_json(line)
+            found[one.data, one.strategy, one.id] = one
         except ValidationError as error:
             raise ConfigError(
                 "out", f"{file}, line {number}, is no result of this version", "use another folder"
             ) from error
-    return found
+    return list(found.values())
 
 
 def _compare(folder: Path, name: str, was: JsonValue, now: JsonValue) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 import string
 from collections import Counter
+from importlib.util import find_spec
 
 from branchwise.backends.base import Backend
 from branchwise.errors import MissingExtraError
@@ -28,14 +29,20 @@ def resemblance(answer: str | None, reference: str) -> dict[str, float]:
 
     Raises MissingExtraError without the extra `metrics`.
     """
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-        from sacrebleu import sentence_bleu
-    except ImportError as error:
-        raise MissingExtraError(error.name or "sacrebleu", "metrics") from error
+    check_metrics()
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu import sentence_bleu
+
     text = answer or ""
     rouge = RougeScorer(["rougeL"], use_stemmer=True).score(reference, text)["rougeL"].fmeasure
     return {"bleu": sentence_bleu(text, [reference]).score / 100, "rouge_l": float(rouge)}
+
+
+def check_metrics() -> None:
+    """Raises MissingExtraError where `resemblance` can't be told."""
+    for package in ("rouge_score", "sacrebleu"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "metrics")
 
 
 async def perplexity(backend: Backend, task: Task, question: str, text: str) -> float:

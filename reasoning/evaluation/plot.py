@@ -45,11 +45,3 @@ def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, byt
         figure.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
         drawn[kind] = content.getvalue()
     return drawn
-
-
-def by_data(answered: Sequence[Answered]) -> Mapping[str, list[Answered]]:
-    """What was answered of each file."""
-    found: dict[str, list[Answered]] = {}
-    for one in answered:
-        found.setdefault(one.data, []).append(one)
-    return found

@@ -12,11 +12,12 @@ from branchwise.driver.observe import RunEvent, Standing
 from branchwise.driver.setup import Verifier
 from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
-from branchwise.errors import CallError, ConfigError
+from branchwise.errors import CallError, ConfigError, MissingExtraError
 from branchwise.evaluation.answered import Answered, Point, answered
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grade import Grade, grade
 from branchwise.result import Outcome, Result
+from branchwise.search.verifiers.sandbox import SandboxError
 from branchwise.strategy import AnyStrategy
 from branchwise.usage import Usage
 
@@ -32,7 +33,8 @@ class Plan:
     concurrency: int = 4
     """Questions answered at a time; a strategy that moves work between questions gets all of them at once."""
     done: Container[tuple[str, str]] = ()
-    """(strategy, id) of questions that are left out: they were answered before."""
+    """(strategy, id) of questions that are left out: they were answered before. A batch that shares its paths is left
+    out where all of it was."""
     verifier: Verifier | None = None
     """Scores paths for strategies that ask for that."""
     budget_tokens: int | None = None
@@ -49,11 +51,14 @@ async def evaluate(
     Raises ConfigError for a mistake in the setup, and whatever `on_answered` raises.
     """
     for name, strategy in plan.strategies.items():
-        rows = [row for row in plan.rows if (name, row.id) not in plan.done]
-        if rows and not stop.is_set:
+        batches = [[row] for row in plan.rows]
+        if strategy.batched:  # one for each task
+            batches = [list(same) for _, same in groupby(sorted(plan.rows, key=_task_name), key=_task_name)]
+        open_ = [batch for batch in batches if any((name, row.id) not in plan.done for row in batch)]
+        if open_ and not stop.is_set:
             backend = backend_for(name)
             backend.clear()
-            await _Session(plan, name, strategy, backend, stop, on_answered).run(rows)
+            await _Session(plan, name, strategy, backend, stop, on_answered).run(open_)
 
 
 class _Session:
@@ -72,11 +77,8 @@ class _Session:
         self._stop, self._on_answered = stop, on_answered
         self._gate = asyncio.Semaphore(plan.concurrency)
 
-    async def run(self, rows: Sequence[Row]) -> None:
+    async def run(self, batches: Sequence[Sequence[Row]]) -> None:
         """Every question; the first error that is not a question's own stops the others, and is raised."""
-        batches = [[row] for row in rows]
-        if self._strategy.batched:  # one for each task
-            batches = [list(same) for _, same in groupby(sorted(rows, key=_task_name), key=_task_name)]
         tasks = [asyncio.create_task(self._answer(batch)) for batch in batches]
         try:
             await asyncio.gather(*tasks)
@@ -126,11 +128,14 @@ class _Session:
         return UNLIMITED if limit is None else Budget(tokens=limit * questions)
 
     async def _graded(self, row: Row, result: Result, stood: Sequence[Standing]) -> Answered:
-        """Grade an answer; one that the format can't compare is wrong, and the errors say so."""
+        """Grade an answer; one that the format can't compare is wrong, and the errors say so. Raises what is wrong with
+        the setup."""
         votes = [branch.answer.value for branch in result.paths if branch.answer is not None]
         leaders = [one.decision.answer.value for one in stood if one.decision.answer is not None]
         try:
             graded = await grade(row, result.answer, [*votes, *leaders])
+        except (ConfigError, MissingExtraError, SandboxError):
+            raise
         except Exception as error:
             why = str(CallError(f"task {row.task.name}", error))
             result, graded = replace(result, errors=(*result.errors, why)), Grade(False, {}, {})
@@ -153,9 +158,14 @@ class _Session:
         return self._backend.replayed[result.paths[0].path.root.key]
 
     def _check_record(self) -> None:
-        """A branch that can't be recorded would be lost with the next kill. Raises what went wrong."""
-        if isinstance(self._backend, RecordedBackend) and self._backend.failure is not None:
+        """A branch that can't be recorded would be lost with the next kill, and an answer without the paths that a pool
+        lacks would be another than the strategy's. Raises what went wrong."""
+        if not isinstance(self._backend, RecordedBackend):
+            return
+        if self._backend.failure is not None:
             raise self._backend.failure
+        if lacks := self._backend.lacks:
+            raise ConfigError("pool", f"lacks {lacks} that {self._name} asks for", "draw what it lacks with --live")
 
 
 def _task_name(row: Row) -> str:

@@ -55,6 +55,13 @@ def ratio(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
     return _bootstrap((values, baseline), lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis))
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that so large a share of them doesn't exceed, between two of them where it falls there."""
+    import numpy as np
+
+    return float(np.quantile(np.asarray(values, dtype=float), share))
+
+
 def calibration(confidences: Sequence[float], right: Sequence[bool]) -> Calibration | None:
     """None without questions."""
     import numpy as np

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.statistics import Calibration, Estimate, calibration, difference, mean, ratio
+from branchwise.evaluation.answered import Answered, Point
+from branchwise.evaluation.statistics import Calibration, Estimate, calibration, difference, mean, quantile, ratio
 from branchwise.usage import Usage
 
 SHARES = (0.75, 0.9, 0.99)
@@ -39,7 +39,7 @@ class StrategySummary(BaseModel):
     usage: Usage
     tokens_to: Mapping[str, float | None]
     """Mean tokens of a question at which accuracy reaches a share of the way from a single path's to the baseline's
-    last; None where it never does."""
+    last; None where it never does, and where the baseline is no better than a single path."""
     seconds_p50: float | None
     """Of a question's wall-clock time, others answered beside it; without those whose paths came from a record."""
     seconds_p95: float | None
@@ -72,6 +72,19 @@ def write_summary(summaries: Sequence[DataSummary]) -> str:
     return Summary(data=tuple(summaries)).model_dump_json(indent=1)
 
 
+def by_data(answered: Sequence[Answered]) -> Mapping[str, list[Answered]]:
+    """What was answered of each file."""
+    found: dict[str, list[Answered]] = {}
+    for one in answered:
+        found.setdefault(one.data, []).append(one)
+    return found
+
+
+def names(answered: Sequence[Answered]) -> list[str]:
+    """The strategies that answered, in the order in which they were run."""
+    return list(dict.fromkeys(one.strategy for one in answered))
+
+
 def summarize(data: str, answered: Sequence[Answered], strategies: Sequence[str]) -> DataSummary:
     """The figures of one file; the first strategy is the baseline."""
     of = {name: [one for one in answered if one.strategy == name] for name in strategies}
@@ -94,7 +107,7 @@ def _summary(
     paired = [(one, others[one.id]) for one in own if one.id in others]
     ours, theirs = [one for one, _ in paired], [other for _, other in paired]
     comparable = bool(paired) and sum(other.usage.sampled for other in theirs) > 0
-    seconds = sorted(one.usage.seconds for one in own if not one.replayed) or None
+    seconds = [one.usage.seconds for one in own if not one.replayed] or None
     return StrategySummary(
         strategy=name,
         questions=len(own),
@@ -110,8 +123,8 @@ def _summary(
         metrics={metric: mean([one.metrics.get(metric, 0.0) for one in own]) for metric in _metrics(own)},
         usage=sum((one.usage for one in own), Usage()),
         tokens_to={f"{share:.0%}": _tokens_to(own, single, plateau, share) for share in SHARES},
-        seconds_p50=None if seconds is None else _quantile(seconds, 0.5),
-        seconds_p95=None if seconds is None else _quantile(seconds, 0.95),
+        seconds_p50=None if seconds is None else quantile(seconds, 0.5),
+        seconds_p95=None if seconds is None else quantile(seconds, 0.95),
     )
 
 
@@ -149,8 +162,11 @@ def _single_path(base: Sequence[Answered]) -> float | None:
 
 
 def points(answered: Sequence[Answered]) -> list[tuple[float, float]]:
-    """(mean sampled tokens, accuracy) after 1, 2, 3, ... branches of each question; one that ended earlier stays."""
-    curves = [one.curve for one in answered if one.curve]
+    """(mean sampled tokens, accuracy) after 1, 2, 3, ... branches of each question; one that ended earlier stays, and
+    one without a branch stands where it ended."""
+    if not any(one.curve for one in answered):
+        return []
+    curves = [one.curve or (Point(one.usage.sampled, one.correct),) for one in answered]
     longest = max(map(len, curves), default=0)
     found = []
     for length in range(1, longest + 1):
@@ -160,11 +176,7 @@ def points(answered: Sequence[Answered]) -> list[tuple[float, float]]:
 
 
 def _tokens_to(own: Sequence[Answered], single: float | None, plateau: float, share: float) -> float | None:
-    if single is None:
+    if single is None or plateau <= single:
         return None
     wanted = single + share * (plateau - single)
     return next((tokens for tokens, accuracy in points(own) if accuracy >= wanted - 1e-9), None)
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
