@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks.results_tables import tables
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything that is not done."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parse.add_argument("out", type=Path, help="a folder for all runs")
-    parse.add_argument("--only", default="", help="runs whose folder's name contains this")
+    parse.add_argument("--only", default="*", help="runs of that name, or of names like it: 'pool-*'")
     parse.add_argument("--list", action="store_true", help="print the commands and run none")
     parse.add_argument("--tables", type=Path, metavar="FOLDER", help="run none: print what is done as Markdown, and "
                        "keep the summaries there")  # fmt: skip
@@ -213,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n\n".join(_done(args.out, args.tables)))
         return 0
     for command in runs(args.out):
-        if args.only not in Path(command[-1]).name:
+        if not fnmatch(Path(command[-1]).name, args.only):
             continue
         print(shlex.join(["branchwise", *command]), flush=True)
         if not args.list:
