@@ -44,11 +44,8 @@ LIVE = (
 )
 PREFIXED = (
     "self-consistency",
-    "path-consistency-plain",
-    "path-consistency:window=5,max_level=3",
-    "path-consistency-plain:window=2,max_level=8",
-    "path-consistency",
-    "path-consistency:window=2,max_level=8",
+    *(f"path-consistency-plain:{grown}" for grown in ("window=5,max_level=3", "window=2,max_level=8")),
+    *(f"path-consistency:{grown}" for grown in ("window=5,max_level=3", "window=3,max_level=6", "window=2,max_level=8")),
 )
 """How deep prefixes may grow, and how soon."""
 OURS = "adaptive-path-consistency"
@@ -153,7 +150,7 @@ def searches(out: Path) -> Iterator[list[str]]:
     judged = (
         "greedy",
         "self-consistency",
-        "path-consistency",
+        "path-consistency:window=5,max_level=3",
         "best-of-n:value=p-true",
         "beam",
         "dvts",
