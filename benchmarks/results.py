@@ -45,7 +45,10 @@ LIVE = (
 PREFIXED = (
     "self-consistency",
     *(f"path-consistency-plain:{grown}" for grown in ("window=5,max_level=3", "window=2,max_level=8")),
-    *(f"path-consistency:{grown}" for grown in ("window=5,max_level=3", "window=3,max_level=6", "window=2,max_level=8")),
+    *(
+        f"path-consistency:{grown}"
+        for grown in ("window=5,max_level=3", "window=3,max_level=6", "window=2,max_level=8")
+    ),
 )
 """How deep prefixes may grow, and how soon."""
 OURS = "adaptive-path-consistency"
@@ -93,7 +96,7 @@ ROWS = (
     Rows("gsm8k", 40, 60, 40, alternatives=20),
     Rows("svamp", 20, 40, 40),
     Rows("multiarith", 40, 60, 20, LARGE),
-    Rows("gsm8k", 40, 60, 20, LARGE),
+    Rows("gsm8k", 40, 60, 40, LARGE),
     Rows("strategyqa", 20, 40, 20),
     Rows("bbh_tracking_shuffled_objects_three_objects", 20, 40, 20),
     Rows("bbh_logical_deduction_three_objects", 20, 40, 20),
