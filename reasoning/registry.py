@@ -58,6 +58,9 @@ STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
 }
 """By name, from the most paths of a question and how to draw them."""
 
+DEFAULT = AdaptivePathConsistency.name
+"""Where none is named; docs/results.md says why this one."""
+
 
 def _width(paths: int) -> int:
     """How many next steps each path of a beam gets: four, where that divides the paths."""

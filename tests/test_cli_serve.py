@@ -53,7 +53,7 @@ def test_it_says_where_it_listens_and_ends_when_questions_have(tiny_model_folder
     with served("--model", str(tiny_model_folder), "--max-paths", "16", "--max-tokens", "2000") as server:
         done = subprocess.run(["bash", "-c", server.curl], capture_output=True, text=True, timeout=60, check=True)
         reply = json.loads(done.stdout)
-        assert reply["branchwise"]["strategy"] == "path-consistency"
+        assert reply["branchwise"]["strategy"] == "adaptive-path-consistency"
         assert reply["branchwise"]["usage"]["sampled"] > 0
         with httpx.Client(base_url=server.url, timeout=60) as http:
             assert http.get("/health").json() == {"status": "ok"}

@@ -132,7 +132,7 @@ def test_a_long_option_of_any_characters_names_a_file_all_the_same(tiny: list[st
     assert again.returncode == 0, again.stderr
     (file,) = (here / "out" / "branches").iterdir()
     assert file.name.startswith("tot-bfs-value-logprob-")
-    assert len(answered(here / "out")) == 1
+    assert len(set(answered(here / "out"))) == 1  # it fails, and is tried anew
 
 
 def test_a_run_with_one_verifier_does_not_go_on_with_another(tiny: list[str], here: Path) -> None:

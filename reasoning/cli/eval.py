@@ -42,11 +42,11 @@ from branchwise.evaluation.pool import Pool, recording
 from branchwise.evaluation.run import Plan
 from branchwise.evaluation.run import evaluate as run_evaluation
 from branchwise.evaluation.summary import by_data, names, summarize, write_summary
-from branchwise.registry import STRATEGIES, named
+from branchwise.registry import DEFAULT, STRATEGIES, named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
 
-_COMPARED = ("self-consistency", "path-consistency")
+_COMPARED = ("self-consistency", DEFAULT)
 
 
 def evaluate(

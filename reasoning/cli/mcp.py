@@ -19,7 +19,7 @@ from branchwise.cli.options import (
 )
 from branchwise.integrations.arguments import Arguments
 from branchwise.prompts.library import TASKS
-from branchwise.registry import STRATEGIES
+from branchwise.registry import DEFAULT, STRATEGIES
 
 CALLS = "What a call leaves open"
 
@@ -39,7 +39,7 @@ def mcp(
             metavar="<strategy>",
             rich_help_panel=CALLS,
         ),
-    ] = "path-consistency",
+    ] = DEFAULT,
     paths: Annotated[int, typer.Option(help="Most paths for a question.", rich_help_panel=CALLS)] = 8,
     task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)}.", rich_help_panel=CALLS)] = "math",
     seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.", rich_help_panel=CALLS)] = 0,

@@ -28,7 +28,7 @@ from branchwise.driver.observe import together
 from branchwise.driver.setup import Verifier
 from branchwise.errors import require
 from branchwise.observability.logs import ROOT, Format
-from branchwise.registry import STRATEGIES, named
+from branchwise.registry import DEFAULT, STRATEGIES, named
 from branchwise.sampling import Sampling
 from branchwise.serving.answering import Answering
 from branchwise.serving.keys import Keys, is_loopback
@@ -56,7 +56,7 @@ def serve(
             "NAME:option=value,option=value.",
             metavar="<strategy>",
         ),
-    ] = "path-consistency",
+    ] = DEFAULT,
     verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.", rich_help_panel=SERVER)] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 is any that is free.", rich_help_panel=SERVER)] = 8000,

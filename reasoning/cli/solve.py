@@ -38,7 +38,7 @@ from branchwise.messages import as_messages
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
-from branchwise.registry import STRATEGIES, named
+from branchwise.registry import DEFAULT, STRATEGIES, named
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
 
@@ -50,7 +50,7 @@ def solve(
         typer.Option(
             help=f"{', '.join(STRATEGIES)}; with options: NAME:option=value,option=value.", metavar="<strategy>"
         ),
-    ] = "path-consistency",
+    ] = DEFAULT,
     verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
     paths: Annotated[int, typer.Option(help="Most paths to explore.")] = 16,
     task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)}.")] = "math",

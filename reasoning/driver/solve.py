@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from branchwise.backends.base import Backend
 from branchwise.budget import UNLIMITED, Budget
-from branchwise.consistency.path_consistency import PathConsistency
+from branchwise.consistency.adaptive_path_consistency import AdaptivePathConsistency
 from branchwise.driver.observe import Observer
 from branchwise.driver.report import result
 from branchwise.driver.run import Run
@@ -42,14 +42,14 @@ async def solve(
 ) -> Result:
     """Answer one question.
 
-    `strategy` defaults to PathConsistency(), `task` to a math problem. `answer_type` asks for a pydantic
+    `strategy` defaults to AdaptivePathConsistency(), `task` to a math problem. `answer_type` asks for a pydantic
     object, voted field by field. Cancelling the awaiting task stops every branch; `stop` ends the run
     with the best answer so far. Raises ConfigError for arguments that make no sense, the question
     included, BackendError never: what fails is in `Result.errors`, as is an observer that fails, which
     is then told nothing more.
     """
     setup = _setup(backend, task, answer_type, budget, seed, verifier, observer, stop)
-    run = Run(strategy or PathConsistency(), setup)
+    run = Run(strategy or AdaptivePathConsistency(), setup)
     decisions = await run.solve([question])
     (account,) = run.accounts
     if account.root is None and account.errors and isinstance(account.errors[0], ConfigError):
@@ -77,7 +77,7 @@ async def solve_batch(
     """
     require(bool(questions), "questions", "are none", "ask at least one")
     setup = _setup(backend, task, answer_type, budget, seed, verifier, observer, stop)
-    run = Run(strategy or PathConsistency(), setup)
+    run = Run(strategy or AdaptivePathConsistency(), setup)
     decisions = await run.solve(questions)
     return [
         result(account, decision, setup.task, run.report.error)

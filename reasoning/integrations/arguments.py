@@ -15,6 +15,7 @@ from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
+from branchwise.registry import DEFAULT
 from branchwise.registry import strategy as find_strategy
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
@@ -25,7 +26,7 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strategy: str = "path-consistency"
+    strategy: str = DEFAULT
     """A strategy's name, such as greedy, self-consistency or best-of-n."""
     paths: int = 16
     """Most paths for a question."""
