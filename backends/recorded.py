@@ -142,12 +142,12 @@ class RecordedBackend(Backend):
                 told = replace(event, copy=copies[event.copy])
                 if isinstance(event, Tokens):
                     heard[event.copy].append(event)
-                else:
-                    del open_[told.copy]
-                if isinstance(event, Ended) and event.stop_reason is not StopReason.CANCELLED:
+                elif isinstance(event, Ended) and event.stop_reason is not StopReason.CANCELLED:
                     self._put(names[told.copy], _drawn(heard[event.copy], event, alternatives))
                 extension.deliver(told)
-        except Exception as error:  # a bug of the backend behind: nobody would wait for this task to hear of it
+                if not isinstance(event, Tokens):
+                    del open_[told.copy]
+        except Exception as error:  # of the backend behind, or what it drew can't be kept: nobody else would hear of it
             for copy in open_:
                 extension.deliver(Broken(copy, CallError("backend", error), Usage()))
 

@@ -283,6 +283,11 @@ async def test_what_failed_is_tried_anew_and_nothing_else(tmp_path: Path) -> Non
     kept = read_answered(tmp_path)
     assert [(one.id, one.correct) for one in kept] == [("0", True), ("1", True), ("2", True)]
     assert await answer(backend) == []
+    failed = again.model_copy(update={"outcome": "failed", "correct": False})
+    with Journal(tmp_path, settings) as journal:
+        journal.add(failed)  # as in a batch that is answered anew, for another's sake
+        assert [one.correct for one in journal.answered] == [True] * 3
+    assert [one.correct for one in read_answered(tmp_path)] == [True] * 3
 
 
 async def test_what_the_caller_raises_stops_every_question() -> None:

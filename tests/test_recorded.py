@@ -129,6 +129,14 @@ async def test_a_bug_of_the_backend_behind_ends_every_branch(tmp_path: FilePath)
     assert "LookupError: torn" in result.errors[0]
 
 
+async def test_a_branch_that_cannot_be_written_down_ends(tmp_path: FilePath) -> None:
+    """Half a character (a surrogate alone) is no UTF-8."""
+    backend = recorder(ScriptedBackend({"": ["Oh \ud83d. The answer is 1."]}), tmp_path / "pool.jsonl")
+    result = await asyncio.wait_for(bw.solve("q", backend, strategy=bw.SelfConsistency(3)), 60)
+    assert result.outcome is bw.Outcome.FAILED
+    assert "UnicodeEncodeError" in result.errors[0]
+
+
 def test_what_a_record_lacks_is_drawn_and_recorded(tmp_path: FilePath) -> None:
     file = tmp_path / "pool.jsonl"
     bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(4, SAMPLING))

@@ -101,6 +101,25 @@ def test_a_summary_compares_the_questions_both_answered() -> None:
     assert summary.single_path == pytest.approx(2 / 3)
 
 
+def test_a_plateau_is_that_of_the_same_questions() -> None:
+    """The baseline was run on the first alone, where its vote is right and one of its two paths."""
+    half = {"texts": ("a", "b"), "right": (False, True)}
+    base = answered("a", curve=[Point(10, False), Point(20, True)], **half)  # type: ignore[arg-type]
+    other = [answered("a", "x", curve=[Point(10, True)]), answered("b", "x", False, curve=[Point(90, False)])]
+    _, second = summarize("rows", [base, *other], ["sc", "x"]).strategies
+    assert second.tokens_to == {"75%": 10, "90%": 10, "99%": 10}
+
+
+def test_metrics_stand_under_their_names() -> None:
+    rows = [answered("a", metrics={"f1": 0.5}), answered("a", "x", metrics={"bleu": 0.25, "f1": 1.0})]
+    summary = summarize("rows", rows, ["sc", "x"])
+    assert summary.metrics == ["f1", "bleu"]
+    page = render("t", [section(summary, rows, None)])
+    assert "<th>f1</th><th>bleu</th>" in page
+    assert "<td>0.500</td><td></td>" in page
+    assert "<td>1.000</td><td>0.250</td>" in page
+
+
 def test_seconds_are_told_of_what_was_drawn_alone() -> None:
     drawn, replayed = answered("a"), answered("b", replayed=1, usage={"sampled": 1, "seconds": 9.0})
     (summary,) = summarize("rows", [drawn, replayed], ["sc"]).strategies

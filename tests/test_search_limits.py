@@ -1,5 +1,6 @@
 """What every tree search keeps to where it may or can do less: budgets, limits, stops, and less able backends."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from search_lab import Watched
 from searches import FULL, SEARCHES, ask, backend, every_search, shape
 
 import branchwise as bw
+from branchwise.backends.scripted import ScriptedBackend
 from branchwise.driver.observe import BranchEnded
 from branchwise.search.search import Search
 
@@ -140,3 +142,21 @@ def test_less_able_backends_search_the_same_tree_and_say_what_is_lost(
         (n.parent, n.text, n.value, n.state) for n in plain.tree.nodes
     ]
     assert result.votes == plain.votes
+
+
+async def test_a_stop_while_paths_are_judged_is_a_stop_though_tokens_were_spent_before() -> None:
+    async def judged(patient: bool) -> bw.Outcome:
+        stop = bw.Stop()
+
+        async def verifier(path: bw.Path) -> float:
+            if not patient:
+                stop.set()
+                await asyncio.sleep(60)
+            return 1.0
+
+        scripted = ScriptedBackend({"": ["The answer is 1."]})  # five tokens
+        strategy, budget = bw.BestOfN(4, value="verifier"), bw.Budget(tokens=7)
+        return (await bw.solve("q", scripted, strategy=strategy, budget=budget, verifier=verifier, stop=stop)).outcome
+
+    assert await judged(patient=True) is bw.Outcome.TOKENS_SPENT
+    assert await judged(patient=False) is bw.Outcome.CANCELLED

@@ -123,7 +123,7 @@ async def test_the_key_asks_for_a_strategy() -> None:
     [
         ("scripted@self-consistency", None, "self-consistency", 8),
         ("scripted@esc:window=2", {"paths": 4}, "esc:window=2", 2),
-        ("scripted", {}, "path-consistency", 5),
+        ("scripted", {}, "adaptive-path-consistency", 2),
         ("scripted", {"strategy": "greedy"}, "greedy", 1),
     ],
 )
@@ -391,6 +391,7 @@ REFUSED: list[tuple[dict[str, JsonValue], str]] = [
     ({"branchwise": {"paths": 65}}, "branchwise.paths"),
     ({"branchwise": {"strategy": "path-consistancy"}}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "path-consistency:paths=500"}}, "branchwise.strategy"),
+    ({"branchwise": {"strategy": "adaptive-path-consistency:ties=500"}}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "greedy"}, "model": "scripted@esc"}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "best-of-n:value=verifier"}}, "branchwise.strategy"),
     ({"branchwise": {"task": "maths"}}, "branchwise.task"),

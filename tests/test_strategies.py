@@ -58,6 +58,14 @@ def test_votes_are_the_paths_that_state_an_answer_and_the_limit_holds(name: str)
     assert result.answer == max(result.votes, key=lambda answer: result.votes[answer]) or name == "best-of-n"
 
 
+@pytest.mark.parametrize("name", ["adaptive-path-consistency", "greedy", "path-consistency", "path-consistency-plain"])
+def test_one_path_is_drawn_alone(name: str) -> None:
+    """It may be told as it grows, and at temperature 0."""
+    assert make(name, 1).alone
+    assert make(name, 2).alone == (name == "greedy")
+    assert len(bw.solve_sync("q", backend(), strategy=make(name, 1)).paths) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_answer_is_none(name: str) -> None:
     result = bw.solve_sync("q", backend(["Who knows."]), strategy=make(name))

@@ -168,9 +168,12 @@ class _Job:
         """Answer, print and summarize; whether it was stopped."""
         stop = Stop()
         for data, rows in self.files.items():
-            answered = self._answer(data, rows, stop)
-            if answered:
-                print_summary(summarize(data, answered, list(self.strategies)), answered)
+            answered: dict[tuple[str, str], Answered] = {}
+            try:
+                self._answer(data, rows, stop, answered)
+            finally:  # what is done is told, whatever ends the rest
+                if told := list(answered.values()):
+                    print_summary(summarize(data, told, list(self.strategies)), told)
             if stop.is_set:
                 break
         if self.journal is not None:  # of all that the folder holds: strategies and files may have joined
@@ -178,9 +181,8 @@ class _Job:
             self.journal.summarize(write_summary([summarize(data, own, names(own)) for data, own in kept.items()]))
         return stop.is_set
 
-    def _answer(self, data: str, rows: Sequence[Row], stop: Stop) -> list[Answered]:
-        """The rows of one file: what was answered before, and what is answered now."""
-        answered: dict[tuple[str, str], Answered] = {}
+    def _answer(self, data: str, rows: Sequence[Row], stop: Stop, answered: dict[tuple[str, str], Answered]) -> None:
+        """The rows of one file: `answered` gets what was answered before, and what is answered now."""
         done = set() if self.journal is None else self.journal.done(data, rows)
         for one in () if self.journal is None else self.journal.answered:
             if one.data == data and one.strategy in self.strategies and (one.strategy, one.id) in done:
@@ -189,9 +191,12 @@ class _Job:
         tally = Tally(stderr, data, len(rows) * len(self.strategies), len(answered))
 
         def on_answered(one: Answered) -> None:
+            before = answered.get((one.strategy, one.id))
+            if before is not None and (one.failed or (one.paths, one.votes) == (before.paths, before.votes)):
+                return  # of a batch that was answered anew as a whole
             if self.journal is not None:
                 self.journal.add(one)
-            if (one.strategy, one.id) not in answered:
+            if before is None:
                 tally.add(one)
             answered[one.strategy, one.id] = one
 
@@ -200,7 +205,6 @@ class _Job:
 
         with tally.shown():
             run_sync(functools.partial(run_evaluation, plan, backend_for, on_answered, stop), stop)
-        return list(answered.values())
 
 
 def _read(data: Sequence[str], skip: int, limit: int | None, columns: Columns) -> dict[str, Sequence[Row]]:

@@ -20,7 +20,7 @@ def print_summary(summary: DataSummary, answered: Sequence[Answered]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
-    rows = [_cells(one, console.width >= _WIDE) for one in summary.strategies]
+    rows = [_cells(one, console.width >= _WIDE, summary.metrics) for one in summary.strategies]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in rows[0]:
         if column == "strategy":  # options make names long
@@ -39,7 +39,7 @@ def print_summary(summary: DataSummary, answered: Sequence[Answered]) -> None:
             console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
-def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
+def _cells(one: StrategySummary, wide: bool, metrics: Sequence[str]) -> dict[str, str]:
     """A row by its columns' names; intervals only where there is room."""
     more, tokens = one.to_baseline, one.sampled_to_baseline
     accuracy, interval = f"{one.accuracy.value:.1%}", f"{100 * one.accuracy.low:.0f} to {100 * one.accuracy.high:.0f}"
@@ -54,7 +54,8 @@ def _cells(one: StrategySummary, wide: bool) -> dict[str, str]:
     }
     if wide:
         row["passes"] = f"{one.usage.forward_passes:,.0f}"
-        row |= {name.replace("_", " "): f"{metric.value:.3f}" for name, metric in one.metrics.items()}
+        for name in metrics:
+            row[name.replace("_", " ")] = f"{one.metrics[name].value:.3f}" if name in one.metrics else ""
     return row | {"p50 s": "" if one.seconds_p50 is None else f"{one.seconds_p50:.1f}"}
 
 

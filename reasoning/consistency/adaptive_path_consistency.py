@@ -38,7 +38,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
       take its place, so that the risk of a stop is weighed by the leader's share of the votes;
     - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency, where
       `max_level` allows: a path that continues one tells less than it saves (docs/results.md), so by default none does;
-    - votes weighted as in Prefix Consistency where the count ends nearly even.
+    - votes weighted as in Prefix Consistency where all paths are drawn and the count is nearly even.
 
     Each part can be switched off: `stop_at=None`, `horizon=False`, `stakes=False`, `max_level=0`, `ties=0`.
     """
@@ -92,6 +92,10 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         require(0 < self.keep < 1, "keep", f"is {self.keep}", "use a share above 0, below 1")
         require(self.power >= 0, "power", f"is {self.power}", "use 0 or more")
 
+    @property
+    def alone(self) -> bool:
+        return self.paths == 1
+
     def begin(self, root: Path) -> AdaptiveSamples:
         return AdaptiveSamples(root, prefixes=[root])
 
@@ -116,7 +120,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def decide(self, samples: AdaptiveSamples) -> Decision:
         plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
         votes = weigh([*plain, *group_votes(samples.groups.values(), self.power)])
-        notes = samples.uncut(self.name) if self.max_level or self.ties else ()
+        notes = samples.uncut(self.name) if self.max_level or samples.tied else ()
         return samples.conclude(votes, self.root_share, notes)
 
     def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:

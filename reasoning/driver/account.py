@@ -34,8 +34,8 @@ class Account:
     """Whether its strategy was told that the budget is spent."""
 
     def cut_short(self, why: Outcome) -> None:
-        """Remember the first reason."""
-        self.cut = self.cut or why
+        """Remember the first reason; but what was stopped is not done, whatever it could not pay for before."""
+        self.cut = why if self.cut is None or why is Outcome.CANCELLED else self.cut
 
     def note(self, words: str) -> None:
         self.notes[words] = None

@@ -71,19 +71,24 @@ def read_rows(source: str, skip: int = 0, limit: int | None = None, columns: Col
         told = hub_rows(source, columns or Columns(), skip, limit)
         rows = [_row(f"{source}, row {skip + place}", data) for place, data in enumerate(told)]
         _check_ids(rows, source)
-        return rows
+        return _gradable(rows)
     require(columns is None or columns == Columns(), "data", f"{source} is a file: its fields have their names",
             f"leave columns out, or name a dataset: {PREFIX}OWNER/NAME")  # fmt: skip
     file = find_data(source)
     rows = _read(file, None if limit is None else skip + limit)
     require(skip < len(rows), "skip", f"is {skip}, and {file} has {len(rows)} rows", "skip fewer")
     _check_ids(rows, file)
-    kinds = {row.answer_type for row in rows[skip:]}
+    return _gradable(rows[skip:])
+
+
+def _gradable(rows: Sequence[Row]) -> Sequence[Row]:
+    """The rows, if what grades them is here."""
+    kinds = {row.answer_type for row in rows}
     if "tests" in kinds:
         check_sandbox()
     if "reference" in kinds:
         check_metrics()
-    return rows[skip:]
+    return rows
 
 
 def name_of(source: str) -> str:

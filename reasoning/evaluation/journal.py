@@ -107,7 +107,7 @@ class Journal:
             raise _unwritable(folder, error) from error
         self.settings = self._joined(settings)
         self._write(folder / "run.json", self.settings.model_dump_json(indent=1))
-        self._answered = {(one.data, one.strategy, one.id): one for one in read_answered(folder, mend=True)}
+        self._answered = {_place(one): one for one in read_answered(folder, mend=True)}
 
     def __enter__(self) -> "Journal":
         return self
@@ -151,7 +151,7 @@ class Journal:
                 os.fsync(lines.fileno())
         except OSError as error:
             raise _unwritable(self.folder, error) from error
-        self._answered[one.data, one.strategy, one.id] = one
+        _replace(self._answered, one)
 
     def summarize(self, text: str) -> None:
         """Write summary.json."""
@@ -190,8 +190,11 @@ def read_settings(folder: Path) -> Settings | None:
 
 
 def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:
-    """Every question a run answered, as it was answered last. A last line without an end, whose writer was killed, is
-    none; with `mend` it is cut off. Raises ConfigError for any other line that can't be read."""
+    """Every question a run answered, as it was answered last; a failure replaces no answer.
+
+    A last line without an end, whose writer was killed, is none; with `mend` it is cut off. Raises ConfigError for any
+    other line that can't be read.
+    """
     file = folder / "results.jsonl"
     try:
         content = file.read_bytes()
@@ -206,13 +209,22 @@ def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:
     found: dict[tuple[str, str, str], Answered] = {}
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            one = Answered.model_validate_json(line)
-            found[one.data, one.strategy, one.id] = one
+            _replace(found, Answered.model_validate_json(line))
         except ValidationError as error:
             raise ConfigError(
                 "out", f"{file}, line {number}, is no result of this version", "use another folder"
             ) from error
     return list(found.values())
+
+
+def _place(one: Answered) -> tuple[str, str, str]:
+    return one.data, one.strategy, one.id
+
+
+def _replace(answered: dict[tuple[str, str, str], Answered], one: Answered) -> None:
+    """Take in what a question came to, unless it failed where it was answered before."""
+    if not one.failed or _place(one) not in answered:
+        answered[_place(one)] = one
 
 
 def _compare(folder: Path, name: str, was: JsonValue, now: JsonValue) -> None:

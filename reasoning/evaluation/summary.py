@@ -58,6 +58,11 @@ class DataSummary(BaseModel):
     """Accuracy of the baseline's single paths; None where it drew none."""
     strategies: tuple[StrategySummary, ...]
 
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Those that any of them has."""
+        return list(dict.fromkeys(name for one in self.strategies for name in one.metrics))
+
 
 class Summary(BaseModel):
     """Everything an evaluation shows: the content of summary.json."""
@@ -89,20 +94,16 @@ def summarize(data: str, answered: Sequence[Answered], strategies: Sequence[str]
     """The figures of one file; the first strategy is the baseline."""
     of = {name: [one for one in answered if one.strategy == name] for name in strategies}
     base = of[strategies[0]]
-    single = _single_path(base)
-    plateau = sum(one.correct for one in base) / len(base) if base else 0.0
     return DataSummary(
         data=data,
         questions=len({one.id for one in answered}),
         baseline=strategies[0],
-        single_path=single,
-        strategies=tuple(_summary(name, of[name], base, single, plateau) for name in strategies if of[name]),
+        single_path=_single_path(base),
+        strategies=tuple(_summary(name, of[name], base) for name in strategies if of[name]),
     )
 
 
-def _summary(
-    name: str, own: Sequence[Answered], base: Sequence[Answered], single: float | None, plateau: float
-) -> StrategySummary:
+def _summary(name: str, own: Sequence[Answered], base: Sequence[Answered]) -> StrategySummary:
     others = {other.id: other for other in base} if own is not base else {}
     paired = [(one, others[one.id]) for one in own if one.id in others]
     ours, theirs = [one for one, _ in paired], [other for _, other in paired]
@@ -122,7 +123,7 @@ def _summary(
         calibration=_calibrations(own),
         metrics={metric: mean([one.metrics.get(metric, 0.0) for one in own]) for metric in _metrics(own)},
         usage=sum((one.usage for one in own), Usage()),
-        tokens_to={f"{share:.0%}": _tokens_to(own, single, plateau, share) for share in SHARES},
+        tokens_to={f"{share:.0%}": _tokens_to(ours or own, theirs or base, share) for share in SHARES},
         seconds_p50=None if seconds is None else quantile(seconds, 0.5),
         seconds_p95=None if seconds is None else quantile(seconds, 0.95),
     )
@@ -175,7 +176,9 @@ def points(answered: Sequence[Answered]) -> list[tuple[float, float]]:
     return found
 
 
-def _tokens_to(own: Sequence[Answered], single: float | None, plateau: float, share: float) -> float | None:
+def _tokens_to(own: Sequence[Answered], base: Sequence[Answered], share: float) -> float | None:
+    single = _single_path(base)
+    plateau = sum(one.correct for one in base) / len(base) if base else 0.0
     if single is None or plateau <= single:
         return None
     wanted = single + share * (plateau - single)

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from branchwise.backends.base import Backend
-from branchwise.consistency.path_consistency import PathConsistency
 from branchwise.driver.observe import Observer, together
 from branchwise.driver.report import result as report
 from branchwise.driver.run import Run
 from branchwise.driver.setup import Setup, Verifier
 from branchwise.driver.stop import Stop
-from branchwise.registry import named
+from branchwise.registry import DEFAULT, named
 from branchwise.result import Outcome, Result
 from branchwise.sampling import Sampling
 from branchwise.serving.inquiry import Inquiry, as_sent, inquiry
@@ -40,7 +39,7 @@ class Answering:
         limits: Limits | None = None,
         *,
         observer: Observer | None = None,
-        strategy: str = PathConsistency.name,
+        strategy: str = DEFAULT,
         verifier: Verifier | None = None,
         seed: Callable[[], int] = lambda: _SEEDS.getrandbits(32),
         clock: Callable[[], float] = time.time,
