@@ -114,7 +114,7 @@ def test_an_interrupt_prints_what_there_is(tiny_model_folder: Path, tmp_path: Pa
     ours, theirs = os.openpty()  # the live display of a terminal says when branches run
     options = ["--model", str(tiny_model_folder), "--paths", "900", "--max-tokens", "400", "--trace", str(trace)]
     process = subprocess.Popen(
-        [*HEEDING, "solve", "q", *options],
+        [*HEEDING, "solve", "q", "--strategy", "self-consistency", *options],
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,

@@ -60,7 +60,7 @@ def test_a_trace_that_solve_wrote_is_shown(tiny_model_folder: Path, tmp_path: Pa
     assert (done.returncode, done.stderr) == (0, "")
     head = dict(line.split(None, 1) for line in done.stdout.partition("\n\n")[0].splitlines())
     assert head["question"] == "What is 3 + 3?"
-    assert head["strategy"].startswith("path-consistency, ")
+    assert head["strategy"].startswith("adaptive-path-consistency, ")
     assert (head["answer"], head["votes"]) == ("none", "none")
     assert head["cost"].startswith("sampled 24 tokens")
     lines = done.stdout.partition("\n\n")[2].splitlines()

@@ -684,7 +684,7 @@ _DOCS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "observability.md").
 
 def test_the_documented_code_runs(lines: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order: later snippets go on from earlier ones."""
-    monkeypatch.setattr(bw, "load", lambda *_, **__: backend())
+    monkeypatch.setattr(bw, "load", lambda *_, **__: ScriptedBackend(lambda path, before: SAID))
     monkeypatch.setattr(sys, "stderr", lines)
     names: dict[str, object] = {"__name__": "observability"}
     assert len(_DOCS) == 5
