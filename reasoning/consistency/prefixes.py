@@ -27,9 +27,13 @@ class PrefixSamples(Samples):
         """The branches that grew from the bare prompt: independent samples of the model."""
         return [branch for branch in self.finished if branch.action.path is self.root]
 
+    def alone(self) -> Mapping[Answer, float]:
+        """Their votes."""
+        return count(branch.answer for branch in self.rooted())
+
     def settling(self) -> Mapping[Answer, float]:
         """Their votes, which may settle the answer; none where another than theirs leads among all branches."""
-        votes = count(branch.answer for branch in self.rooted())
+        votes = self.alone()
         return votes if leader(votes) == leader(count(self.answers)) else {}
 
     def extend(self, branches: Iterable[int], label: str, root_share: float, sampling: Sampling) -> Sequence[Action]:
@@ -72,7 +76,7 @@ class PrefixSamples(Samples):
     def conclude(self, pooled: Mapping[Answer, float], root_share: float, degraded: tuple[str, ...]) -> Decision:
         """The leader of the pooled votes. Continued prefixes vote for what they were chosen for: only paths from the
         bare prompt, where there are some by design, say how often the model gives an answer by itself."""
-        alone = count(branch.answer for branch in self.rooted())
+        alone = self.alone()
         answer = leader(pooled)
         tallies = {"pooled": Tally(pooled, confidence(pooled)), "root": Tally(alone, confidence(alone))}
         independent = root_share > 0 and answer is not None

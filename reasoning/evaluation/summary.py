@@ -168,7 +168,7 @@ def points(answered: Sequence[Answered]) -> list[tuple[float, float]]:
     if not any(one.curve for one in answered):
         return []
     curves = [one.curve or (Point(one.usage.sampled, one.correct),) for one in answered]
-    longest = max(map(len, curves), default=0)
+    longest = max(map(len, curves))
     found = []
     for length in range(1, longest + 1):
         reached = [curve[min(length, len(curve)) - 1] for curve in curves]
