@@ -112,4 +112,7 @@ def test_a_real_model_answers_from_the_command_line() -> None:
     record = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert record["answer"] in record["votes"]
-    assert record["usage"]["reused"] > record["usage"]["prefilled"]
+    # The prompt is prefilled once; how many paths reuse it is for the default strategy to say.
+    usage = record["usage"]
+    assert usage["reused"] >= usage["prefilled"] > 0
+    assert usage["reused"] % usage["prefilled"] == 0
