@@ -33,9 +33,7 @@ STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "self-consistency": SelfConsistency,
     "path-consistency": lambda paths, sampling: PathConsistency(paths, sampling=sampling),
     "path-consistency-plain": PathConsistency.plain,
-    "adaptive-path-consistency": lambda paths, sampling: AdaptivePathConsistency(
-        paths, ties=min(3, paths // 6), sampling=sampling
-    ),
+    "adaptive-path-consistency": lambda paths, sampling: AdaptivePathConsistency(paths, sampling=sampling),
     "adaptive-consistency": lambda paths, sampling: AdaptiveConsistency(paths, sampling=sampling),
     "adaptive-consistency-dirichlet": lambda paths, sampling: AdaptiveConsistency(
         paths, rule="dirichlet", sampling=sampling

@@ -69,7 +69,7 @@ def test_it_stops_once_the_answer_is_settled(strategy: bw.AdaptivePathConsistenc
 # The answers of the hand-worked table of path-consistency. At 0.8, pooled counts of (1, 2) after each window:
 # (4, 1) passes; (5, 5) fails; (10, 5) passes; (15, 5).
 ANSWERS = "11121222211111111111"
-PREFIXED = bw.AdaptivePathConsistency(20, stop_at=None, max_level=3)
+PREFIXED = bw.AdaptivePathConsistency(20, stop_at=None, max_level=3, ties=0)
 
 
 @pytest.mark.parametrize(
@@ -110,44 +110,55 @@ def test_paths_that_continue_a_prefix_settle_nothing() -> None:
     assert result.tallies["root"].votes == {"1": 6, "2": 1}
 
 
-# Ties. Nothing stops, so that all four paths are drawn first.
-TIED = bw.AdaptivePathConsistency(4, stop_at=None)
+# Ties. Nothing stops, so that the vote is looked at after eight of twelve paths.
+TIED = bw.AdaptivePathConsistency(12, stop_at=None, ties=2)
 
 
 @pytest.mark.parametrize(
     ("strategy", "answers", "regrown", "votes"),
     [
         # Groups [1, 1], [1, 1], [2, 2], [2, 1]: two, two, two, and (1/2)^3 for each of the last.
-        (TIED, "12121121", [0, 2, 1, 3], {"1": 4.125, "2": 2.125}),
-        (replace(TIED, power=1.0), "12121121", [0, 2, 1, 3], {"1": 4.5, "2": 2.5}),
-        # One path of each: [1, 1] and [2, 3]; the others have their plain votes.
-        (replace(TIED, ties=1), "121213", [0, 1], {"1": 3, "2": 1.125, "3": 0.125}),
-        (replace(TIED, ties=1), "12121-", [0, 1], {"1": 3, "2": 1.125}),
-        (replace(TIED, ties=0), "1212", [], {"1": 2, "2": 2}),
-        # (3, 1) is sure to 26/32 = 0.8125.
-        (TIED, "1112", [], {"1": 3, "2": 1}),
-        (replace(TIED, tie_below=0.82), "11211112", [0, 1, 3, 2], {"1": 6, "2": 2}),
-        # Only the first two answers are regrown.
-        (replace(TIED, paths=5), "121231111", [0, 2, 1, 3], {"1": 4.25, "3": 1, "2": 0.25}),
-        (TIED, "1111", [], {"1": 4}),
+        (TIED, "121212121121", [0, 2, 1, 3], {"1": 6.125, "2": 4.125}),
+        (replace(TIED, power=1.0), "121212121121", [0, 2, 1, 3], {"1": 6.5, "2": 4.5}),
+        # After ten, one path of each: [1, 1] and [2, 3]; the others have their plain votes.
+        (replace(TIED, ties=1), "121212121213", [0, 1], {"1": 6, "2": 4.125, "3": 0.125}),
+        (replace(TIED, ties=1), "12121212121-", [0, 1], {"1": 6, "2": 4.125}),
+        (replace(TIED, ties=0), "121212121212", [], {"1": 6, "2": 6}),
+        (replace(TIED, ties=9), "121212121121", [0, 2, 1, 3], {"1": 6.125, "2": 4.125}),  # a sixth of the paths
+        (replace(TIED, paths=5), "12121", [], {"1": 3, "2": 2}),
+        # (5, 3) is sure to 382/512 = 0.746, (6, 2) to 466/512 = 0.910. It is looked at once.
+        (TIED, "121211121112", [0, 2, 1, 3], {"1": 7.125, "2": 3.125}),
+        (replace(TIED, tie_below=0.74), "121211122222", [], {"2": 7, "1": 5}),
+        (TIED, "121111122222", [], {"1": 6, "2": 6}),
+        (replace(TIED, tie_below=0.92), "121111121122", [0, 2, 1, 7], {"1": 8, "2": 4}),
+        # Only the first two answers are regrown; with one path each, the last paths are fresh ones.
+        (TIED, "123123121111", [0, 3, 1, 4], {"1": 5.25, "3": 2, "2": 1.25}),
+        (TIED, "123456781299", [0, 1], {"1": 2, "2": 2, "9": 2, **dict.fromkeys("345678", 1)}),
+        (TIED, "111111111111", [], {"1": 12}),
     ],
 )
-def test_where_the_vote_ends_nearly_even_the_leaders_paths_are_regrown(
+def test_where_the_vote_is_nearly_even_the_leaders_paths_are_regrown(
     strategy: bw.AdaptivePathConsistency, answers: str, regrown: list[int], votes: dict[str, float]
 ) -> None:
     result = run(strategy, answers)
     assert stated(result) == answers
-    assert [branch.parent for branch in result.paths[strategy.paths :]] == regrown
+    assert [branch.parent for branch in result.paths if branch.parent is not None] == regrown
     assert result.votes == pytest.approx(votes)
     assert list(result.votes) == list(votes)
-    drawn = answers[: strategy.paths]
-    assert result.tallies["root"].votes == {answer: drawn.count(answer) for answer in "123" if answer in drawn}
+    fresh = [said for said, branch in zip(answers, result.paths, strict=True) if branch.parent is None]
+    assert result.tallies["root"].votes == {answer: fresh.count(answer) for answer in fresh}
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(0.75, 9), (0.5, 6)])
 def test_a_regrown_path_keeps_its_share(keep: float, kept: int) -> None:
-    result = run(replace(TIED, keep=keep), "12121122")
-    assert [branch.prefix_tokens for branch in result.paths] == [0] * 4 + [kept] * 4
+    result = run(replace(TIED, keep=keep), "121212121122")
+    assert [branch.prefix_tokens for branch in result.paths] == [0] * 8 + [kept] * 4
+
+
+def test_paths_without_tokens_are_drawn_to_the_last_where_the_vote_is_even() -> None:
+    result = run(TIED, "121212121112", TEXT)
+    assert (stated(result), result.votes) == ("121212121112", {"1": 7, "2": 5})
+    assert any("can't be cut" in note for note in result.degraded)
 
 
 def test_a_settled_vote_is_no_tie() -> None:
@@ -156,8 +167,8 @@ def test_a_settled_vote_is_no_tie() -> None:
 
 
 def test_an_end_that_fails_or_is_not_paid_for_leaves_the_plain_vote() -> None:
-    for replies, budget in (([*"1212", BROKEN, BROKEN], None), ("1212", bw.Budget(paths=4))):
-        assert run(replace(TIED, ties=1), replies, budget=budget).votes == {"1": 2, "2": 2}
+    for replies, budget in (([*"1212121212", BROKEN, BROKEN], None), ("12" * 5, bw.Budget(paths=10))):
+        assert run(replace(TIED, ties=1), replies, budget=budget).votes == {"1": 5, "2": 5}
 
 
 def test_decisions_wait_for_the_window_whatever_ends_first() -> None:

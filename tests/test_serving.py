@@ -391,7 +391,6 @@ REFUSED: list[tuple[dict[str, JsonValue], str]] = [
     ({"branchwise": {"paths": 65}}, "branchwise.paths"),
     ({"branchwise": {"strategy": "path-consistancy"}}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "path-consistency:paths=500"}}, "branchwise.strategy"),
-    ({"branchwise": {"strategy": "adaptive-path-consistency:ties=500"}}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "greedy"}, "model": "scripted@esc"}, "branchwise.strategy"),
     ({"branchwise": {"strategy": "best-of-n:value=verifier"}}, "branchwise.strategy"),
     ({"branchwise": {"task": "maths"}}, "branchwise.task"),

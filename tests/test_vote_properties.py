@@ -185,7 +185,7 @@ def test_a_weighted_vote_is_the_sum_of_its_weights(strategy: AnyStrategy, weight
 
 @pytest.mark.parametrize(
     "strategy",
-    [bw.PrefixConsistency(6), replace(ROOTED, paths=6, stop_at=None, ties=2), bw.PrefixConsistency(3, regrow=3)],
+    [bw.PrefixConsistency(6), replace(ROOTED, stop_at=None, ties=2), bw.PrefixConsistency(3, regrow=3)],
 )
 @settings(max_examples=15, deadline=None)
 @given(DRAWN)
@@ -215,11 +215,10 @@ def test_a_softmax_shares_one_vote_out(paths: list[Reply]) -> None:
 @settings(max_examples=25, deadline=None)
 @given(DRAWN)
 def test_ties_and_prefixes_together_give_no_path_more_than_a_vote(max_level: int, answers: str) -> None:
-    result = run(bw.AdaptivePathConsistency(8, stop_at=None, max_level=max_level, threshold=0.6), answers)
+    result = run(bw.AdaptivePathConsistency(12, stop_at=None, max_level=max_level, threshold=0.6), answers)
     said = Counter(stated(result).replace("-", ""))
     assert all(0 < weight <= said[answer] + 1e-9 for answer, weight in result.votes.items())
-    if len(result.paths) == 8:  # no tie
-        assert result.votes == said
+    assert len(result.paths) == 12
 
 
 @pytest.mark.parametrize("strategy", [*PLAIN, *DRAWN_AT_ONCE, *OTHERS])

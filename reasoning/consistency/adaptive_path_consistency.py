@@ -23,7 +23,7 @@ class AdaptiveSamples(PrefixSamples):
     groups: dict[Path, list[Answer | None]] = field(default_factory=dict)
     """By late prefix, the answers of its path and of what was regrown from it."""
     grouped: set[int] = field(default_factory=set)  # the branches whose answers are in a group
-    tied: bool = False  # whether the vote was looked at for a tie
+    tie_sought: bool = False  # whether the vote was looked at for a tie
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
       take its place, so that the risk of a stop is weighed by the leader's share of the votes;
     - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency, where
       `max_level` allows: a path that continues one tells less than it saves (docs/results.md), so by default none does;
-    - votes weighted as in Prefix Consistency where all paths are drawn and the count is nearly even.
+    - votes weighted as in Prefix Consistency where the count is nearly even towards the end: the last paths are ends
+      of the two leaders' paths, drawn again.
 
     Each part can be switched off: `stop_at=None`, `horizon=False`, `stakes=False`, `max_level=0`, `ties=0`.
     """
@@ -46,7 +47,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     name: ClassVar[str] = "adaptive-path-consistency"
 
     paths: int = 40
-    """Most paths to draw, ties aside."""
+    """Most paths to draw."""
     window: int = 5
     """Most paths drawn between decisions."""
     probe: bool = True
@@ -67,7 +68,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     step_back: bool = True
     """Shorten the prefixes by a step when confidence falls below the threshold."""
     ties: int = 3
-    """Paths of each of the two leading answers that are regrown where the vote ends nearly even; 0: none."""
+    """Most paths of each of the two leading answers to regrow where the vote is nearly even when so many are left; no
+    more than a sixth of `paths`; 0: none."""
     tie_below: float = 0.8
     """The confidence below which it does."""
     keep: float = 0.75
@@ -102,14 +104,16 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def more(self, samples: AdaptiveSamples) -> Sequence[Action]:
         if samples.waiting:
             return ()
-        if samples.settled > samples.looked_at and not samples.tied and not self._probed(samples):
+        if samples.settled > samples.looked_at and not self._probed(samples):
             samples.looked_at = samples.settled
             samples.settled_early = self._settled(samples.settling(), self.paths - samples.asked)
             samples.change_level(self.threshold, self.max_level, self.step_back)
-        if samples.settled_early or samples.asked >= self.paths:
-            return self._break_tie(samples)
+        if samples.settled_early:
+            return ()
+        if samples.asked == self._until(samples) < self.paths and (regrown := self._break_tie(samples)):
+            return regrown
         first = samples.asked
-        samples.asked += self._next_window(samples)
+        samples.asked += min(self._next_window(samples), self._until(samples) - first)
         return samples.extend(range(first, samples.asked), self.name, self.root_share, self.sampling)
 
     def take(self, samples: AdaptiveSamples, event: Event) -> None:
@@ -119,8 +123,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
 
     def decide(self, samples: AdaptiveSamples) -> Decision:
         plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
-        votes = weigh([*plain, *group_votes(samples.groups.values(), self.power)])
-        notes = samples.uncut(self.name) if self.max_level or samples.tied else ()
+        votes = weigh([*group_votes(samples.groups.values(), self.power), *plain])
+        notes = samples.uncut(self.name) if self.max_level or samples.tie_sought else ()
         return samples.conclude(votes, self.root_share, notes)
 
     def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
@@ -155,18 +159,25 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         settling = (more for more in range(1, most) if self._stops(leading + more, second, votes + more, left - more))
         return next(settling, most)
 
+    def _until(self, samples: AdaptiveSamples) -> int:
+        """How many paths are drawn before the vote is looked at for a tie, or the strategy ends."""
+        return self.paths if samples.tie_sought else self.paths - 2 * self._regrown
+
+    @property
+    def _regrown(self) -> int:
+        """Paths of each leading answer to regrow."""
+        return min(self.ties, self.paths // 6)
+
     def _break_tie(self, samples: AdaptiveSamples) -> Sequence[Action]:
-        """Regrow paths of the two leading answers, once, where nothing else settles which of them leads."""
+        """Regrow paths of the two leading answers, once, where little else will settle which of them leads."""
+        samples.tie_sought = True
         votes = count(samples.answers)
-        if samples.tied or not self.ties or samples.settled_early or len(votes) < 2:
-            return ()
-        samples.tied = True
-        if (confidence(votes) or 0.0) >= self.tie_below:
+        if len(votes) < 2 or (confidence(votes) or 0.0) >= self.tie_below:
             return ()
         actions = []
         for answer in list(votes)[:2]:
             stating = [branch for branch in samples.rooted() if branch.answer == answer]
-            for branch in stating[: self.ties]:
+            for branch in stating[: self._regrown]:
                 if (prefix := cut_late(branch, self.keep)) is not None:
                     samples.groups[prefix] = [answer]
                     samples.grouped.add(branch.branch)

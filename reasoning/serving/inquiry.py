@@ -23,7 +23,7 @@ from branchwise.strategy import AnyStrategy
 from branchwise.verifiers import uses_verifier
 
 _PLAIN_TEMPERATURE = 1.0  # as other servers have it; strategies have their own default
-_MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "ties", "width")
+_MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "width")
 """Options of strategies that multiply branches; those called `paths` and `most` are branches themselves."""
 _LEAST_MULTIPLE = 8  # what such an option may be whatever the limit on paths
 
