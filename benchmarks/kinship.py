@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.results_tables import line
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 
@@ -84,12 +85,19 @@ def _mean(paths: Sequence[Kin]) -> Kinship:
 
 def table(rows: Mapping[int, Kinship]) -> str:
     """In Markdown."""
+    head = ["kept of the parent", "paths", "its parent's answer", "a fresh path's", "its vote", "its tokens"]
     lines = (
-        f"| {row.kept:.0%} | {row.paths} | {row.same:.0%} | {row.fresh:.0%} | {row.worth:.2f} | {1 - row.kept:.2f} |"
+        [
+            f"{row.kept:.0%}",
+            f"{row.paths}",
+            f"{row.same:.0%}",
+            f"{row.fresh:.0%}",
+            f"{row.worth:.2f}",
+            f"{1 - row.kept:.2f}",
+        ]
         for row in rows.values()
     )
-    head = "| kept of the parent | paths | its parent's answer | a fresh path's | its vote | its tokens |"
-    return "\n".join([head, "| --- " * 6 + "|", *lines])
+    return "\n".join(map(line, [head, ["---"] * len(head), *lines]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """What evaluations came to, as Markdown: a table for each file of questions, from the summaries they leave behind."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from branchwise.cli.figures import points
 from branchwise.evaluation.statistics import Estimate
@@ -17,9 +17,9 @@ def _table(data: DataSummary) -> Iterator[str]:
     yield f"{data.data}, {data.questions} questions{single}:"
     yield ""
     rows = [_row(one) for one in data.strategies]
-    yield _line(list(rows[0]))
-    yield _line(["---"] * len(rows[0]))
-    yield from (_line(list(row.values())) for row in rows)
+    yield line(list(rows[0]))
+    yield line(["---"] * len(rows[0]))
+    yield from (line(list(row.values())) for row in rows)
 
 
 def _row(one: StrategySummary) -> Mapping[str, str]:
@@ -28,10 +28,10 @@ def _row(one: StrategySummary) -> Mapping[str, str]:
     return {
         "strategy": one.strategy,
         "right": f"{one.right} of {count}",
-        "accuracy, 95%": _share(one.accuracy),
+        "accuracy, 95%": share(one.accuracy),
         "to the first": "" if one.to_baseline is None else points(one.to_baseline),
         "tokens": f"{one.sampled / count:,.0f}",
-        "to the first ": "" if one.sampled_to_baseline is None else _change(one.sampled_to_baseline),
+        "to the first ": "" if one.sampled_to_baseline is None else change(one.sampled_to_baseline),
         "paths": f"{one.paths / count:.1f}",
         "prefilled": f"{usage.prefilled / count:,.0f}",
         "reused": f"{usage.reused / max(1, usage.prompt):.1%}",
@@ -40,15 +40,17 @@ def _row(one: StrategySummary) -> Mapping[str, str]:
     }
 
 
-def _share(estimate: Estimate) -> str:
+def share(estimate: Estimate) -> str:
+    """In percent, with its interval."""
     return f"{estimate.value:.1%} ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
-def _change(estimate: Estimate) -> str:
+def change(estimate: Estimate) -> str:
     """A ratio as what is more or less, in percent."""
     value, low, high = (100 * (number - 1) for number in estimate)
     return f"{value:+.0f}% ({low:+.0f} to {high:+.0f})"
 
 
-def _line(cells: list[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"

@@ -1,0 +1,169 @@
+"""Strategies over many orders of the same paths: `python -m benchmarks.orders POOL --strategy A --strategy B ...`.
+
+An evaluation asks every question once, and whether a strategy that stops early was right is partly luck: which paths
+came first. POOL is an evaluation whose paths all start at the prompt, so that any order of them was as likely. Every
+strategy is told them in the same `--orders` random orders; a question counts with its mean. Intervals are over
+questions. No model is asked: a strategy that continues paths, or judges them, is refused.
+"""
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as File
+from random import Random
+from typing import NamedTuple
+
+from benchmarks.results_tables import change, line, share
+from branchwise.actions import Extend, Finished
+from branchwise.answers.answer import Answer
+from branchwise.cli.figures import points
+from branchwise.errors import BranchwiseError, ConfigError, require
+from branchwise.evaluation.answered import Answered
+from branchwise.evaluation.journal import read_answered
+from branchwise.evaluation.statistics import difference, mean, ratio
+from branchwise.messages import as_messages
+from branchwise.path import Path, StopReason
+from branchwise.registry import strategy as named
+from branchwise.sampling import Sampling
+from branchwise.strategy import AnyStrategy
+
+
+class Drawn(NamedTuple):
+    """A path of a question."""
+
+    vote: str | None
+    tokens: int
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a strategy made of one question, on average over the orders."""
+
+    right: float
+    tokens: float
+    paths: float
+
+
+def pooled(answered: Sequence[Answered], skip: int = 0, limit: int | None = None) -> list[list[Drawn]]:
+    """[questions][paths] of them. ConfigError where a path doesn't start at the prompt, or questions have unequal
+    numbers of paths."""
+    chosen = answered[skip:] if limit is None else answered[skip : skip + limit]
+    require(bool(chosen), "pool", "has no such questions", "choose others with --skip and --limit")
+    for one in chosen:
+        rooted = all(path.parent is None for path in one.paths)
+        require(rooted, "pool", f"continues paths of {one.id}", "draw one with self-consistency")
+    sizes = {len(one.paths) for one in chosen}
+    require(len(sizes) == 1, "pool", f"has {min(sizes)} to {max(sizes)} paths a question", "draw equally many")
+    return [
+        [Drawn(path.vote, path.tokens, right) for path, right in zip(one.paths, one.right, strict=True)]
+        for one in chosen
+    ]
+
+
+def told(strategy: AnyStrategy, questions: Sequence[Sequence[Drawn]]) -> list[Told]:
+    """What the strategy makes of the questions, each one's paths in this order."""
+    roots = [Path(None, place, (), "", messages=as_messages("?")) for place in range(len(questions))]
+    places = {id(root): place for place, root in enumerate(roots)}
+    state, waiting = strategy.start(roots), deque[tuple[Extend, int]]()
+    drawn, branches = [0] * len(questions), 0
+    while True:
+        for action in strategy.ask(state):
+            if not isinstance(action, Extend) or id(action.path) not in places:
+                raise _needs_model(strategy)
+            waiting.extend((action, branches + copy) for copy in range(action.count))
+            branches += action.count
+        if not waiting:
+            break
+        action, branch = waiting.popleft()
+        place = places[id(action.path)]
+        require(drawn[place] < len(questions[place]), "paths", "are more than the pool has", "ask for fewer")
+        one = questions[place][drawn[place]]
+        drawn[place] += 1
+        path = Path(action.path, branch, (), text="?", stop_reason=StopReason.END)
+        answer = None if one.vote is None else Answer(one.vote)
+        strategy.tell(state, Finished(place, action, branch, path, answer, ()))
+    decisions = strategy.finish(state)
+    if any(decision.degraded for decision in decisions):  # for want of tokens, steps or log-probabilities
+        raise _needs_model(strategy)
+    return [
+        _told(None if decision.answer is None else decision.answer.value, paths, taken)
+        for decision, paths, taken in zip(decisions, questions, drawn, strict=True)
+    ]
+
+
+def _needs_model(strategy: AnyStrategy) -> ConfigError:
+    return ConfigError(
+        "strategy", f"{strategy.name} reads more of paths than their answers", "choose one that draws from the prompt "
+        "and counts answers (adaptive-path-consistency: ties=0)",
+    )  # fmt: skip
+
+
+def _told(answer: str | None, paths: Sequence[Drawn], taken: int) -> Told:
+    right = any(path.right and path.vote == answer for path in paths)
+    return Told(float(right), float(sum(path.tokens for path in paths[:taken])), float(taken))
+
+
+def averaged(
+    strategies: Mapping[str, AnyStrategy], questions: Sequence[Sequence[Drawn]], orders: int, seed: int
+) -> dict[str, list[Told]]:
+    """[strategies][questions]; the orders are the same for all strategies."""
+    found: dict[str, list[list[Told]]] = {name: [] for name in strategies}
+    lots = Random(seed)
+    for _ in range(orders):
+        order = [lots.sample(paths, len(paths)) for paths in questions]
+        for name, strategy in strategies.items():
+            found[name].append(told(strategy, order))
+    return {name: [_mean(times) for times in zip(*runs, strict=True)] for name, runs in found.items()}
+
+
+def _mean(times: Sequence[Told]) -> Told:
+    return Told(*(sum(getattr(one, name) for one in times) / len(times) for name in Told.__slots__))
+
+
+def table(found: Mapping[str, Sequence[Told]]) -> str:
+    """In Markdown; tokens and paths are those of a question."""
+    head = ["strategy", "accuracy, 95%", "to the first", "tokens", "to the first ", "paths"]
+    first = next(iter(found.values()))
+    lines = [line(head), line(["---"] * len(head))]
+    for name, ours in found.items():
+        right, tokens = [one.right for one in ours], [one.tokens for one in ours]
+        apart = ["", ""]
+        if ours is not first:
+            apart = [
+                points(difference(right, [one.right for one in first])),
+                change(ratio(tokens, [one.tokens for one in first])),
+            ]
+        paths = sum(one.paths for one in ours) / len(ours)
+        lines.append(
+            line([name, share(mean(right)), apart[0], f"{sum(tokens) / len(ours):,.0f}", apart[1], f"{paths:.1f}"])
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parse = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
+    parse.add_argument("pool", type=File)
+    parse.add_argument("--strategy", action="append", required=True, help="by name, with its options; repeat it")
+    parse.add_argument("--paths", type=int, help="of a question; default: all that the pool has")
+    parse.add_argument("--skip", type=int, default=0, metavar="K", help="leave out the pool's first K questions")
+    parse.add_argument("--limit", type=int, metavar="K", help="no more than K questions")
+    parse.add_argument("--orders", type=int, default=50, help="random orders of each question's paths (50)")
+    parse.add_argument("--seed", type=int, default=0, help="of the orders")
+    args = parse.parse_args(arguments)
+    try:
+        questions = pooled(read_answered(args.pool), args.skip, args.limit)
+        paths = len(questions[0]) if args.paths is None else args.paths
+        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy)}
+        print(table(averaged(strategies, questions, args.orders, args.seed)))
+    except BranchwiseError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
