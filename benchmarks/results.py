@@ -42,6 +42,8 @@ LIVE = (
     "cisc",
     "adaptive-consistency",
 )
+CONTINUED = ("self-consistency", "path-consistency-plain", "path-consistency", "prefix-consistency")
+"""Those of them that continue paths, for the large model."""
 PREFIXED = (
     "self-consistency",
     *(f"path-consistency-plain:{grown}" for grown in ("window=5,max_level=3", "window=2,max_level=8")),
@@ -124,8 +126,10 @@ def votes(out: Path) -> Iterator[list[str]]:
             reading, options = ["self-consistency", *DEEPCONF], [*pool, "--alternatives", str(rows.alternatives)]
             yield _eval(rows, reading, rows.paths, *report, out / f"deepconf-{rows.name}", options)
         pool, tuned = [*pool, "--live", "--concurrency", "8"], rows.data in TUNED_ON and rows.model == SMALL
+        if rows.data in TUNED_ON:
+            live = LIVE if tuned else CONTINUED
+            yield _eval(rows, live, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", pool)
         if tuned:
-            yield _eval(rows, LIVE, _LIVE_PATHS, rows.tuning, _LIVE_ROWS, out / f"live-{rows.name}", pool)
             prefixed, plain = out / f"tuning-prefixes-{rows.name}", [*pool, "--speculation", "off"]
             yield _eval(rows, PREFIXED, _LIVE_PATHS, 0, rows.tuning, prefixed, plain)
             yield _eval(rows, ABLATION, rows.paths, 0, rows.tuning, out / f"tuning-{rows.name}", pool)
