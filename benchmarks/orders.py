@@ -1,4 +1,4 @@
-"""Strategies over many orders of the same paths: `python -m benchmarks.orders POOL --strategy A --strategy B ...`.
+"""Strategies over many orders of the same paths: `python -m benchmarks.orders POOL`.
 
 An evaluation asks every question once, and whether a strategy that stops early was right is partly luck: which paths
 came first. POOL is an evaluation whose paths all start at the prompt, so that any order of them was as likely. Every
@@ -28,6 +28,18 @@ from branchwise.path import Path, StopReason
 from branchwise.registry import strategy as named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
+
+USUAL = (
+    "self-consistency",
+    "self-consistency:paths=20",
+    "self-consistency:paths=10",
+    "adaptive-consistency",
+    "adaptive-consistency:stop_at=0.9",
+    "adaptive-consistency:stop_at=0.8",
+    "esc",
+    "blend-asc:paths=10",
+    "adaptive-path-consistency:ties=0",
+)
 
 
 class Drawn(NamedTuple):
@@ -147,7 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
     parse.add_argument("pool", type=File)
-    parse.add_argument("--strategy", action="append", required=True, help="by name, with its options; repeat it")
+    parse.add_argument("--strategy", action="append", help="by name, with its options; repeat it. Default: those that "
+                       "draw from the prompt and count answers")  # fmt: skip
     parse.add_argument("--paths", type=int, help="of a question; default: all that the pool has")
     parse.add_argument("--skip", type=int, default=0, metavar="K", help="leave out the pool's first K questions")
     parse.add_argument("--limit", type=int, metavar="K", help="no more than K questions")
@@ -157,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         questions = pooled(read_answered(args.pool), args.skip, args.limit)
         paths = len(questions[0]) if args.paths is None else args.paths
-        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy)}
+        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or USUAL)}
         print(table(averaged(strategies, questions, args.orders, args.seed)))
     except BranchwiseError as error:
         print(error, file=sys.stderr)

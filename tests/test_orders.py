@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from votes_lab import run, stated
 
 import branchwise as bw
-from benchmarks.orders import Drawn, averaged, main, pooled, table, told
+from benchmarks.orders import USUAL, Drawn, averaged, main, pooled, table, told
 from branchwise.evaluation.answered import Answered, AnsweredPath
 from branchwise.strategy import AnyStrategy
 from branchwise.usage import Usage
@@ -113,5 +113,8 @@ def test_it_answers_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([str(tmp_path), *options]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [row.split(" | ")[0] for row in shown[2:]] == ["| self-consistency", "| self-consistency:paths=2"]
+    (tmp_path / "results.jsonl").write_text(answered("1" * 20).model_dump_json() + "\n")
+    assert main([str(tmp_path), "--orders", "1"]) == 0
+    assert capsys.readouterr().out.count("100.0%") == len(USUAL)
     assert main([str(tmp_path / "none"), *options]) == 2
     assert "holds no results" in capsys.readouterr().err
