@@ -30,6 +30,7 @@ REPLAYED = (
     "blend-asc",
     "weighted-vote",
     "best-of-n",
+    "adaptive-path-consistency:ties=0",
 )
 DEEPCONF = ("deepconf", "deepconf-online")
 """These read the alternatives at each token."""
