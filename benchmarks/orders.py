@@ -3,7 +3,8 @@
 An evaluation asks every question once, and whether a strategy that stops early was right is partly luck: which paths
 came first. POOL is an evaluation whose paths all start at the prompt, so that any order of them was as likely. Every
 strategy is told them in the same `--orders` random orders; a question counts with its mean. Intervals are over
-questions. No model is asked: a strategy that continues paths, or judges them, is refused.
+questions, given these paths: others could have another majority. No model is asked: a strategy that continues paths, or
+judges them, is refused.
 """
 
 import argparse
@@ -29,17 +30,19 @@ from branchwise.registry import strategy as named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
 
-USUAL = (
-    "self-consistency",
-    "self-consistency:paths=20",
-    "self-consistency:paths=10",
-    "adaptive-consistency",
-    "adaptive-consistency:stop_at=0.9",
-    "adaptive-consistency:stop_at=0.8",
-    "esc",
-    "blend-asc:paths=10",
-    "adaptive-path-consistency:ties=0",
-)
+
+def usual(paths: int) -> tuple[str, ...]:
+    """Strategies that draw at most so many paths from the prompt and count answers."""
+    return (
+        "self-consistency",
+        *(f"self-consistency:paths={fewer}" for fewer in (20, 10) if fewer < paths),
+        "adaptive-consistency",
+        "adaptive-consistency:stop_at=0.9",
+        "adaptive-consistency:stop_at=0.8",
+        "esc",
+        *((f"blend-asc:paths=10,most={paths}",) if paths > 10 else ()),
+        "adaptive-path-consistency:ties=0",
+    )
 
 
 class Drawn(NamedTuple):
@@ -62,6 +65,10 @@ class Told:
 def pooled(answered: Sequence[Answered], skip: int = 0, limit: int | None = None) -> list[list[Drawn]]:
     """[questions][paths] of them. ConfigError where a path doesn't start at the prompt, or questions have unequal
     numbers of paths."""
+    strategies = {one.strategy for one in answered}
+    require(len(strategies) <= 1, "pool", f"has {len(strategies)} strategies", "name a run of self-consistency alone")
+    require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
+    require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
     chosen = answered[skip:] if limit is None else answered[skip : skip + limit]
     require(bool(chosen), "pool", "has no such questions", "choose others with --skip and --limit")
     for one in chosen:
@@ -83,7 +90,7 @@ def told(strategy: AnyStrategy, questions: Sequence[Sequence[Drawn]]) -> list[To
     drawn, branches = [0] * len(questions), 0
     while True:
         for action in strategy.ask(state):
-            if not isinstance(action, Extend) or id(action.path) not in places:
+            if not isinstance(action, Extend) or id(action.path) not in places or action.sampling != Sampling():
                 raise _needs_model(strategy)
             waiting.extend((action, branches + copy) for copy in range(action.count))
             branches += action.count
@@ -122,6 +129,7 @@ def averaged(
     strategies: Mapping[str, AnyStrategy], questions: Sequence[Sequence[Drawn]], orders: int, seed: int
 ) -> dict[str, list[Told]]:
     """[strategies][questions]; the orders are the same for all strategies."""
+    require(orders >= 1, "orders", f"is {orders}", "use at least 1")
     found: dict[str, list[list[Told]]] = {name: [] for name in strategies}
     lots = Random(seed)
     for _ in range(orders):
@@ -144,8 +152,9 @@ def table(found: Mapping[str, Sequence[Told]]) -> str:
         right, tokens = [one.right for one in ours], [one.tokens for one in ours]
         apart = ["", ""]
         if ours is not first:
+            base = [one.right for one in first]
             apart = [
-                points(difference(right, [one.right for one in first])),
+                "the same" if right == base else points(difference(right, base)),
                 change(ratio(tokens, [one.tokens for one in first])),
             ]
         paths = sum(one.paths for one in ours) / len(ours)
@@ -170,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         questions = pooled(read_answered(args.pool), args.skip, args.limit)
         paths = len(questions[0]) if args.paths is None else args.paths
-        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or USUAL)}
+        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or usual(paths))}
         print(table(averaged(strategies, questions, args.orders, args.seed)))
     except BranchwiseError as error:
         print(error, file=sys.stderr)

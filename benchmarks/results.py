@@ -18,20 +18,6 @@ from benchmarks.results_tables import tables
 from branchwise.evaluation.summary import Summary
 
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
-REPLAYED = (
-    "self-consistency",
-    "self-consistency:paths=5",
-    "self-consistency:paths=10",
-    "self-consistency:paths=20",
-    "adaptive-consistency",
-    "adaptive-consistency-dirichlet",
-    "esc",
-    "blend-asc:paths=10",
-    "blend-asc",
-    "weighted-vote",
-    "best-of-n",
-    "adaptive-path-consistency:ties=0",
-)
 DEEPCONF = ("deepconf", "deepconf-online")
 """These read the alternatives at each token."""
 LIVE = (
@@ -39,6 +25,7 @@ LIVE = (
     "path-consistency-plain",
     "path-consistency",
     "adaptive-path-consistency",
+    "adaptive-path-consistency:ties=0",
     "prefix-consistency",
     "cisc",
     "adaptive-consistency",
@@ -112,6 +99,21 @@ OURS_ON = (*TUNED_ON, "svamp")
 _LIVE_ROWS, _LIVE_PATHS = 40, 20
 
 
+def replayed(paths: int) -> tuple[str, ...]:
+    """The strategies that draw from the prompt alone, at most so many paths of a question."""
+    return (
+        "self-consistency",
+        *(f"self-consistency:paths={fewer}" for fewer in (5, 10, 20) if fewer < paths),
+        "adaptive-consistency",
+        "adaptive-consistency-dirichlet",
+        "esc",
+        f"blend-asc:paths=10,most={paths}",
+        "weighted-vote",
+        "best-of-n",
+        f"{OURS}:ties=0",
+    )
+
+
 def votes(out: Path) -> Iterator[list[str]]:
     """File by file: paths drawn once; strategies that draw from the prompt alone, answered from them; strategies that
     go on from what was drawn, with the model for what is not there."""
@@ -122,7 +124,7 @@ def votes(out: Path) -> Iterator[list[str]]:
             options += ["--alternatives", str(rows.alternatives)]
         yield _eval(rows, ["self-consistency"], rows.paths, skip, limit, out / f"pool-{rows.name}", options)
         pool, report = ["--pool", str(out / f"pool-{rows.name}")], (rows.tuning, rows.reported)
-        yield _eval(rows, REPLAYED, rows.paths, *report, out / f"replay-{rows.name}", pool)
+        yield _eval(rows, replayed(rows.paths), rows.paths, *report, out / f"replay-{rows.name}", pool)
         if rows.alternatives:
             reading, options = ["self-consistency", *DEEPCONF], [*pool, "--alternatives", str(rows.alternatives)]
             yield _eval(rows, reading, rows.paths, *report, out / f"deepconf-{rows.name}", options)

@@ -12,6 +12,7 @@ import pytest
 from votes_lab import BROKEN, TEXT, late, run, stated
 
 import branchwise as bw
+from branchwise.backends.scripted import Reply
 
 ROOTED = bw.AdaptivePathConsistency(10, stop_at=0.95, stakes=False, ties=0)
 STAKED = replace(ROOTED, stakes=True)
@@ -131,9 +132,11 @@ TIED = bw.AdaptivePathConsistency(12, stop_at=None, ties=2)
         (replace(TIED, tie_below=0.74), "121211122222", [], {"2": 7, "1": 5}),
         (TIED, "121111122222", [], {"1": 6, "2": 6}),
         (replace(TIED, tie_below=0.92), "121111121122", [0, 2, 1, 7], {"1": 8, "2": 4}),
-        # Only the first two answers are regrown; with one path each, the last paths are fresh ones.
+        # Only the first two answers are regrown, where each has two paths and the third has fewer than they.
         (TIED, "123123121111", [0, 3, 1, 4], {"1": 5.25, "3": 2, "2": 1.25}),
-        (TIED, "123456781299", [0, 1], {"1": 2, "2": 2, "9": 2, **dict.fromkeys("345678", 1)}),
+        (TIED, "123123112222", [], {"2": 6, "1": 4, "3": 2}),
+        (TIED, "1-2-1---2222", [], {"2": 5, "1": 2}),
+        (TIED, "123456781299", [], {"1": 2, "2": 2, "9": 2, **dict.fromkeys("345678", 1)}),
         (TIED, "111111111111", [], {"1": 12}),
     ],
 )
@@ -146,7 +149,7 @@ def test_where_the_vote_is_nearly_even_the_leaders_paths_are_regrown(
     assert result.votes == pytest.approx(votes)
     assert list(result.votes) == list(votes)
     fresh = [said for said, branch in zip(answers, result.paths, strict=True) if branch.parent is None]
-    assert result.tallies["root"].votes == {answer: fresh.count(answer) for answer in fresh}
+    assert result.tallies["root"].votes == {answer: fresh.count(answer) for answer in fresh if answer != "-"}
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(0.75, 9), (0.5, 6)])
@@ -159,6 +162,21 @@ def test_paths_without_tokens_are_drawn_to_the_last_where_the_vote_is_even() -> 
     result = run(TIED, "121212121112", TEXT)
     assert (stated(result), result.votes) == ("121212121112", {"1": 7, "2": 5})
     assert any("can't be cut" in note for note in result.degraded)
+
+
+def test_no_tie_no_note() -> None:
+    assert not any("can't be cut, so" in note for note in run(TIED, "111211121112", TEXT).degraded)
+
+
+def test_after_a_tie_plain_votes_settle_nothing() -> None:
+    """(5, 3) is nearly even; of the paths to regrow, those of 1 have too few tokens (a tenth of five). After the two
+    others (5, 3) with two paths left would be final, but the weighted votes say (5, 5)."""
+    short = Reply("The answer is 1.")
+    strategy = bw.AdaptivePathConsistency(12, ties=2, keep=0.1, stop_at=0.99)
+    result = run(strategy, [short, "2", short, *"211212222"])
+    assert stated(result) == "121211212222"
+    assert [branch.parent for branch in result.paths] == [None] * 8 + [1, 3, None, None]
+    assert result.votes == {"2": 7, "1": 5}
 
 
 def test_a_settled_vote_is_no_tie() -> None:

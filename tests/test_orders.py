@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from votes_lab import run, stated
 
 import branchwise as bw
-from benchmarks.orders import USUAL, Drawn, averaged, main, pooled, table, told
+from benchmarks.orders import Drawn, averaged, main, pooled, table, told, usual
 from branchwise.evaluation.answered import Answered, AnsweredPath
 from branchwise.strategy import AnyStrategy
 from branchwise.usage import Usage
@@ -76,6 +76,7 @@ def test_the_table_shows_means_and_what_is_saved() -> None:
     found = averaged({"all": bw.SelfConsistency(4), "half": bw.SelfConsistency(2)}, [drawn("1111")] * 2, 3, 0)
     *_, whole, half = table(found).splitlines()
     assert [cell.strip() for cell in whole.split("|")][3:6] == ["", "40", ""]
+    assert half.split(" | ")[2] == "the same"
     assert half.split(" | ")[3:] == ["20", "-50% (-50 to -50)", "2.0 |"]
 
 
@@ -99,12 +100,30 @@ READING = "reads more of paths than their answers"
         (bw.WeightedVote.cisc(6), READING),
         (bw.BestOfN(6), READING),
         (bw.AdaptivePathConsistency(6), READING),
+        (bw.Greedy(), READING),  # a path at temperature 0 is none of these
         (bw.SelfConsistency(7), "more than the pool has"),
     ],
 )
 def test_what_takes_more_than_answers_is_refused(strategy: AnyStrategy, problem: str) -> None:
     with pytest.raises(bw.ConfigError, match=problem):
         told(strategy, [drawn("121212")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "skip", "limit"),
+    [
+        ([answered("11"), answered("12").model_copy(update={"strategy": "esc"})], 0, None),
+        ([answered("11")], -1, None),
+        ([answered("11")], 0, 0),
+    ],
+)
+def test_a_pool_of_several_strategies_and_no_rows_are_refused(
+    rows: list[Answered], skip: int, limit: int | None
+) -> None:
+    with pytest.raises(bw.ConfigError):
+        pooled(rows, skip, limit)
+    with pytest.raises(bw.ConfigError, match="orders"):
+        averaged({"a": bw.SelfConsistency(1)}, [drawn("1")], 0, 0)
 
 
 def test_it_answers_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +134,6 @@ def test_it_answers_from_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [row.split(" | ")[0] for row in shown[2:]] == ["| self-consistency", "| self-consistency:paths=2"]
     (tmp_path / "results.jsonl").write_text(answered("1" * 20).model_dump_json() + "\n")
     assert main([str(tmp_path), "--orders", "1"]) == 0
-    assert capsys.readouterr().out.count("100.0%") == len(USUAL)
+    assert capsys.readouterr().out.count("100.0%") == len(usual(20))
     assert main([str(tmp_path / "none"), *options]) == 2
     assert "holds no results" in capsys.readouterr().err

@@ -24,6 +24,7 @@ class AdaptiveSamples(PrefixSamples):
     """By late prefix, the answers of its path and of what was regrown from it."""
     grouped: set[int] = field(default_factory=set)  # the branches whose answers are in a group
     tie_sought: bool = False  # whether the vote was looked at for a tie
+    uncuttable: bool = False  # whether paths were to be regrown that could not be cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
       take its place, so that the risk of a stop is weighed by the leader's share of the votes;
     - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency, where
       `max_level` allows: a path that continues one tells less than it saves (docs/results.md), so by default none does;
-    - votes weighted as in Prefix Consistency where the count is nearly even towards the end: the last paths are ends
-      of the two leaders' paths, drawn again.
+    - votes weighted as in Prefix Consistency where two answers, ahead of all others, are nearly even towards the end:
+      the last paths are ends of theirs, drawn again.
 
     Each part can be switched off: `stop_at=None`, `horizon=False`, `stakes=False`, `max_level=0`, `ties=0`.
     """
@@ -68,8 +69,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     step_back: bool = True
     """Shorten the prefixes by a step when confidence falls below the threshold."""
     ties: int = 3
-    """Most paths of each of the two leading answers to regrow where the vote is nearly even when so many are left; no
-    more than a sixth of `paths`; 0: none."""
+    """Paths of each of the two leading answers to regrow in place of the last ones, where the vote is nearly even and
+    each of the two has so many; a sixth of `paths` at most; 0: none."""
     tie_below: float = 0.8
     """The confidence below which it does."""
     keep: float = 0.75
@@ -106,7 +107,8 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
             return ()
         if samples.settled > samples.looked_at and not self._probed(samples):
             samples.looked_at = samples.settled
-            samples.settled_early = self._settled(samples.settling(), self.paths - samples.asked)
+            # Weights would not settle what plain votes do, so that after a tie there is no stop.
+            samples.settled_early = not samples.groups and self._settled(samples.settling(), self.paths - samples.asked)
             samples.change_level(self.threshold, self.max_level, self.step_back)
         if samples.settled_early:
             return ()
@@ -124,7 +126,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def decide(self, samples: AdaptiveSamples) -> Decision:
         plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
         votes = weigh([*group_votes(samples.groups.values(), self.power), *plain])
-        notes = samples.uncut(self.name) if self.max_level or samples.tie_sought else ()
+        notes = samples.uncut(self.name) if self.max_level or samples.uncuttable else ()
         return samples.conclude(votes, self.root_share, notes)
 
     def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
@@ -169,18 +171,24 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         return min(self.ties, self.paths // 6)
 
     def _break_tie(self, samples: AdaptiveSamples) -> Sequence[Action]:
-        """Regrow paths of the two leading answers, once, where little else will settle which of them leads."""
+        """Regrow paths of the two leading answers, once, where little else will settle which of them leads. Scattered
+        votes have no two leaders: to regrow one-vote answers tells nothing, and leaves out others that have as many."""
         samples.tie_sought = True
         votes = count(samples.answers)
         if len(votes) < 2 or (confidence(votes) or 0.0) >= self.tie_below:
             return ()
+        tied = list(votes)[:2]
+        stating = [[branch for branch in samples.rooted() if branch.answer == answer] for answer in tied]
+        third = max((weight for answer, weight in votes.items() if answer not in tied), default=0.0)
+        if min(map(len, stating)) < self._regrown or third >= votes[tied[1]]:
+            return ()
         actions = []
-        for answer in list(votes)[:2]:
-            stating = [branch for branch in samples.rooted() if branch.answer == answer]
-            for branch in stating[: self._regrown]:
-                if (prefix := cut_late(branch, self.keep)) is not None:
-                    samples.groups[prefix] = [answer]
-                    samples.grouped.add(branch.branch)
-                    actions.append(Extend(prefix, 1, self.sampling))
+        for branch in (branch for branches in stating for branch in branches[: self._regrown]):
+            if (prefix := cut_late(branch, self.keep)) is None:
+                samples.uncuttable = True
+                continue
+            samples.groups[prefix] = [branch.answer]
+            samples.grouped.add(branch.branch)
+            actions.append(Extend(prefix, 1, self.sampling))
         samples.asked += len(actions)
         return actions
