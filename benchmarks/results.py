@@ -85,7 +85,7 @@ ROWS = (
     Rows("multiarith", 40, 60, 40),
     Rows("gsm8k", 40, 60, 40, alternatives=20),
     Rows("svamp", 20, 40, 40),
-    Rows("multiarith", 40, 60, 20, LARGE),
+    Rows("multiarith", 40, 60, 40, LARGE),
     Rows("gsm8k", 40, 60, 40, LARGE),
     Rows("strategyqa", 20, 40, 20),
     Rows("bbh_tracking_shuffled_objects_three_objects", 20, 40, 20),
