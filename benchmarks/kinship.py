@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.results_tables import line
+from benchmarks.results_tables import grid
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 
@@ -97,7 +97,7 @@ def table(rows: Mapping[int, Kinship]) -> str:
         ]
         for row in rows.values()
     )
-    return "\n".join(map(line, [head, ["---"] * len(head), *lines]))
+    return grid(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,12 +11,12 @@ import argparse
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path as File
 from random import Random
 from typing import NamedTuple
 
-from benchmarks.results_tables import change, line, share
+from benchmarks.results_tables import change, grid, share
+from branchwise import registry
 from branchwise.actions import Extend, Finished
 from branchwise.answers.answer import Answer
 from branchwise.cli.figures import points
@@ -26,7 +26,6 @@ from branchwise.evaluation.journal import read_answered
 from branchwise.evaluation.statistics import difference, mean, ratio
 from branchwise.messages import as_messages
 from branchwise.path import Path, StopReason
-from branchwise.registry import strategy as named
 from branchwise.sampling import Sampling
 from branchwise.strategy import AnyStrategy
 
@@ -53,8 +52,7 @@ class Drawn(NamedTuple):
     right: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What a strategy made of one question, on average over the orders."""
 
     right: float
@@ -140,14 +138,14 @@ def averaged(
 
 
 def _mean(times: Sequence[Told]) -> Told:
-    return Told(*(sum(getattr(one, name) for one in times) / len(times) for name in Told.__slots__))
+    return Told(*(sum(figures) / len(times) for figures in zip(*times, strict=True)))
 
 
 def table(found: Mapping[str, Sequence[Told]]) -> str:
     """In Markdown; tokens and paths are those of a question."""
     head = ["strategy", "accuracy, 95%", "to the first", "tokens", "to the first ", "paths"]
     first = next(iter(found.values()))
-    lines = [line(head), line(["---"] * len(head))]
+    rows = []
     for name, ours in found.items():
         right, tokens = [one.right for one in ours], [one.tokens for one in ours]
         apart = ["", ""]
@@ -158,10 +156,8 @@ def table(found: Mapping[str, Sequence[Told]]) -> str:
                 change(ratio(tokens, [one.tokens for one in first])),
             ]
         paths = sum(one.paths for one in ours) / len(ours)
-        lines.append(
-            line([name, share(mean(right)), apart[0], f"{sum(tokens) / len(ours):,.0f}", apart[1], f"{paths:.1f}"])
-        )
-    return "\n".join(lines)
+        rows.append([name, share(mean(right)), apart[0], f"{sum(tokens) / len(ours):,.0f}", apart[1], f"{paths:.1f}"])
+    return grid(head, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -179,7 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         questions = pooled(read_answered(args.pool), args.skip, args.limit)
         paths = len(questions[0]) if args.paths is None else args.paths
-        strategies = {name: named(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or usual(paths))}
+        strategies = {
+            name: registry.strategy(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or usual(paths))
+        }
         print(table(averaged(strategies, questions, args.orders, args.seed)))
     except BranchwiseError as error:
         print(error, file=sys.stderr)

@@ -1,6 +1,6 @@
 """What evaluations came to, as Markdown: a table for each file of questions, from the summaries they leave behind."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from branchwise.cli.figures import points
 from branchwise.evaluation.statistics import Estimate
@@ -17,9 +17,7 @@ def _table(data: DataSummary) -> Iterator[str]:
     yield f"{data.data}, {data.questions} questions{single}:"
     yield ""
     rows = [_row(one) for one in data.strategies]
-    yield line(list(rows[0]))
-    yield line(["---"] * len(rows[0]))
-    yield from (line(list(row.values())) for row in rows)
+    yield grid(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _row(one: StrategySummary) -> Mapping[str, str]:
@@ -51,6 +49,6 @@ def change(estimate: Estimate) -> str:
     return f"{value:+.0f}% ({low:+.0f} to {high:+.0f})"
 
 
-def line(cells: Sequence[str]) -> str:
-    """A row of a table."""
-    return f"| {' | '.join(cells)} |"
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with that head."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

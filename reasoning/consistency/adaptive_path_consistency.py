@@ -177,10 +177,10 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         votes = count(samples.answers)
         if len(votes) < 2 or (confidence(votes) or 0.0) >= self.tie_below:
             return ()
-        tied = list(votes)[:2]
-        stating = [[branch for branch in samples.rooted() if branch.answer == answer] for answer in tied]
-        third = max((weight for answer, weight in votes.items() if answer not in tied), default=0.0)
-        if min(map(len, stating)) < self._regrown or third >= votes[tied[1]]:
+        first, second, *others = votes
+        stating = [[branch for branch in samples.rooted() if branch.answer == answer] for answer in (first, second)]
+        scattered = bool(others) and votes[others[0]] == votes[second]
+        if scattered or min(map(len, stating)) < self._regrown:
             return ()
         actions = []
         for branch in (branch for branches in stating for branch in branches[: self._regrown]):
