@@ -1,7 +1,7 @@
 """Reading questions, scoring answers, comparing strategies."""
 
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,7 +94,7 @@ async def run(
     concurrency: int = 1,
     on_answered: Callable[[Answered], None] = lambda one: None,
     stop: bw.Stop | None = None,
-    done: Container[tuple[str, str]] = (),
+    done: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Answered]:
     """Everything that was answered, in the order in which it was told."""
     told: list[Answered] = []
@@ -103,7 +103,7 @@ async def run(
         told.append(one)
         on_answered(one)
 
-    plan = Plan("rows", rows, strategies, concurrency=concurrency, done=done)
+    plan = Plan("rows", rows, strategies, concurrency=concurrency, done=done or {})
     await evaluate(plan, lambda name: backend, tell, stop or bw.Stop())
     return told
 
@@ -313,14 +313,17 @@ async def test_a_strategy_that_moves_work_between_questions_gets_them_all_at_onc
     assert len(told["0"].paths) + len(told["1"].paths) == 6
     assert len(told["1"].paths) > len(told["0"].paths)
     # Half a batch has no budget of its own: it is answered anew as a whole, with what it got before.
-    half = await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done={("blend", "1")})
+    done = {("blend", id_): one.batch for id_, one in told.items()}
+    half = await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done={("blend", "1"): told["1"].batch})
     assert {one.id: len(one.paths) for one in half} == {id_: len(one.paths) for id_, one in told.items()}
-    assert (
-        await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done={("blend", "0"), ("blend", "1")}) == []
-    )
+    assert await run(numbered(2), {"blend": strategy}, ScriptedBackend(reply), done=done) == []
+    # A part of a batch, or more than it, is another batch.
+    (alone,) = await run(numbered(2)[:1], {"blend": strategy}, ScriptedBackend(reply), done=done)
+    assert (len(alone.paths), len(told["0"].paths)) == (3, 2)
+    assert len(await run(numbered(3), {"blend": strategy}, ScriptedBackend(reply), done=done)) == 3
 
 
 async def test_questions_answered_before_are_left_out() -> None:
     backend = ScriptedBackend({"": ["The answer is 1."]})
-    told = await run(numbered(3), {"sc": bw.SelfConsistency(2)}, backend, done={("sc", "1"), ("other", "2")})
+    told = await run(numbered(3), {"sc": bw.SelfConsistency(2)}, backend, done={("sc", "1"): "", ("other", "2"): ""})
     assert [one.id for one in told] == ["0", "2"]

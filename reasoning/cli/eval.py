@@ -183,7 +183,7 @@ class _Job:
 
     def _answer(self, data: str, rows: Sequence[Row], stop: Stop, answered: dict[tuple[str, str], Answered]) -> None:
         """The rows of one file: `answered` gets what was answered before, and what is answered now."""
-        done = set() if self.journal is None else self.journal.done(data, rows)
+        done = {} if self.journal is None else self.journal.done(data, rows)
         for one in () if self.journal is None else self.journal.answered:
             if one.data == data and one.strategy in self.strategies and (one.strategy, one.id) in done:
                 answered[one.strategy, one.id] = one
@@ -192,7 +192,9 @@ class _Job:
 
         def on_answered(one: Answered) -> None:
             before = answered.get((one.strategy, one.id))
-            if before is not None and (one.failed or (one.paths, one.votes) == (before.paths, before.votes)):
+            if before is not None and (
+                one.failed or (one.paths, one.votes, one.batch) == (before.paths, before.votes, before.batch)
+            ):
                 return  # of a batch that was answered anew as a whole
             if self.journal is not None:
                 self.journal.add(one)

@@ -73,6 +73,8 @@ class Answered(BaseModel):
     """Where the question stood after each of its branches, in the order in which they were asked for."""
     replayed: int = 0
     """Branches that came from a record: the seconds are not those of drawing them."""
+    batch: str = ""
+    """Which questions shared their paths with it, as a digest of their ids; empty where it had its own."""
     degraded: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
@@ -93,6 +95,7 @@ def answered(
     graded: Grade,
     curve: tuple[Point, ...],
     replayed: int,
+    batch: str,
 ) -> Answered:
     """What is kept of a result and its grade."""
     record = result.record(tokens=False)
@@ -108,5 +111,6 @@ def answered(
         "right": [vote is not None and graded.right.get(vote, False) for vote in votes],
         "curve": curve,
         "replayed": replayed,
+        "batch": batch,
     }
     return Answered.model_validate({**record, **kept})

@@ -127,11 +127,11 @@ class Journal:
         """Where a strategy's branches are kept."""
         return Record(self.folder / "branches" / f"{_file_name(strategy)}.jsonl")
 
-    def done(self, data: str, rows: Sequence[Row]) -> set[tuple[str, str]]:
-        """(strategy, id) of the rows of one file that were answered before; one that failed was not, and is tried anew.
-        Raises ConfigError where a row is not what it was then."""
+    def done(self, data: str, rows: Sequence[Row]) -> dict[tuple[str, str], str]:
+        """The rows of one file that were answered before, by (strategy, id), and with which batch; one that failed was
+        not, and is tried anew. Raises ConfigError where a row is not what it was then."""
         known = {row.id: row for row in rows}
-        found = set()
+        found = {}
         for one in self._answered.values():
             row = known.get(one.id) if one.data == data else None
             if row is None:
@@ -139,7 +139,7 @@ class Journal:
             if (row.question, row.answer) != (one.question, one.reference):
                 raise ConfigError("out", f"{self.folder} holds another row {one.id} of {data}", "use another folder")
             if not one.failed:
-                found.add((one.strategy, one.id))
+                found[one.strategy, one.id] = one.batch
         return found
 
     def add(self, one: Answered) -> None:

@@ -1,8 +1,9 @@
 """Run strategies over questions and keep what came of each."""
 
 import asyncio
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from branchwise.backends.base import Backend
@@ -32,9 +33,9 @@ class Plan:
     seed: int = 0
     concurrency: int = 4
     """Questions answered at a time; a strategy that moves work between questions gets all of them at once."""
-    done: Container[tuple[str, str]] = ()
-    """(strategy, id) of questions that are left out: they were answered before. A batch that shares its paths is left
-    out where all of it was."""
+    done: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Questions that are left out as they were answered before, by (strategy, id), and with which batch each was. A
+    batch that shares its paths is left out where all of it was answered as that batch."""
     verifier: Verifier | None = None
     """Scores paths for strategies that ask for that."""
     budget_tokens: int | None = None
@@ -54,7 +55,11 @@ async def evaluate(
         batches = [[row] for row in plan.rows]
         if strategy.batched:  # one for each task
             batches = [list(same) for _, same in groupby(sorted(plan.rows, key=_task_name), key=_task_name)]
-        open_ = [batch for batch in batches if any((name, row.id) not in plan.done for row in batch)]
+        open_ = [
+            batch
+            for batch in batches
+            if any(plan.done.get((name, row.id)) != _digest(strategy, batch) for row in batch)
+        ]
         if open_ and not stop.is_set:
             backend = backend_for(name)
             backend.clear()
@@ -101,7 +106,7 @@ class _Session:
             for row, result, stood in zip(rows, await self._solve(rows, observe), standings, strict=True):
                 self._check_record()
                 if result.outcome is not Outcome.CANCELLED:
-                    self._on_answered(await self._graded(row, result, stood))
+                    self._on_answered(await self._graded(row, result, stood, _digest(self._strategy, rows)))
 
     async def _solve(self, rows: Sequence[Row], observe: Callable[[RunEvent], None]) -> Sequence[Result]:
         """Whatever is wrong with a question fails alone. Raises ConfigError for a mistake in the setup."""
@@ -127,7 +132,7 @@ class _Session:
         limit = self._plan.budget_tokens
         return UNLIMITED if limit is None else Budget(tokens=limit * questions)
 
-    async def _graded(self, row: Row, result: Result, stood: Sequence[Standing]) -> Answered:
+    async def _graded(self, row: Row, result: Result, stood: Sequence[Standing], batch: str) -> Answered:
         """Grade an answer; one that the format can't compare is wrong, and the errors say so. Raises what is wrong with
         the setup."""
         votes = [branch.answer.value for branch in result.paths if branch.answer is not None]
@@ -149,6 +154,7 @@ class _Session:
             graded=graded,
             curve=tuple(_point(one, graded) for one in stood),
             replayed=self._replayed(result),
+            batch=batch,
         )
 
     def _replayed(self, result: Result) -> int:
@@ -170,6 +176,13 @@ class _Session:
 
 def _task_name(row: Row) -> str:
     return row.task.name
+
+
+def _digest(strategy: AnyStrategy, batch: Sequence[Row]) -> str:
+    """Tells a batch whose questions share their paths from one of other questions; empty where they share none."""
+    if not strategy.batched:
+        return ""
+    return hashlib.sha256("\n".join(sorted(row.id for row in batch)).encode()).hexdigest()[:12]
 
 
 def _point(standing: Standing, graded: Grade) -> Point:
