@@ -158,8 +158,8 @@ def searches(out: Path) -> Iterator[list[str]]:
         *_chosen("self-consistency", "best-of-n:value=verifier"), "--out", str(out / "humaneval"),
     ]  # fmt: skip
     judged = (
-        "greedy",
         "self-consistency",
+        "greedy",
         "path-consistency:window=5,max_level=3",
         "best-of-n:value=p-true",
         "beam",
