@@ -38,6 +38,11 @@ TASKS: dict[str, Task] = {
             instruction='Think step by step, then end with "The answer is yes" or "The answer is no".',
         ),
         Task(
+            name="true-false",
+            format=YesNo(("True", "False")),
+            instruction='Think step by step, then end with "The answer is True" or "The answer is False".',
+        ),
+        Task(
             name="text",
             format=Text(),
             instruction='Think step by step, then end with a line "Answer:" and the answer alone.',

@@ -254,6 +254,7 @@ def group(format_: AnswerFormat, *answers: str) -> list[str]:
         (Math(), ("2", "\\sqrt{4}")),
         (Letter(), ("B", "(B)", "b.")),
         (YesNo(), ("yes", "True", "YES")),
+        (YesNo(("True", "False")), ("True", "yes", "TRUE.")),
         (Text(), ("New  York", "new york", "New York.")),
     ],
 )
@@ -272,6 +273,7 @@ def test_equivalent_answers_form_one_group(format_: AnswerFormat, answers: tuple
         (Math(), ("5", "-5", "x")),
         (Letter(), ("A", "B")),
         (YesNo(), ("yes", "False")),
+        (YesNo(("True", "False")), ("True", "false")),
     ],
 )
 def test_different_answers_stay_apart(format_: AnswerFormat, answers: tuple[str, ...]) -> None:

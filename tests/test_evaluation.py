@@ -76,6 +76,7 @@ def test_rows_after_the_limit_are_not_looked_at(tmp_path: Path) -> None:
         ("letter", "B", "C", False),
         ("yes_no", "yes", "True", True),
         ("boolean", "False", "no", True),
+        ("boolean", "True", "False", False),
         ("text", "New York", "new  york.", True),
     ],
 )
@@ -84,6 +85,14 @@ async def test_an_answer_is_right_where_it_means_the_reference(
 ) -> None:
     row = Row(id="a", question="q", answer=reference, answer_type=answer_type)
     assert await is_correct(row, answer) is right
+
+
+async def test_a_truth_value_is_asked_for_and_told_as_one() -> None:
+    """A model that is to say yes or no of "not True" tends to yes, whatever it found."""
+    row = Row(id="a", question="not True is", answer="False", answer_type="boolean")
+    assert '"The answer is False"' in row.task.instruction
+    (told,) = await run([row], {"greedy": bw.Greedy()}, ScriptedBackend({"": ["The answer is false."]}))
+    assert (told.answer, told.votes, told.correct) == ("False", {"False": 1.0}, True)
 
 
 async def run(

@@ -121,6 +121,9 @@ _VERDICT = re.compile(r"[\W_]*(yes|no|true|false)(?=" + _END + r")(?!\W*(?:/|\b(
 class YesNo(AnswerFormat):
     """Yes or no, boxed, stated or alone ("Yes, because ..."); True and False count as yes and no."""
 
+    words: tuple[str, str] = ("yes", "no")
+    """What the two are called in votes and answers."""
+
     def extract(self, text: str) -> str | None:
         for candidate in _choices(text):
             if retracts(candidate):
@@ -131,7 +134,7 @@ class YesNo(AnswerFormat):
 
     def normal(self, answer: str) -> str:
         word = answer.strip(" .*").lower()
-        return "yes" if word in _YES else "no" if word in _NO else word
+        return self.words[0] if word in _YES else self.words[1] if word in _NO else word
 
 
 def _choices(text: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ _TASKS = {
     "latex": "math",
     "letter": "choice",
     "yes_no": "yes-no",
-    "boolean": "yes-no",
+    "boolean": "true-false",
     "text": "text",
     "reference": "text",
     "tests": "code",
