@@ -74,6 +74,7 @@ def test_choices_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
     [
         ([True, False], "yes_no", ["yes", "no"]),
         (["Yes", "no"], "yes_no", ["Yes", "no"]),
+        (["True", "False"], "boolean", ["True", "False"]),
         ([3, 4.5], "number", ["3.0", "4.5"]),
         (["Paris", "7"], "text", ["Paris", "7"]),
     ],

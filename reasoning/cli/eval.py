@@ -76,7 +76,7 @@ def evaluate(
     answer_type: Annotated[
         str | None,
         typer.Option(
-            help="What the answers of a hub dataset are: number, letter, yes_no, latex, text. "
+            help="What the answers of a hub dataset are: number, letter, yes_no, boolean, latex, text. "
             "[default: what they look like]"
         ),
     ] = None,

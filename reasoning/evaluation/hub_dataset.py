@@ -21,7 +21,7 @@ PREFIX = "hf:"
 _SPLITS = ("test", "validation", "train")
 _QUESTIONS = ("question", "problem", "prompt", "input", "query")
 _ANSWERS = ("answer", "answerKey", "target", "label", "final_answer", "solution")
-_YES_NO = {"yes", "no", "true", "false"}
+_TRUTHS = {"true", "false"}
 _SEEN = 100  # rows that tell of what type the answers are
 _MARK = re.compile(r".*####", re.DOTALL)  # GSM8K's worked solutions end with it and the answer
 
@@ -116,7 +116,9 @@ def _kind(dataset: "Dataset", answer: str) -> str:
     if all(_choices(row)[0] for row in rows):
         return "letter"
     answers = [_answer(row[answer], (), ()) for row in rows]
-    if all(text.casefold() in _YES_NO for text in answers):
+    if all(text.casefold() in _TRUTHS for text in answers):
+        return "boolean"
+    if all(text.casefold() in {"yes", "no", *_TRUTHS} for text in answers):
         return "yes_no"
     return "number" if all(read_number(text) is not None for text in answers) else "text"
 
