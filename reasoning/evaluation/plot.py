@@ -18,6 +18,7 @@ def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, byt
     """
     try:
         from matplotlib.figure import Figure  # no window, no global state
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
     except ImportError as error:
         raise MissingExtraError(error.name or "matplotlib", "plot") from error
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -34,6 +35,9 @@ def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, byt
             mean, value, yerr=[[value - low], [high - value]], color=color, marker=marker, capsize=3, label=one.strategy
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # 2,000, not 2 × 10³
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("sampled tokens a question")
     axes.set_ylabel("right (%), 95% interval")
     axes.set_title(f"{summary.data}, {summary.questions} questions")
