@@ -30,7 +30,7 @@ LIVE = (
     "cisc",
     "adaptive-consistency",
 )
-CONTINUED = ("self-consistency", "path-consistency-plain", "path-consistency", "prefix-consistency")
+CONTINUED = ("self-consistency", "path-consistency", "path-consistency-plain", "prefix-consistency")
 """Those of them that continue paths, for the large model."""
 PREFIXED = (
     "self-consistency",
