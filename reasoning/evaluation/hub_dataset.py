@@ -116,9 +116,10 @@ def _kind(dataset: "Dataset", answer: str) -> str:
     if all(_choices(row)[0] for row in rows):
         return "letter"
     answers = [_answer(row[answer], (), ()) for row in rows]
-    if all(text.casefold() in _TRUTHS for text in answers):
+    words = {text.casefold() for text in answers}
+    if words <= _TRUTHS:
         return "boolean"
-    if all(text.casefold() in {"yes", "no", *_TRUTHS} for text in answers):
+    if words <= _TRUTHS | {"yes", "no"}:
         return "yes_no"
     return "number" if all(read_number(text) is not None for text in answers) else "text"
 

@@ -56,9 +56,7 @@ async def evaluate(
         if strategy.batched:  # one for each task
             batches = [list(same) for _, same in groupby(sorted(plan.rows, key=_task_name), key=_task_name)]
         open_ = [
-            batch
-            for batch in batches
-            if any(plan.done.get((name, row.id)) != _digest(strategy, batch) for row in batch)
+            batch for batch in batches if {plan.done.get((name, row.id)) for row in batch} != {_digest(strategy, batch)}
         ]
         if open_ and not stop.is_set:
             backend = backend_for(name)
@@ -98,6 +96,7 @@ class _Session:
             if self._stop.is_set:
                 return
             standings: list[list[Standing]] = [[] for _ in rows]
+            batch = _digest(self._strategy, rows)
 
             def observe(event: RunEvent) -> None:
                 if isinstance(event, Standing):
@@ -106,7 +105,7 @@ class _Session:
             for row, result, stood in zip(rows, await self._solve(rows, observe), standings, strict=True):
                 self._check_record()
                 if result.outcome is not Outcome.CANCELLED:
-                    self._on_answered(await self._graded(row, result, stood, _digest(self._strategy, rows)))
+                    self._on_answered(await self._graded(row, result, stood, batch))
 
     async def _solve(self, rows: Sequence[Row], observe: Callable[[RunEvent], None]) -> Sequence[Result]:
         """Whatever is wrong with a question fails alone. Raises ConfigError for a mistake in the setup."""
