@@ -87,6 +87,7 @@ ROWS = (
     Rows("svamp", 20, 40, 40),
     Rows("multiarith", 40, 60, 40, LARGE),
     Rows("gsm8k", 40, 60, 40, LARGE),
+    Rows("svamp", 20, 40, 40, LARGE),
     Rows("strategyqa", 20, 40, 20),
     Rows("bbh_tracking_shuffled_objects_three_objects", 20, 40, 20),
     Rows("bbh_logical_deduction_three_objects", 20, 40, 20),

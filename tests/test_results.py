@@ -52,7 +52,7 @@ def test_a_table_has_a_row_for_each_strategy() -> None:
 
 def test_every_run_has_a_folder_of_its_own() -> None:
     folders = [command[-1] for command in runs(Path("results"))]
-    assert len(set(folders)) == len(folders) == 37
+    assert len(set(folders)) == len(folders) == 40
 
 
 def test_the_docs_have_every_table_as_its_summary_has_it() -> None:
