@@ -332,6 +332,20 @@ async def test_a_strategy_that_moves_work_between_questions_gets_them_all_at_onc
     assert len(await run(numbered(3), {"blend": strategy}, ScriptedBackend(reply), done=done)) == 3
 
 
+async def test_a_question_that_joins_another_batch_takes_those_of_its_old_one_away(tmp_path: Path) -> None:
+    """They shared a budget with it that is spent otherwise now."""
+    strategies = {"blend": bw.BlendASC(3, window=1)}
+    backend = ScriptedBackend({"": ["The answer is 1."]})
+    settings = Settings.of("scripted", 0, None, backend.capabilities, strategies)
+    for rows in (numbered(4)[2:], numbered(2), numbered(1)):
+        with Journal(tmp_path, settings) as journal:
+            done = journal.done("rows", rows)
+            await run(rows, strategies, backend, on_answered=journal.add, done=done)
+            kept = journal.answered
+        assert {one.id for one in kept} == {one.id for one in rows} | {"2", "3"}
+        assert read_answered(tmp_path) == kept
+
+
 async def test_questions_answered_before_are_left_out() -> None:
     backend = ScriptedBackend({"": ["The answer is 1."]})
     told = await run(numbered(3), {"sc": bw.SelfConsistency(2)}, backend, done={("sc", "1"): "", ("other", "2"): ""})

@@ -192,10 +192,9 @@ class _Job:
 
         def on_answered(one: Answered) -> None:
             before = answered.get((one.strategy, one.id))
-            if before is not None and (
-                one.failed or (one.paths, one.votes, one.batch) == (before.paths, before.votes, before.batch)
-            ):
-                return  # of a batch that was answered anew as a whole
+            again = before is not None and before.batch == one.batch  # its batch was answered anew as a whole
+            if before and again and (one.failed or (one.paths, one.votes) == (before.paths, before.votes)):
+                return
             if self.journal is not None:
                 self.journal.add(one)
             if before is None:

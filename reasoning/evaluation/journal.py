@@ -222,9 +222,22 @@ def _place(one: Answered) -> tuple[str, str, str]:
 
 
 def _replace(answered: dict[tuple[str, str, str], Answered], one: Answered) -> None:
-    """Take in what a question came to, unless it failed where it was answered before."""
-    if not one.failed or _place(one) not in answered:
-        answered[_place(one)] = one
+    """Take in what a question came to, unless it failed where it was answered before.
+
+    As part of another batch than before it is another answer, and so would those be that shared its paths: they go.
+    """
+    before = answered.get(_place(one))
+    if before is not None and before.batch != one.batch:
+        shared = [it for it in answered.values() if _batch(it) == _batch(before)]
+        for it in shared:
+            del answered[_place(it)]
+    elif before is not None and one.failed:
+        return
+    answered[_place(one)] = one
+
+
+def _batch(one: Answered) -> tuple[str, str, str]:
+    return one.data, one.strategy, one.batch
 
 
 def _compare(folder: Path, name: str, was: JsonValue, now: JsonValue) -> None:
