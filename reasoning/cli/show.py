@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from branchwise.cli.lines import counted, percent, print_line
+from branchwise.cli.lines import print_answer, print_line
 from branchwise.cli.options import OUTPUT, stderr
 from branchwise.cli.trace import Head, Trace, read_trace
 from branchwise.cli.tree_page import render_tree
@@ -62,13 +62,7 @@ def show(
 def _print_head(console: Console, head: Head) -> None:
     print_line(console, "question", " ".join(head.question.split()))
     print_line(console, "strategy", f"{head.strategy}, {head.model}")
-    if head.answer is None:
-        print_line(console, "answer", "none", style="bold red")
-    else:
-        print_line(console, "answer", head.answer, style="bold green")
-    if head.confidence is not None:
-        print_line(console, "confidence", percent(head.confidence))
-    print_line(console, "votes", counted(head.votes))
+    print_answer(console, head.answer, head.confidence, head.votes)
     if head.outcome != Outcome.COMPLETE.name.lower():
         print_line(console, "outcome", head.advice, style="yellow")
     for note in (*head.degraded, *head.errors):

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from branchwise.actions import check_paths
 from branchwise.budget import Budget
-from branchwise.cli.lines import counted, percent, print_line
+from branchwise.cli.lines import print_answer, print_line
 from branchwise.cli.live import LiveRun
 from branchwise.cli.options import (
     MAX_TOKENS_HELP,
@@ -143,13 +143,7 @@ def solve(
 
 def print_result(console: Console, result: Result) -> None:
     """The result for a person."""
-    if result.answer is None:
-        print_line(console, "answer", "none", style="bold red")
-    else:
-        print_line(console, "answer", result.answer, style="bold green")
-    if result.confidence is not None:
-        print_line(console, "confidence", percent(result.confidence))
-    print_line(console, "votes", counted(result.votes))
+    print_answer(console, result.answer, result.confidence, result.votes)
     stated = sum(branch.answer is not None for branch in result.paths)
     print_line(console, "paths", f"{len(result.paths)} finished, {stated} with an answer")
     if result.outcome is not Outcome.COMPLETE:
