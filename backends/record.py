@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from branchwise.errors import ConfigError
 from branchwise.path import StopReason
@@ -59,6 +59,7 @@ class ScoredTexts(BaseModel):
     cost: Usage
 
 
+_START = b'{"name": "'
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -82,15 +83,19 @@ class Record:
         return len(self._places)
 
     def get(self, name: str, kind: type[Entry]) -> Entry | None:
-        """The entry of that name. Raises ConfigError where it can't be read."""
+        """The entry of that name. Raises ConfigError where its line is damaged."""
         if (place := self._places.get(name)) is None:
             return None
         try:
             with self.file.open("rb") as lines:
                 lines.seek(place)
                 return kind.model_validate(json.loads(lines.readline())["entry"])
-        except (OSError, ValueError, KeyError, ValidationError) as error:
-            raise ConfigError("record", f"{self.file}: {name} can't be read ({error})", "record it anew") from error
+        except OSError as error:
+            raise ConfigError("record", f"cannot read {self.file} ({error.strerror})", "use another folder") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                "record", f"{self.file}: the line of {name} is damaged", "delete it: what it held is drawn anew"
+            ) from error
 
     def put(self, name: str, entry: BaseModel) -> None:
         """Add an entry; one that is there stays. Raises ConfigError where it can't be written."""
@@ -119,9 +124,18 @@ class Record:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         return
-                    if not line.startswith(b'{"name": "'):
-                        raise ConfigError("record", f"{self.file}, line {number}, is no entry", "use another folder")
-                    yield line[10 : line.index(b'"', 10)].decode(), place, place + len(line)
+                    yield _name(line, f"{self.file}, line {number},"), place, place + len(line)
                     place += len(line)
         except OSError as error:
             raise ConfigError("record", f"cannot read {self.file} ({error.strerror})", "use another folder") from error
+
+
+def _name(line: bytes, where: str) -> str:
+    """What a line's entry is called; the rest of it is read when it is asked for."""
+    start, quote = len(_START), line.find(b'"', len(_START))
+    try:
+        if line.startswith(_START) and quote > start:
+            return line[start:quote].decode()
+    except UnicodeDecodeError:
+        pass
+    raise ConfigError("record", f"{where} is no entry", "delete it: what it held is drawn anew")

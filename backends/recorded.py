@@ -43,7 +43,7 @@ class RecordedBackend(Backend):
         self.replayed: Counter[int] = Counter()
         """Branches that came from a record, by the key of their prompt."""
         self.failure: BranchwiseError | None = None
-        """What went wrong with writing the record, once it did."""
+        """What went wrong with a record, once something did: with reading what is in it, or with adding to it."""
         self.lacks: str | None = None
         """What was asked for first that no record holds, where there is no backend to draw it."""
 
@@ -152,7 +152,13 @@ class RecordedBackend(Backend):
                 extension.deliver(Broken(copy, CallError("backend", error), Usage()))
 
     def _find(self, name: str, kind: type[Entry]) -> Entry | None:
-        return next((kept for record in self._records if (kept := record.get(name, kind)) is not None), None)
+        """What the records hold under a name. Raises ConfigError where it can't be read; a strategy would make do
+        without it, so that `failure` says so, too."""
+        try:
+            return next((kept for record in self._records if (kept := record.get(name, kind)) is not None), None)
+        except ConfigError as error:
+            self.failure = self.failure or error
+            raise
 
     def _fitting(self, name: str, request: ExtendRequest) -> Drawn | None:
         """A recorded branch, unless its limit was another and would show."""

@@ -8,12 +8,14 @@ where that is more than the share of them that had to be drawn.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.results_tables import grid
+from branchwise.errors import BranchwiseError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 
@@ -41,13 +43,13 @@ class Kinship(NamedTuple):
 
     @property
     def correlation(self) -> float:
-        """Intraclass: the agreement beyond that of fresh paths, as a share of what there could be."""
-        return (self.same - self.fresh) / (1 - self.fresh) if self.fresh < 1 else 0.0
+        """Intraclass: the agreement beyond that of fresh paths, as a share of what there could be; -1 at the least."""
+        return max(-1.0, (self.same - self.fresh) / (1 - self.fresh)) if self.fresh < 1 else 0.0
 
     @property
     def worth(self) -> float:
         """What its vote adds to its parent's: two votes of correlation r say as much as 2 / (1 + r) fresh ones."""
-        return 2 / (1 + self.correlation) - 1
+        return 2 / (1 + self.correlation) - 1 if self.correlation > -1 else math.inf
 
 
 def continued(pool: Sequence[Answered], runs: Sequence[Answered]) -> Iterator[Kin]:
@@ -106,8 +108,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("pool", type=Path)
     parse.add_argument("runs", type=Path, nargs="+")
     args = parse.parse_args(arguments)
-    runs = [one for folder in args.runs for one in read_answered(folder)]
-    print(table(kinship(list(continued(read_answered(args.pool), runs)))))
+    try:
+        runs = [one for folder in args.runs for one in read_answered(folder)]
+        print(table(kinship(list(continued(read_answered(args.pool), runs)))))
+    except BranchwiseError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 

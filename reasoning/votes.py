@@ -88,7 +88,8 @@ def final_confidence(leading: float, second: float, left: int) -> float:
     """Probability that the leader still leads after `left` more votes for one of the two.
 
     Their number for the leader is Beta-binomial under the posterior Beta(leading + 1, second + 1); a tie at the end
-    goes to whom led before. Without votes left it is 1, with endlessly many it is `beta_confidence`.
+    counts as leading, though it would be lost where the other answer came first. Without votes left it is 1, with
+    endlessly many it is `beta_confidence`.
     """
     from scipy.stats import betabinom
 

@@ -102,6 +102,23 @@ def test_a_batch_that_is_stopped_is_cut_short_as_a_whole() -> None:
     assert sum(len(result.paths) for result in results) < 24
 
 
+def test_what_is_least_sure_depends_on_how_much_is_spent() -> None:
+    """Two of two votes against eight of eleven, with thirteen paths spent. Beta says 7/8 and 0.927, the ratio says 1/4
+    and 0.033: the first is less sure while little is spent (0.863 and 0.883 of 261), the second towards the end."""
+    ended: list[int] = []
+
+    def observe(event: bw.RunEvent) -> None:
+        if isinstance(event, BranchEnded):
+            ended.append(event.question)
+
+    scripts = {"agreed": "1", "leading": "1212121" + "1" * 200}
+    solving = bw.solve_batch(
+        list(scripts), asked(scripts), strategy=bw.BlendASC(130, most=260, window=1), observer=observe
+    )
+    asyncio.run(solving)
+    assert (ended[:13].count(0), ended[:13].count(1), ended[13]) == (2, 11, 0)
+
+
 def test_text_alone_is_enough() -> None:
     result = bw.solve_sync("q", asked({"q": "12"}, TEXT), strategy=bw.BlendASC(8))
     assert stated(result) == "12121212"

@@ -67,6 +67,10 @@ def test_choices_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
     assert read(save(tmp_path / "mmlu", test=mmlu)) == [("mmlu-0", "Q?\nA. one\nB. two\nC. three", "C", "letter")]
     texts = [{"question": "Q?", "choices": ["one", "two"], "answer": "two"}]
     assert read(save(tmp_path / "texts", test=texts))[0][2] == "B"
+    called = [{"question": "Q?", "choices": {"label": ["C", "D"], "text": ["one", "two"]}, "answerKey": "D"}]
+    assert read(save(tmp_path / "called", test=called)) == [("called-0", "Q?\nA. one\nB. two", "B", "letter")]
+    with pytest.raises(bw.ConfigError, match=r"row 0, answer: '5' is no letter"):
+        read(save(tmp_path / "beyond", test=[{"question": "Q?", "choices": ["one", "two"], "answer": 5}]))
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_rows("hf:nobody/nothing")
     with pytest.raises(bw.ConfigError, match=r"is a file: its fields have their names"):
         read_rows(str(tmp_path / "rows" / "test.jsonl"), columns=Columns("text", "gold"))
+    with pytest.raises(bw.ConfigError, match=r"row 1, has no question; use a split that has it"):
+        read_rows(save(tmp_path / "none", test=[{"question": each, "answer": "1"} for each in ("q", None)]))
+    with pytest.raises(bw.ConfigError, match=r"^data: hf:x+/x+ can't be loaded"):
+        read_rows(f"hf:{'x' * 3000}/{'x' * 3000}")
     same = [{"id": "a", "question": "q", "answer": "1"}] * 2
     with pytest.raises(bw.ConfigError, match=r"holds the id 'a' more than once"):
         read_rows(save(tmp_path / "same", test=same))

@@ -95,8 +95,13 @@ def test_a_run_is_not_mixed_with_another(tiny: list[str], rows: Path) -> None:
     assert [(one["strategy"], one["questions"]) for one in data["strategies"]] == [
         ("self-consistency", 2), ("greedy", 2),
     ]  # fmt: skip
-    (rows / "rows.jsonl").write_text(GOOD.replace('"a"', '"0"'))
-    assert refused(run(*command, cwd=rows), "out holds another row 0 of rows")
+    text = ROWS.replace('"answer"', '"answer_type": "text", "answer"')
+    for changed in (GOOD.replace('"a"', '"0"'), text):  # asked otherwise, and graded otherwise
+        (rows / "rows.jsonl").write_text(changed)
+        assert refused(run(*command, cwd=rows), "out holds another row 0 of rows")
+    (rows / "other").mkdir()
+    (rows / "other" / "rows.jsonl").write_text(GOOD)
+    assert refused(run("eval", "other/rows.jsonl", *command[2:], cwd=rows), "out holds a run with another file rows: ")
     with (rows / "out" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert refused(run(*command, cwd=rows), "out is in use by another run; wait")
@@ -120,10 +125,21 @@ def test_a_pool_answers_without_a_model(tiny: list[str], rows: Path) -> None:
     for name, paths in (("greedy", "6"), ("self-consistency", "7")):
         missing = run(*from_pool, "--strategy", name, "--paths", paths, cwd=rows)
         assert refused(missing, f"--pool: lacks a path that {name} asks for; draw what it lacks with --live")
+    other = run("eval", "rows.jsonl", *tiny, "--pool", "pool", "--live", "--dtype", "float64", cwd=rows)
+    assert refused(other, "--dtype: is float64, the pool's is chosen by the device; leave --dtype out")
     more = run("eval", "rows.jsonl", *tiny, "--strategy", "prefix-consistency", "--pool", "pool", "--live",
                "--out", "more", cwd=rows)  # fmt: skip
     assert more.returncode == 0, more.stderr
     assert "failed" not in more.stdout
+    record = rows / "pool" / "branches" / "self-consistency.jsonl"
+    whole = record.read_bytes().splitlines(keepends=True)
+    damaged = next(place for place, line in enumerate(whole) if line.startswith(b'{"name": "branch:'))
+    record.write_bytes(b"".join(line[:-30] + b"\n" if place == damaged else line for place, line in enumerate(whole)))
+    said = run(*from_pool, "--paths", "6", "--strategy", "adaptive-consistency", cwd=rows)
+    assert refused(said, "record: pool/branches/self-consistency.jsonl: the line of branch:")
+    settings = rows / "pool" / "run.json"
+    settings.write_text(settings.read_text().replace('"context": ', '"context": "x", "was": '))
+    assert refused(run(*from_pool, cwd=rows), "--pool: pool/run.json can't be read as a run's settings")
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_done(tiny: list[str], rows: Path) -> None:

@@ -1,10 +1,12 @@
 """What continued paths are worth as votes, counted by hand."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from benchmarks.kinship import Kinship, continued, kinship, table
+from benchmarks.kinship import Kinship, continued, kinship, main, table
 from branchwise.evaluation.answered import Answered, AnsweredPath
 from branchwise.usage import Usage
 
@@ -19,7 +21,7 @@ def path(branch: int, vote: str, *, parent: int | None = None, kept: int = 0, te
 def answered(*paths: AnsweredPath, name: str = "q") -> Answered:
     return Answered(
         data="d", id=name, strategy="s", question="?", reference="1", correct=True, answer="1", confidence=None,
-        votes={}, outcome="complete", usage=Usage(), paths=paths,
+        votes={}, outcome="complete", usage=Usage(), paths=paths, right=(False,) * len(paths),
     )  # fmt: skip
 
 
@@ -39,6 +41,17 @@ def test_agreement_beyond_that_of_fresh_paths() -> None:
     assert rows[3].correlation == pytest.approx(1 / 4)
     assert rows[3].worth == pytest.approx(3 / 5)
     assert table(rows).splitlines()[-1] == "| 30% | 2 | 50% | 33% | 0.60 | 0.70 |"
+
+
+def test_votes_that_differ_more_than_fresh_ones_are_worth_more_than_can_be_told() -> None:
+    row = Kinship(1, 0.3, 0.0, 0.75)
+    assert (row.correlation, row.worth) == (-1.0, math.inf)
+    assert table({3: row}).splitlines()[-1] == "| 30% | 1 | 0% | 75% | inf | 0.70 |"
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "nowhere"), str(tmp_path)]) == 2
+    assert "holds no results; name the folder of an evaluation" in capsys.readouterr().err
 
 
 def test_a_parent_that_is_itself_continued_is_none_of_the_fresh_paths() -> None:

@@ -219,8 +219,55 @@ def test_a_file_that_is_no_record_is_refused_by_its_line(tmp_path: FilePath) -> 
     with pytest.raises(bw.ConfigError, match="line 2, is no entry"):
         Record(file)
     file.write_text('{"name": "root:1", "entry": {"token_ids": "x"}}\n')
-    with pytest.raises(bw.ConfigError, match=r"root:1 can't be read"):
+    with pytest.raises(bw.ConfigError, match=r"notes.jsonl: the line of root:1 is damaged; delete it"):
         Record(file).get("root:1", Spelled)
+    for broken in (b'{"name": "root:1\n', b'{"name": "\xff\xfe"}\n', b'{"name": ""}\n'):
+        file.write_bytes(broken)
+        with pytest.raises(bw.ConfigError, match="line 1, is no entry; delete it"):
+            Record(file)
+
+
+def test_a_damaged_line_is_told_and_drawn_anew_once_it_is_gone(tmp_path: FilePath) -> None:
+    """A strategy makes do with the paths that are left, so that nobody would hear of it."""
+    file = tmp_path / "pool.jsonl"
+    whole = bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(6, SAMPLING))
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:3], lines[3][:-40] + b"\n", *lines[4:]]))
+    for backend in (replay(ScriptedBackend({}), file), recorder(ScriptedBackend({}), file)):
+        bw.solve_sync("q", backend, strategy=bw.SelfConsistency(6, SAMPLING))
+        assert isinstance(backend.failure, bw.ConfigError)
+        assert "pool.jsonl: the line of branch:" in str(backend.failure)
+    file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    lost = json.loads(lines[3])["entry"]["text"]
+    again = recorder(ScriptedBackend({"": [lost]}), file)
+    mended = bw.solve_sync("q", again, strategy=bw.SelfConsistency(6, SAMPLING))
+    assert (mended.votes, again.failure, again.replayed.total()) == (whole.votes, None, 5)
+
+
+async def test_a_branch_that_was_stopped_is_no_entry(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    backend = recorder(ScriptedBackend({"": ["word " * 100]}), file)
+    root = await ask(backend)
+    extension = backend.extend(ExtendRequest(root, (5, 6), HOT))
+    async for event in extension:
+        if isinstance(event, Tokens):
+            extension.cancel(0)
+    names = [json.loads(line)["name"].split(":")[:2] for line in file.read_text().splitlines()]
+    assert names == [["root", f"{root.key:016x}"], ["branch", f"{6:016x}"]]
+
+
+async def test_samples_of_one_key_from_different_places_are_kept_apart(tmp_path: FilePath) -> None:
+    """A step that ended inside a number is gone on with under the same key."""
+    file = tmp_path / "pool.jsonl"
+    backend = recorder(ScriptedBackend(lambda path, before: "so " * 9 if path.generated else "word " * 9), file)
+    root = await ask(backend)
+    (first,) = await grow(backend, root, [5], bw.Sampling(max_tokens=4))
+    (second,) = await grow(backend, first.path, [5], bw.Sampling(max_tokens=4))
+    assert len(Record(file)) == 3
+    again = replay(backend, file)
+    (one,) = await grow(again, root, [5], bw.Sampling(max_tokens=4))
+    (two,) = await grow(again, first.path, [5], bw.Sampling(max_tokens=4))
+    assert (one.path.token_ids, two.path.token_ids) == (first.path.token_ids, second.path.token_ids)
 
 
 def test_a_full_disk_fails_no_answer_and_is_told(tmp_path: FilePath) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import run
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from branchwise.backends.engine.engine import Engine
@@ -17,7 +18,7 @@ from branchwise.evaluation.page import render, section
 from branchwise.evaluation.path_tree import Segment, path_tree
 from branchwise.evaluation.plot import plot
 from branchwise.evaluation.statistics import calibration, difference, mean, ratio
-from branchwise.evaluation.summary import points, summarize
+from branchwise.evaluation.summary import Summary, points, summarize, write_summary
 from branchwise.prompts.library import TASKS
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)>'
@@ -46,7 +47,10 @@ def answered(
 
 
 def test_an_interval_covers_what_it_should() -> None:
-    """Of 200 samples of 40 questions at 70%, at least 180 intervals hold 0.7 (95% of 200 is 190, deviation 3)."""
+    """Of 200 samples of 40 questions at 70%, at least 180 intervals hold 0.7 (95% of 200 is 190, deviation 3).
+    Resamples of 100 questions, half of them right, are binomial: 95% have 40 to 60."""
+    halves = mean([0.0, 1.0] * 50)
+    assert (halves.low, halves.high) == (pytest.approx(0.4, abs=0.011), pytest.approx(0.6, abs=0.011))
     drawn = random.Random(1)
     held = 0
     for _ in range(200):
@@ -81,6 +85,9 @@ def test_calibration_by_hand() -> None:
     assert found is not None
     assert found.brier == pytest.approx((0.05**2 + 0.95**2 + 0.2**2) / 3)
     assert found.ece == pytest.approx((abs(1 - 1.9) + 0.2) / 3)
+    certain = calibration([1.0, 0.95], [True, False])  # certainty is in the last bin, with what is above 0.9
+    assert certain is not None
+    assert certain.ece == pytest.approx(abs(1 - 1.95) / 2)
     assert calibration([], []) is None
 
 
@@ -108,6 +115,61 @@ def test_a_plateau_is_that_of_the_same_questions() -> None:
     other = [answered("a", "x", curve=[Point(10, True)]), answered("b", "x", False, curve=[Point(90, False)])]
     _, second = summarize("rows", [base, *other], ["sc", "x"]).strategies
     assert second.tokens_to == {"75%": 10, "90%": 10, "99%": 10}
+
+
+def test_a_question_of_which_nothing_came_counts_on_both_sides_of_the_plateau() -> None:
+    """Single paths are right 1/2 and 0, the votes 1 and 0: from 1/4 to 1/2."""
+    half = {"texts": ("a", "b"), "right": (False, True)}
+    base = answered("a", curve=[Point(10, False), Point(20, True)], **half)  # type: ignore[arg-type]
+    lost = answered("b", correct=False, sampled=0, texts=(), outcome="failed", curve=[])
+    summary = summarize("rows", [base, lost], ["sc"])
+    assert summary.single_path == 0.25
+    assert summary.strategies[0].tokens_to == {"75%": 10, "90%": 10, "99%": 10}
+
+
+def test_strategies_without_a_question_in_common_are_not_compared() -> None:
+    base = answered("a", texts=("a", "b"), right=(False, True), curve=[Point(20, True)])
+    _, other = summarize("rows", [base, answered("b", "x")], ["sc", "x"]).strategies
+    assert (other.to_baseline, other.sampled_to_baseline) == (None, None)
+    assert set(other.tokens_to.values()) == {None}
+
+
+def test_questions_without_a_token_leave_a_ratio() -> None:
+    """Half of the resamples of two questions have no tokens of the one, or none but its."""
+    rows = [answered("a", sampled=10), answered("b", sampled=0), answered("a", "x", sampled=5)]
+    rows.append(answered("b", "x", sampled=0))
+    summary = summarize("rows", rows, ["sc", "x"])
+    assert summary.strategies[1].sampled_to_baseline == (0.5, 0.5, 0.5)
+    assert Summary.model_validate_json(write_summary([summary])) == Summary(data=(summary,))
+
+
+def test_every_tally_is_calibrated_by_the_answer_it_puts_first() -> None:
+    """Roots say 2, which is wrong, all paths 1; the second question's say nothing of how sure they are."""
+    tallies = {"root": {"votes": {"2": 2, "1": 1}, "confidence": 0.75}, "pooled": {"votes": {"1": 3}, "confidence": 1}}
+    votes = [
+        {"branch": i, "answer": vote, "vote": vote, "text": vote, "tokens": 1, "parent": None, "prefix_tokens": 0,
+         "prefix_chars": 0, "stop_reason": "end"}
+        for i, vote in enumerate("2121")
+    ]  # fmt: skip
+    rows = [
+        answered("a", paths=votes, right=[vote["vote"] == "1" for vote in votes], tallies=tallies),
+        answered("b", confidence=None, tallies={"root": {"votes": {}, "confidence": None}}),
+    ]
+    (summary,) = summarize("rows", rows, ["sc"]).strategies
+    assert {name: (one.questions, one.brier) for name, one in summary.calibration.items()} == {
+        "reported": (1, pytest.approx(0.04)), "root": (1, 0.75**2), "pooled": (1, 0.0),
+    }  # fmt: skip
+
+
+def test_a_dollar_is_no_formula_and_nothing_sampled_is_drawn(recwarn: pytest.WarningsRecorder) -> None:
+    rows = [answered("a", "x_$1_$2", sampled=0, data="c$5_$6")]
+    assert plot(summarize("c$5_$6", rows, ["x_$1_$2"]), rows)["png"]
+    assert not [each for each in recwarn if "log" in str(each.message)]
+
+
+def test_paths_that_were_not_graded_are_none_of_this_version() -> None:
+    with pytest.raises(ValidationError, match="1 paths, and 0 of them graded"):
+        answered(right=())
 
 
 def test_metrics_stand_under_their_names() -> None:

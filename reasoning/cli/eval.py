@@ -35,7 +35,7 @@ from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
 from branchwise.errors import require
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row, name_of, read_rows
+from branchwise.evaluation.dataset import Row, name_of, origin, read_rows
 from branchwise.evaluation.hub_dataset import Columns
 from branchwise.evaluation.journal import Journal, Settings, check_folder
 from branchwise.evaluation.pool import Pool, recording
@@ -118,16 +118,18 @@ def evaluate(
     require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
     require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
+    require(alternatives >= 0, "alternatives", f"is {alternatives}", "use 0 (none) or more")
     checked = chosen_verifier(verifier, device, strategies)
-    files = _read(data, skip, limit, Columns(question_column, answer_column, answer_type))
+    sources = _named(data)
+    columns = Columns(question_column, answer_column, answer_type)
+    files = {called: read_rows(source, skip, limit, columns) for called, source in sources.items()}
     given = None if pool is None else Pool(pool)
-    recorded = None if given is None else given.settings.model
-    urls = tuple(base_url or ())
-    wanted = ModelOptions(model or recorded, device, dtype, speculation, draft_model, backend, urls)
+    if given is not None:
+        given.check(seed, model, dtype)
+        model, dtype = given.settings.model, given.settings.dtype
+    wanted = ModelOptions(model, device, dtype, speculation, draft_model, backend, tuple(base_url or ()))
     if given is None or live:
         wanted.check()
-    if given is not None:
-        given.check(seed, model)
     if out is not None and (given is None or live):
         check_folder(out)
     judge = loaded_verifier(checked)
@@ -137,10 +139,10 @@ def evaluate(
         able = loaded.capabilities
         name = wanted.name or able.model
     else:
-        name, able, dtype = given.settings.model, given.settings.able(), given.settings.dtype
-    settings = Settings.of(
-        name, seed, dtype, able, strategies, None if checked is None else checked.name, budget_tokens
-    )
+        name, able = given.settings.model, given.settings.capabilities
+    verified = None if checked is None else checked.name
+    origins = {called: origin(source) for called, source in sources.items()}
+    settings = Settings.of(name, seed, dtype, able, strategies, verified, budget_tokens, origins)
     with nullcontext() if out is None else Journal(out, settings) as journal:
         job = _Job(files, strategies, seed, concurrency, able, loaded, given, journal, judge, budget_tokens)
         stopped = job.run()
@@ -208,10 +210,7 @@ class _Job:
             run_sync(functools.partial(run_evaluation, plan, backend_for, on_answered, stop), stop)
 
 
-def _read(data: Sequence[str], skip: int, limit: int | None, columns: Columns) -> dict[str, Sequence[Row]]:
-    """Rows by file; files of one name are told apart by their paths."""
-    names = Counter(map(name_of, data))
-    return {
-        source if names[name_of(source)] > 1 else name_of(source): read_rows(source, skip, limit, columns)
-        for source in data
-    }
+def _named(data: Sequence[str]) -> Mapping[str, str]:
+    """The files by what results call them; those of one name are told apart by their paths."""
+    names = Counter(map(name_of, dict.fromkeys(data)))
+    return {source if names[name_of(source)] > 1 else name_of(source): source for source in data}

@@ -37,11 +37,11 @@ class TrustedSamples(Samples):
 class WeightedVote(PerQuestion[TrustedSamples]):
     """Draw paths independently, and let each vote with the model's own trust in it.
 
-    Trust is the geometric mean, the minimum or the product of its tokens' probabilities (Soft Self-Consistency, Wang et
-    al. 2024, arXiv 2402.13212), or P(True): the probability that the model calls it correct when asked (Kadavath et
-    al. 2022, arXiv 2207.05221). With a temperature, weights are softmax(trust / temperature) over the question's
-    paths (CISC, Taubenfeld et al. 2025, arXiv 2502.06233). Paths without a trust do not vote; where none has one, the
-    majority answers, and the result says so.
+    Trust is the geometric mean, the minimum or the product of its tokens' probabilities (after Soft Self-Consistency,
+    Wang et al. 2024, arXiv 2402.13212, whose mean is the arithmetic one), or P(True): the probability that the model
+    calls it correct when asked (Kadavath et al. 2022, arXiv 2207.05221). With a temperature, weights are
+    softmax(trust / temperature) over the question's paths (CISC, Taubenfeld et al. 2025, arXiv 2502.06233). Paths
+    without a trust do not vote; where none has one, the majority answers, and the result says so.
     """
 
     name: ClassVar[str] = "weighted-vote"

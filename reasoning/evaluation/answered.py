@@ -1,10 +1,11 @@
 """A question as it was answered: what an evaluation keeps of it, line by line."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grade import Grade
 from branchwise.result import Outcome, Result
 from branchwise.usage import Usage
@@ -57,6 +58,8 @@ class Answered(BaseModel):
     strategy: str
     question: str
     reference: str
+    row: str = ""
+    """A digest of all of the row's fields; empty where an earlier version did not tell."""
     correct: bool
     metrics: Mapping[str, float] = {}
     """Of answers that are texts, by name; 0 to 1."""
@@ -67,7 +70,7 @@ class Answered(BaseModel):
     outcome: str
     usage: Usage
     paths: tuple[AnsweredPath, ...]
-    right: tuple[bool, ...] = ()
+    right: tuple[bool, ...]
     """Whether each path's answer is right."""
     curve: tuple[Point, ...] = ()
     """Where the question stood after each of its branches, in the order in which they were asked for."""
@@ -78,6 +81,12 @@ class Answered(BaseModel):
     degraded: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.right) != len(self.paths):
+            raise ValueError(f"{len(self.paths)} paths, and {len(self.right)} of them graded")
+        return self
+
     @property
     def failed(self) -> bool:
         """Whether nothing came of it."""
@@ -86,12 +95,10 @@ class Answered(BaseModel):
 
 def answered(
     result: Result,
+    row: Row,
     *,
     data: str,
-    id_: str,
     strategy: str,
-    question: str,
-    reference: str,
     graded: Grade,
     curve: tuple[Point, ...],
     replayed: int,
@@ -102,10 +109,11 @@ def answered(
     votes = [None if branch.answer is None else branch.answer.value for branch in result.paths]
     kept = {
         "data": data,
-        "id": id_,
+        "id": row.id,
         "strategy": strategy,
-        "question": question,
-        "reference": reference,
+        "question": row.question,
+        "reference": row.answer,
+        "row": row.digest,
         "correct": graded.correct,
         "metrics": dict(graded.metrics),
         "right": [vote is not None and graded.right.get(vote, False) for vote in votes],

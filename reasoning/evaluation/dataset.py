@@ -1,6 +1,8 @@
 """Questions with reference answers, from JSON Lines files and from datasets on the Hugging Face hub."""
 
+import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from branchwise.answers.formats import Letter, YesNo
+from branchwise.answers.numbers import read_number
 from branchwise.errors import ConfigError, require
 from branchwise.evaluation.hub_dataset import PREFIX, Columns, hub_name, hub_rows, is_hub
 from branchwise.evaluation.metrics import check_metrics
@@ -30,8 +33,8 @@ _TASKS = {
 
 _YES_NO = (lambda answer: YesNo().normal(answer) in ("yes", "no"), "yes or no")
 _REFERENCES: Mapping[str, tuple[Callable[[str], bool], str]] = {
-    "number": (lambda answer: any(char.isdigit() for char in answer), "number"),
-    "letter": (lambda answer: len(Letter().normal(answer)) == 1, "letter"),
+    "number": (lambda answer: read_number(answer) is not None, "number"),
+    "letter": (lambda answer: re.fullmatch("[A-Z]", Letter().normal(answer)) is not None, "letter"),
     "yes_no": _YES_NO,
     "boolean": _YES_NO,
 }
@@ -53,6 +56,11 @@ class Row(BaseModel):
     """The function that the tests' `check` is called with; "" where they call it themselves."""
     test_imports: tuple[str, ...] = ()
     """Lines that go before the program."""
+
+    @property
+    def digest(self) -> str:
+        """Tells the row from one that is asked or graded otherwise."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
 
     @property
     def task(self) -> Task:
@@ -96,15 +104,19 @@ def name_of(source: str) -> str:
     return hub_name(source) if is_hub(source) else Path(source).stem
 
 
+def origin(source: str) -> str:
+    """Where it is: a file's whole path, a dataset as it was named."""
+    return source if is_hub(source) else str(find_data(source).resolve())
+
+
 def find_data(source: str) -> Path:
     """A file by its path, or by its name in the folder BRANCHWISE_DATA. Raises ConfigError where there is none."""
-    direct = Path(source).expanduser()
-    if direct.is_file():
-        return direct
-    if folder := os.environ.get("BRANCHWISE_DATA"):
-        for name in (source, f"{source}.jsonl"):
-            if (found := Path(folder).expanduser() / name).is_file():
-                return found
+    places, folder = [source], os.environ.get("BRANCHWISE_DATA")
+    if folder:
+        places += [os.path.join(folder, source), os.path.join(folder, f"{source}.jsonl")]
+    for place in map(os.path.expanduser, places):
+        if os.path.isfile(place):  # Path's own raises where a name is too long
+            return Path(place)
     raise ConfigError(
         "data", f"there is no file {source}", "give a path, or set BRANCHWISE_DATA to the folder that holds it"
     )

@@ -4,12 +4,12 @@
 validation and train that there is.
 """
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from branchwise.answers.numbers import read_number
 from branchwise.errors import ConfigError, MissingExtraError, require
@@ -45,7 +45,7 @@ def hub_name(source: str) -> str:
     """What results call it: "gsm8k" for "hf:openai/gsm8k/main@test"."""
     where = source.removeprefix(PREFIX).partition("@")[0].rstrip("/")
     parts = where.split("/")
-    return parts[-1] if Path(where).exists() or len(parts) < 2 else parts[1]
+    return parts[-1] if os.path.exists(where) or len(parts) < 2 else parts[1]
 
 
 def hub_rows(source: str, columns: Columns, skip: int, limit: int | None) -> list[dict[str, object]]:
@@ -62,13 +62,14 @@ def hub_rows(source: str, columns: Columns, skip: int, limit: int | None) -> lis
     rows: list[dict[str, object]] = []
     for number in range(skip, end):
         row: Mapping[str, object] = dataset[number]
-        labels, options = _choices(row)
-        listed = "".join(f"\n{label}. {option}" for label, option in zip(labels, options, strict=True))
+        asked, choices = row[question], _choices(row)
+        require(asked is not None, "data", f"{source}, row {number}, has no {question}", "use a split that has it")
+        listed = "".join(f"\n{letter}. {option}" for letter, option in choices.listed)
         rows.append(
             {
                 "id": str(row.get("id", f"{name}-{number}")),
-                "question": f"{row[question]}{listed}",
-                "answer": _answer(row[answer], labels, options),
+                "question": f"{asked}{listed}",
+                "answer": _answer(row[answer], choices),
                 "answer_type": kind,
             }
         )
@@ -82,7 +83,7 @@ def _load(source: str) -> "Dataset":
         raise MissingExtraError(error.name or "datasets", "data") from error
     where, _, split = source.removeprefix(PREFIX).partition("@")
     config = None
-    if not Path(where).exists():
+    if not os.path.exists(where):
         owner, _, rest = where.partition("/")
         name, _, wanted = rest.partition("/")
         require(bool(owner and name), "data", f"{source} names no dataset", "write hf:OWNER/NAME or hf:FOLDER")
@@ -113,9 +114,9 @@ def _column(dataset: "Dataset", field: str, wanted: str | None, usual: Sequence[
 def _kind(dataset: "Dataset", answer: str) -> str:
     """The type that the first answers are of."""
     rows: list[Mapping[str, object]] = list(islice(iter(dataset), _SEEN))
-    if all(_choices(row)[0] for row in rows):
+    if all(_choices(row).options for row in rows):
         return "letter"
-    answers = [_answer(row[answer], (), ()) for row in rows]
+    answers = [_answer(row[answer], _Choices()) for row in rows]
     words = {text.casefold() for text in answers}
     if words <= _TRUTHS:
         return "boolean"
@@ -124,30 +125,48 @@ def _kind(dataset: "Dataset", answer: str) -> str:
     return "number" if all(read_number(text) is not None for text in answers) else "text"
 
 
-def _choices(row: Mapping[str, object]) -> tuple[Sequence[str], Sequence[str]]:
-    """Letters and options of a row: a list of texts, or ARC's {"label": [...], "text": [...]}."""
+class _Choices(NamedTuple):
+    """What a row offers; none where it is no choice."""
+
+    options: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    """What the row calls them; they are shown as A, B, C, ..."""
+
+    @property
+    def listed(self) -> list[tuple[str, str]]:
+        """Letters and options."""
+        return [(chr(ord("A") + place), option) for place, option in enumerate(self.options)]
+
+    def letter(self, told: object) -> str | None:
+        """That of the option that an answer names: by its place, its label, its text or its number."""
+        text = str(told).strip()
+        if text in self.labels:
+            place = self.labels.index(text)
+        elif isinstance(told, int):
+            place = told
+        elif text in self.options:
+            place = self.options.index(text)
+        elif re.fullmatch("[A-Z]", text):
+            place = ord(text) - ord("A")
+        else:
+            place = int(text) - 1 if text.isdecimal() else -1
+        return self.listed[place][0] if 0 <= place < len(self.options) else None
+
+
+def _choices(row: Mapping[str, object]) -> _Choices:
+    """The options of a row: a list of texts, or ARC's {"label": [...], "text": [...]}."""
     told = row.get("choices")
     if isinstance(told, Mapping) and isinstance(told.get("text"), list):
-        options = [str(each) for each in told["text"]]
-    elif isinstance(told, list) and told:
-        options = [str(each) for each in told]
-    else:
-        return (), ()
-    return [chr(ord("A") + place) for place in range(len(options))], options
+        labels = told.get("label")
+        return _Choices(list(map(str, told["text"])), list(map(str, labels)) if isinstance(labels, list) else ())
+    return _Choices(list(map(str, told))) if isinstance(told, list) else _Choices()
 
 
-def _answer(told: object, labels: Sequence[str], options: Sequence[str]) -> str:
-    """The answer as text: what follows ####, yes or no for a truth value, the letter of a place among the choices."""
+def _answer(told: object, choices: _Choices) -> str:
+    """The answer as text: what follows ####, yes or no for a truth value, the letter of an option."""
     if told is None:
         return ""
     if isinstance(told, bool):
         return "yes" if told else "no"
-    if labels and isinstance(told, int):
-        return labels[told] if 0 <= told < len(labels) else str(told)
     text = _MARK.sub("", str(told)).strip()
-    if labels and text not in labels:
-        if text in options:
-            return labels[options.index(text)]
-        if text.isdigit() and 1 <= int(text) <= len(labels):
-            return labels[int(text) - 1]  # ARC numbers some of its choices
-    return text
+    return choices.letter(told) or text

@@ -29,7 +29,7 @@ class Settings(BaseModel):
     model: str
     seed: int
     dtype: str | None
-    capabilities: dict[str, JsonValue]
+    capabilities: Capabilities
     """Of the backend, so that a record can stand in for it."""
     strategies: dict[str, dict[str, JsonValue]]
     """How each is configured."""
@@ -37,6 +37,8 @@ class Settings(BaseModel):
     """What it is called."""
     budget_tokens: int | None = None
     """Of a question."""
+    files: dict[str, str] = {}
+    """Where the rows of each data set came from, by what results call it."""
 
     @classmethod
     def of(
@@ -48,23 +50,20 @@ class Settings(BaseModel):
         strategies: Mapping[str, AnyStrategy],
         verifier: str | None = None,
         budget_tokens: int | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> "Settings":
         """As they are written."""
         configured = {name: {"kind": type(one).__name__, **_fields(one)} for name, one in strategies.items()}
-        kept = {"capabilities": asdict(capabilities), "strategies": configured}
         return cls(
             model=model,
             seed=seed,
             dtype=dtype,
+            capabilities=capabilities,
+            strategies=to_jsonable_python(configured),
             verifier=verifier,
             budget_tokens=budget_tokens,
-            **to_jsonable_python(kept),
+            files=dict(files or {}),
         )
-
-    def able(self) -> Capabilities:
-        """What the backend could do."""
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in self.capabilities.items()}
-        return Capabilities(**fields)  # type: ignore[arg-type]  # checked when it was written
 
 
 def _fields(strategy: AnyStrategy) -> dict[str, object]:
@@ -136,7 +135,8 @@ class Journal:
             row = known.get(one.id) if one.data == data else None
             if row is None:
                 continue
-            if (row.question, row.answer) != (one.question, one.reference):
+            same = (row.question, row.answer) == (one.question, one.reference) and one.row in ("", row.digest)
+            if not same:
                 raise ConfigError("out", f"{self.folder} holds another row {one.id} of {data}", "use another folder")
             if not one.failed:
                 found[one.strategy, one.id] = one.batch
@@ -162,11 +162,15 @@ class Journal:
         kept = read_settings(self.folder)
         if kept is None:
             return settings
+        was, now = kept.model_dump(mode="json"), settings.model_dump(mode="json")
         for name in ("model", "seed", "dtype", "capabilities", "verifier", "budget_tokens"):
-            _compare(self.folder, name, getattr(kept, name), getattr(settings, name))
-        for name, now in settings.strategies.items():
-            _compare(self.folder, name, kept.strategies.get(name, now), now)
-        return settings.model_copy(update={"strategies": kept.strategies | settings.strategies})
+            _compare(self.folder, name, was[name], now[name])
+        for join in ("strategies", "files"):  # more of them may
+            for name, one in now[join].items():
+                what = name if join == "strategies" else f"file {name}"
+                _compare(self.folder, what, was[join].get(name, one), one)
+        joined = {"strategies": kept.strategies | settings.strategies, "files": kept.files | settings.files}
+        return settings.model_copy(update=joined)
 
     def _write(self, file: Path, text: str) -> None:
         """A file that appears whole or not at all."""
@@ -178,15 +182,16 @@ class Journal:
             raise _unwritable(self.folder, error) from error
 
 
-def read_settings(folder: Path) -> Settings | None:
-    """A run's settings; None where the folder holds no run. Raises ConfigError where they can't be read."""
+def read_settings(folder: Path, field: str = "out") -> Settings | None:
+    """A run's settings; None where the folder holds no run. Raises ConfigError, about the option `field`, where they
+    can't be read."""
     file = folder / "run.json"
     try:
         return Settings.model_validate_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise ConfigError("out", f"{file} can't be read as a run's settings", "use another folder") from error
+        raise ConfigError(field, f"{file} can't be read as a run's settings", "use another folder") from error
 
 
 def read_answered(folder: Path, *, mend: bool = False) -> Sequence[Answered]:

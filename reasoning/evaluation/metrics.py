@@ -21,7 +21,12 @@ def overlap(answer: str | None, reference: str) -> dict[str, float]:
     both = sum((Counter(found) & Counter(wanted)).values())
     precision, recall = both / len(found) if found else 0.0, both / len(wanted) if wanted else 0.0
     f1 = 2 * precision * recall / (precision + recall) if both else 0.0
-    return {"exact_match": float(found == wanted), "precision": precision, "recall": recall, "f1": f1}
+    return {
+        "exact_match": float(answer is not None and found == wanted),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+    }
 
 
 def resemblance(answer: str | None, reference: str) -> dict[str, float]:

@@ -34,15 +34,17 @@ def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, byt
         axes.errorbar(
             mean, value, yerr=[[value - low], [high - value]], color=color, marker=marker, capsize=3, label=one.strategy
         )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if any(one.sampled for one in summary.strategies):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # 2,000, not 2 × 10³
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("sampled tokens a question")
     axes.set_ylabel("right (%), 95% interval")
-    axes.set_title(f"{summary.data}, {summary.questions} questions")
+    axes.set_title(f"{summary.data}, {summary.questions} questions", parse_math=False)  # a `$` is one
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    for text in axes.legend(fontsize="small").get_texts():
+        text.set_parse_math(False)
     drawn = {}
     for kind in ("png", "svg"):
         content = io.BytesIO()

@@ -14,19 +14,22 @@ class Pool:
 
     def __init__(self, folder: Path) -> None:
         """Raises ConfigError where `folder` holds no run."""
-        settings = read_settings(folder)
+        settings = read_settings(folder, "pool")
         if settings is None:
             raise ConfigError("pool", f"{folder} holds no run", "name the folder of an evaluation")
         self.folder, self.settings = folder, settings
         self.records = [Record(file) for file in sorted((folder / "branches").glob("*.jsonl"))]
 
-    def check(self, seed: int, model: str | None) -> None:
-        """Raises ConfigError where keys or tokens would be others than the pool's; `model` None: no model is asked."""
+    def check(self, seed: int, model: str | None, dtype: str | None) -> None:
+        """Raises ConfigError where keys or tokens would be others than the pool's; None: as the pool has it."""
         was = self.settings
         require(seed == was.seed, "seed", f"is {seed}, the pool's is {was.seed}", f"use --seed {was.seed}")
         require(
             model in (None, was.model), "model", f"is {model}, the pool's is {was.model}", f"use --model {was.model}"
         )
+        recorded = "chosen by the device" if was.dtype is None else was.dtype
+        fix = "leave --dtype out" if was.dtype is None else f"use --dtype {was.dtype}"
+        require(dtype in (None, was.dtype), "dtype", f"is {dtype}, the pool's is {recorded}", fix)
 
 
 def recording(

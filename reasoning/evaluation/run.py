@@ -145,11 +145,9 @@ class _Session:
             result, graded = replace(result, errors=(*result.errors, why)), Grade(False, {}, {})
         return answered(
             result,
+            row,
             data=self._plan.data,
-            id_=row.id,
             strategy=self._name,
-            question=row.question,
-            reference=row.answer,
             graded=graded,
             curve=tuple(_point(one, graded) for one in stood),
             replayed=self._replayed(result),

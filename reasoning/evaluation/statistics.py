@@ -1,10 +1,18 @@
 """Statistics over questions: intervals by the paired bootstrap, and how well a confidence is calibrated."""
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 9_999
+_AT_A_TIME = 1_000  # resamples: what is held of them grows with the questions
 BINS = 10
 
 
@@ -51,8 +59,15 @@ def _unseen(values: Sequence[float]) -> float:
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
-    """Sum of `values` over that of `baseline`, resampled by question."""
-    return _bootstrap((values, baseline), lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis))
+    """Sum of `values` over that of `baseline`, which isn't 0, resampled by question; resamples where it is are left
+    out."""
+    import numpy as np
+
+    def over(values: "Numbers", baseline: "Numbers", axis: int) -> "Numbers":
+        above, below = values.sum(axis=axis), baseline.sum(axis=axis)
+        return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
+
+    return _bootstrap((values, baseline), over)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -77,21 +92,25 @@ def calibration(confidences: Sequence[float], right: Sequence[bool]) -> Calibrat
 def _bootstrap(data: tuple[Sequence[float], ...], statistic: Callable[..., object]) -> Estimate:
     """Percentile bootstrap over questions, the same resamples for all of `data`; always the same draw."""
     import numpy as np
-    from scipy.stats import bootstrap
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     arrays = tuple(np.asarray(values, dtype=float) for values in data)
     value = float(np.asarray(statistic(*arrays, axis=-1)))
     if len(arrays[0]) < 2 or all(float(np.ptp(values)) == 0 for values in arrays):
         return Estimate(value, value, value)  # nothing varies from question to question
-    found = bootstrap(
-        arrays,
-        statistic,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    low, high = found.confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # of an interval that some resample has no value for
+        found = bootstrap(
+            arrays,
+            statistic,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            paired=True,
+            vectorized=True,
+            batch=_AT_A_TIME,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        )
+    drawn = found.bootstrap_distribution
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(value, float(low), float(high))

@@ -107,6 +107,7 @@ def _summary(name: str, own: Sequence[Answered], base: Sequence[Answered]) -> St
     others = {other.id: other for other in base} if own is not base else {}
     paired = [(one, others[one.id]) for one in own if one.id in others]
     ours, theirs = [one for one, _ in paired], [other for _, other in paired]
+    compared = (own, base) if own is base else (ours, theirs)
     comparable = bool(paired) and sum(other.usage.sampled for other in theirs) > 0
     seconds = [one.usage.seconds for one in own if not one.replayed] or None
     return StrategySummary(
@@ -123,7 +124,7 @@ def _summary(name: str, own: Sequence[Answered], base: Sequence[Answered]) -> St
         calibration=_calibrations(own),
         metrics={metric: mean([one.metrics.get(metric, 0.0) for one in own]) for metric in _metrics(own)},
         usage=sum((one.usage for one in own), Usage()),
-        tokens_to={f"{share:.0%}": _tokens_to(ours or own, theirs or base, share) for share in SHARES},
+        tokens_to={f"{share:.0%}": _tokens_to(*compared, share) for share in SHARES},
         seconds_p50=None if seconds is None else quantile(seconds, 0.5),
         seconds_p95=None if seconds is None else quantile(seconds, 0.95),
     )
@@ -157,9 +158,11 @@ def _calibrations(answered: Sequence[Answered]) -> dict[str, Calibration]:
 
 
 def _single_path(base: Sequence[Answered]) -> float | None:
-    """How often one path is right: the mean over questions of the share of their paths."""
-    shares = [sum(one.right) / len(one.right) for one in base if one.right]
-    return sum(shares) / len(shares) if shares else None
+    """How often one path is right: the mean over questions of the share of their paths, 0 of those without any; None
+    where no question has one."""
+    if not any(one.right for one in base):
+        return None
+    return sum(sum(one.right) / len(one.right) for one in base if one.right) / len(base)
 
 
 def points(answered: Sequence[Answered]) -> list[tuple[float, float]]:
