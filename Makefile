@@ -12,9 +12,9 @@ VLLM_ENV ?= .venv-vllm
 # More options for the benchmarks, such as BENCH='--branches 16 --prompts 83'.
 BENCH ?=
 
-# Solve a word problem with a small real model: path-consistency over 16 paths.
+# Solve a word problem with a small real model, over at most 16 paths.
 demo: .venv/engine
-	$(BIN)/branchwise solve "$(QUESTION)" --strategy path-consistency --paths 16
+	$(BIN)/branchwise solve "$(QUESTION)" --paths 16
 
 # All tests, those with real models included (they are fetched on first use).
 test: .venv/dev
