@@ -65,7 +65,8 @@ def ratio(values: Sequence[float], baseline: Sequence[float]) -> Estimate:
 
     def over(values: "Numbers", baseline: "Numbers", axis: int) -> "Numbers":
         above, below = values.sum(axis=axis), baseline.sum(axis=axis)
-        return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
+        found: Numbers = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below != 0)
+        return found
 
     return _bootstrap((values, baseline), over)
 
