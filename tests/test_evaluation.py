@@ -14,6 +14,7 @@ from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, read_rows
 from branchwise.evaluation.grade import is_correct
 from branchwise.evaluation.journal import Journal, Settings, read_answered
+from branchwise.evaluation.pool import Pool, recording
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.evaluation.summary import summarize
 from branchwise.search.verifiers.sandbox import SandboxError
@@ -347,6 +348,22 @@ async def test_a_question_that_joins_another_batch_takes_those_of_its_old_one_aw
             kept = journal.answered
         assert {one.id for one in kept} == {one.id for one in rows} | {"2", "3"}
         assert read_answered(tmp_path) == kept
+
+
+async def test_a_pool_answers_a_strategy_from_what_it_drew_itself(tmp_path: Path) -> None:
+    """Where probabilities are rounded, two strategies may have drawn different paths under one key."""
+    said = {"a": "1", "b": "2", "b:paths=2": "3", "c": "4"}
+    strategies = dict.fromkeys(said, bw.SelfConsistency(2))
+    able = ScriptedBackend({}).capabilities
+    with Journal(tmp_path, Settings.of("scripted", 0, None, able, strategies)) as journal:
+        for name, answer in said.items():
+            drawn = recording(name, able, ScriptedBackend({"": [f"The answer is {answer}."]}), None, journal)
+            await run(numbered(1), {name: strategies[name]}, drawn, on_answered=journal.add)
+    for name, answer in [*said.items(), ("other", "1")]:
+        (one,) = await run(
+            numbered(1), {name: bw.SelfConsistency(2)}, recording(name, able, None, Pool(tmp_path), None)
+        )
+        assert one.votes == {answer: 2}, name
 
 
 async def test_questions_answered_before_are_left_out() -> None:

@@ -193,6 +193,7 @@ def test_malformed_rows_and_settings_are_named(rows: Path) -> None:
     assert refused(run("eval", "bad.jsonl", cwd=rows), "line 2, answer: Field required")
     assert refused(run("eval", "rows.jsonl", "--skip", "6", cwd=rows), "--skip: is 6, and rows.jsonl has 6 rows")
     assert refused(run("report", "nowhere", cwd=rows), "nowhere holds no results; name the folder of an evaluation")
+    assert refused(run("eval", "rows.jsonl", "--alternatives", "-1", cwd=rows), "alternatives: is -1; use 0 (none)")
     (rows / "empty").mkdir()
     (rows / "empty" / "results.jsonl").touch()
     assert refused(run("report", "empty", cwd=rows), "empty holds no answers yet")

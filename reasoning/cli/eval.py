@@ -112,13 +112,13 @@ def evaluate(
 ) -> None:
     """Compare strategies on questions with known answers: accuracy, tokens, seconds."""
     check_paths(paths)
+    require(alternatives >= 0, "alternatives", f"is {alternatives}", "use 0 (none) or more")
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, logprobs=alternatives)
     strategies = dict(named(spec, paths, sampling) for spec in strategy or _COMPARED)
     Budget(tokens=budget_tokens)  # says what is wrong with it
     require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
     require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
     require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
-    require(alternatives >= 0, "alternatives", f"is {alternatives}", "use 0 (none) or more")
     checked = chosen_verifier(verifier, device, strategies)
     sources = _named(data)
     columns = Columns(question_column, answer_column, answer_type)

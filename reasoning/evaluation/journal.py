@@ -71,10 +71,13 @@ def _fields(strategy: AnyStrategy) -> dict[str, object]:
     return asdict(strategy) if is_dataclass(strategy) else {"settings": repr(strategy)}
 
 
-def _file_name(strategy: str) -> str:
-    """A strategy's name; where it has options, its beginning and a digest: they may be long, of any characters."""
-    plain = re.sub(r"[^\w.-]+", "-", strategy, flags=re.ASCII)
-    return plain if plain == strategy else f"{plain[:80]}-{hashlib.sha256(strategy.encode()).hexdigest()[:12]}"
+def record_file(folder: Path, strategy: str) -> Path:
+    """Where a run's branches of a strategy are, called as it is; where it has options, by its beginning and a digest:
+    they may be long, of any characters."""
+    name = re.sub(r"[^\w.-]+", "-", strategy, flags=re.ASCII)
+    if name != strategy:
+        name = f"{name[:80]}-{hashlib.sha256(strategy.encode()).hexdigest()[:12]}"
+    return folder / "branches" / f"{name}.jsonl"
 
 
 def check_folder(folder: Path) -> None:
@@ -124,7 +127,7 @@ class Journal:
 
     def branches(self, strategy: str) -> Record:
         """Where a strategy's branches are kept."""
-        return Record(self.folder / "branches" / f"{_file_name(strategy)}.jsonl")
+        return Record(record_file(self.folder, strategy))
 
     def done(self, data: str, rows: Sequence[Row]) -> dict[tuple[str, str], str]:
         """The rows of one file that were answered before, by (strategy, id), and with which batch; one that failed was

@@ -6,7 +6,7 @@ from branchwise.backends.base import Backend, Capabilities
 from branchwise.backends.record import Record
 from branchwise.backends.recorded import RecordedBackend
 from branchwise.errors import ConfigError, require
-from branchwise.evaluation.journal import Journal, read_settings
+from branchwise.evaluation.journal import Journal, read_settings, record_file
 
 
 class Pool:
@@ -18,7 +18,12 @@ class Pool:
         if settings is None:
             raise ConfigError("pool", f"{folder} holds no run", "name the folder of an evaluation")
         self.folder, self.settings = folder, settings
-        self.records = [Record(file) for file in sorted((folder / "branches").glob("*.jsonl"))]
+        self._records = [Record(file) for file in sorted((folder / "branches").glob("*.jsonl"))]
+
+    def records(self, strategy: str) -> list[Record]:
+        """All of them, a strategy's own first: where rounding parted paths of one key, it has the one that it had."""
+        own = record_file(self.folder, strategy)
+        return sorted(self._records, key=lambda record: record.file != own)
 
     def check(self, seed: int, model: str | None, dtype: str | None) -> None:
         """Raises ConfigError where keys or tokens would be others than the pool's; None: as the pool has it."""
@@ -42,7 +47,7 @@ def recording(
         return backend
     return RecordedBackend(
         capabilities,
-        [] if pool is None else pool.records,
+        [] if pool is None else pool.records(strategy),
         inner=backend,
         into=None if journal is None else journal.branches(strategy),
     )
