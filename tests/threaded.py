@@ -9,6 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 
+_TURNS = 10  # of the event loop: who was accepted last is among the connections after a few
+
 
 class ThreadedServer(uvicorn.Server):
     """uvicorn in a thread, which can die."""
@@ -47,14 +49,20 @@ class ThreadedServer(uvicorn.Server):
         await self._over.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in (each for server in self.servers for each in server.sockets):
+            asyncio.get_running_loop().remove_reader(listening)  # a closed server drops who was accepted last, open
+        quiet = 0
+        while quiet < _TURNS:
+            connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
+            for connection in connections:
+                connection.transport.abort()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)
+            quiet = 0 if connections or tasks else quiet + 1
         for server in self.servers:
             server.close()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-        tasks = list(self.server_state.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def abort(self, request: Request) -> None:
         """Reset the connection of a request."""
