@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -59,7 +60,7 @@ class ScoredTexts(BaseModel):
     cost: Usage
 
 
-_START = b'{"name": "'
+_NAMED = re.compile(rb'\{"name": "([!#-~]+)"')  # the rest of a line is read when it is asked for
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
@@ -124,18 +125,10 @@ class Record:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         return
-                    yield _name(line, f"{self.file}, line {number},"), place, place + len(line)
+                    if (named := _NAMED.match(line)) is None:
+                        problem = f"{self.file}, line {number}, is no entry"
+                        raise ConfigError("record", problem, "delete it: what it held is drawn anew")
+                    yield named.group(1).decode(), place, place + len(line)
                     place += len(line)
         except OSError as error:
             raise ConfigError("record", f"cannot read {self.file} ({error.strerror})", "use another folder") from error
-
-
-def _name(line: bytes, where: str) -> str:
-    """What a line's entry is called; the rest of it is read when it is asked for."""
-    start, quote = len(_START), line.find(b'"', len(_START))
-    try:
-        if line.startswith(_START) and quote > start:
-            return line[start:quote].decode()
-    except UnicodeDecodeError:
-        pass
-    raise ConfigError("record", f"{where} is no entry", "delete it: what it held is drawn anew")

@@ -123,6 +123,7 @@ def evaluate(
     sources = _named(data)
     columns = Columns(question_column, answer_column, answer_type)
     files = {called: read_rows(source, skip, limit, columns) for called, source in sources.items()}
+    origins = {called: origin(source) for called, source in sources.items()}
     given = None if pool is None else Pool(pool)
     if given is not None:
         given.check(seed, model, dtype)
@@ -141,7 +142,6 @@ def evaluate(
     else:
         name, able = given.settings.model, given.settings.capabilities
     verified = None if checked is None else checked.name
-    origins = {called: origin(source) for called, source in sources.items()}
     settings = Settings.of(name, seed, dtype, able, strategies, verified, budget_tokens, origins)
     with nullcontext() if out is None else Journal(out, settings) as journal:
         job = _Job(files, strategies, seed, concurrency, able, loaded, given, journal, judge, budget_tokens)
@@ -194,9 +194,10 @@ class _Job:
 
         def on_answered(one: Answered) -> None:
             before = answered.get((one.strategy, one.id))
-            again = before is not None and before.batch == one.batch  # its batch was answered anew as a whole
-            if before and again and (one.failed or (one.paths, one.votes) == (before.paths, before.votes)):
-                return
+            if before is not None and before.batch == one.batch:  # its batch was answered anew as a whole
+                changed = (one.paths, one.votes) != (before.paths, before.votes)
+                if one.failed or not changed:
+                    return
             if self.journal is not None:
                 self.journal.add(one)
             if before is None:

@@ -135,7 +135,7 @@ class _Choices(NamedTuple):
     @property
     def listed(self) -> list[tuple[str, str]]:
         """Letters and options."""
-        return [(chr(ord("A") + place), option) for place, option in enumerate(self.options)]
+        return [(_letter(place), option) for place, option in enumerate(self.options)]
 
     def letter(self, told: object) -> str | None:
         """That of the option that an answer names: by its place, its label, its text or its number."""
@@ -150,7 +150,11 @@ class _Choices(NamedTuple):
             place = ord(text) - ord("A")
         else:
             place = int(text) - 1 if text.isdecimal() else -1
-        return self.listed[place][0] if 0 <= place < len(self.options) else None
+        return _letter(place) if 0 <= place < len(self.options) else None
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)
 
 
 def _choices(row: Mapping[str, object]) -> _Choices:

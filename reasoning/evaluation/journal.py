@@ -168,10 +168,10 @@ class Journal:
         was, now = kept.model_dump(mode="json"), settings.model_dump(mode="json")
         for name in ("model", "seed", "dtype", "capabilities", "verifier", "budget_tokens"):
             _compare(self.folder, name, was[name], now[name])
-        for join in ("strategies", "files"):  # more of them may
-            for name, one in now[join].items():
-                what = name if join == "strategies" else f"file {name}"
-                _compare(self.folder, what, was[join].get(name, one), one)
+        for name, one in now["strategies"].items():
+            _compare(self.folder, name, was["strategies"].get(name, one), one)
+        for name, one in now["files"].items():
+            _compare(self.folder, f"file {name}", was["files"].get(name, one), one)
         joined = {"strategies": kept.strategies | settings.strategies, "files": kept.files | settings.files}
         return settings.model_copy(update=joined)
 
