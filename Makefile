@@ -26,7 +26,7 @@ test: .venv/dev
 test-serving: $(VLLM_ENV)/ready
 	$(VLLM_ENV)/bin/branchwise models pull SmolLM2-135M-Instruct
 	$(VLLM_ENV)/bin/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
-	$(VLLM_ENV)/bin/python -m pytest tests/serving
+	$(VLLM_ENV)/bin/python -m pytest tests/vllm
 
 # Format, lint and types (on the package as a user gets it).
 check: .venv/dev
@@ -35,7 +35,7 @@ check: .venv/dev
 	rm -rf build/types build/lib
 	$(PIP) --no-deps --upgrade --target build/types .
 	$(BIN)/mypy -p branchwise
-	$(BIN)/python -m pytest -q tests/test_packaging.py
+	$(BIN)/python -m pytest -q tests/docs/test_packaging.py
 
 format: .venv/dev
 	$(BIN)/ruff format .
@@ -65,7 +65,7 @@ bench-gpu: .venv/dev
 # vLLM's CPU build, and branchwise. The CUDA builds of torchvision and friends it brings would break transformers there.
 vllm-env: $(VLLM_ENV)/ready
 
-$(VLLM_ENV)/ready: tests/serving/requirements.txt pyproject.toml
+$(VLLM_ENV)/ready: tests/vllm/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VLLM_ENV)
 	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
 	$(VLLM_ENV)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec

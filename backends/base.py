@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from branchwise.backends.extension import Extension
-from branchwise.errors import BackendError, require
-from branchwise.messages import Messages
-from branchwise.path import Path
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
+from branchwise.backends.stream import Extension
+from branchwise.core.errors import BackendError, require
+from branchwise.core.messages import Messages
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

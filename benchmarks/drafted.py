@@ -7,17 +7,17 @@ from itertools import islice
 
 import branchwise as bw
 from branchwise.backends.base import ExtendRequest
-from branchwise.backends.engine.drafts.draft import Draft
-from branchwise.backends.engine.drafts.drafter import Ask, Drafter
-from branchwise.backends.engine.drafts.drafting import Drafting
-from branchwise.backends.engine.drafts.gate import Fixed, Gate
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.jobs import LiveBranch
-from branchwise.backends.engine.verify import Walk
-from branchwise.backends.extension import Broken, Tokens
-from branchwise.keys import child_key
+from branchwise.backends.engine.scheduler.jobs import LiveBranch
+from branchwise.backends.engine.speculation.draft import Draft
+from branchwise.backends.engine.speculation.draft_budget import Fixed, Gate
+from branchwise.backends.engine.speculation.drafter import Ask, Drafter
+from branchwise.backends.engine.speculation.drafting import Drafting
+from branchwise.backends.engine.speculation.verify import Walk
+from branchwise.backends.stream import Broken, Tokens
+from branchwise.core.keys import child_key
+from branchwise.core.usage import Usage
 from branchwise.prompts.library import TASKS
-from branchwise.usage import Usage
 
 MOST_FINISHED = 7  # siblings of a question
 _WARM_TOKENS = 8

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.results_tables import grid
-from branchwise.errors import BranchwiseError
+from branchwise.core.errors import BranchwiseError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from branchwise.backends.engine.model import usual_dtype
+from branchwise.backends.engine.model.causal_lm import usual_dtype
 
 _PROC = Path("/proc")
 _IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk

@@ -17,17 +17,17 @@ from typing import NamedTuple
 
 from benchmarks.results_tables import change, grid, share
 from branchwise import registry
-from branchwise.actions import Extend, Finished
-from branchwise.answers.answer import Answer
-from branchwise.cli.figures import points
-from branchwise.errors import BranchwiseError, ConfigError, require
+from branchwise.cli.render.figures import points
+from branchwise.core.answer import Answer
+from branchwise.core.errors import BranchwiseError, ConfigError, require
+from branchwise.core.messages import as_messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.sampling import Sampling
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
 from branchwise.evaluation.statistics import difference, mean, ratio
-from branchwise.messages import as_messages
-from branchwise.path import Path, StopReason
-from branchwise.sampling import Sampling
-from branchwise.strategy import AnyStrategy
+from branchwise.strategies.actions import Extend, Finished
+from branchwise.strategies.strategy import AnyStrategy
 
 
 def usual(paths: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from benchmarks.results_tables import tables
-from branchwise.evaluation.summary import Summary
+from branchwise.evaluation.report.summary import Summary
 
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
 DEEPCONF = ("deepconf", "deepconf-online")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from branchwise.cli.figures import points
+from branchwise.cli.render.figures import points
+from branchwise.evaluation.report.summary import DataSummary, StrategySummary, Summary
 from branchwise.evaluation.statistics import Estimate
-from branchwise.evaluation.summary import DataSummary, StrategySummary, Summary
 
 
 def tables(summary: Summary) -> str:

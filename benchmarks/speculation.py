@@ -20,8 +20,8 @@ from benchmarks.engine import numbers
 from benchmarks.machine import cores, describe
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.core.usage import Usage
 from branchwise.evaluation.dataset import find_data
-from branchwise.usage import Usage
 
 CATEGORIES = ("qa", "math_reasoning", "rag", "writing", "coding")
 """Of Spec-Bench: where a draft finds much to copy, and where it finds little."""

@@ -6,8 +6,8 @@ import sys
 import branchwise as bw
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import read_rows
+from branchwise.evaluation.report.summary import DataSummary, summarize
 from branchwise.evaluation.run import Plan, evaluate
-from branchwise.evaluation.summary import DataSummary, summarize
 
 
 async def main(backend: bw.Backend, file: str) -> DataSummary:

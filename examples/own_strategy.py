@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import branchwise as bw
-from branchwise.consistency.per_question import PerQuestion
-from branchwise.consistency.samples import Samples
+from branchwise.strategies.per_question import PerQuestion
+from branchwise.strategies.samples import Samples
 
 
 @dataclass(frozen=True)

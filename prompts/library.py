@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from branchwise.answers.code import Code
 from branchwise.answers.expression import Expression
 from branchwise.answers.formats import Letter, Math, Structured, Text, YesNo
-from branchwise.errors import ConfigError
+from branchwise.core.errors import ConfigError
 from branchwise.prompts.exemplars import ARITHMETIC, GAME24
 from branchwise.prompts.task import Task
 

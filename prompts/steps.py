@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from branchwise.path import Path
+from branchwise.core.path import Path
 
 # What may end a step (a newline, or sentence punctuation before white space), and what opens or
 # closes a region in which nothing ends one.

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from branchwise.answers.formats import AnswerFormat
-from branchwise.errors import require
-from branchwise.messages import Message, Messages, Question, as_messages
-from branchwise.path import Path, StopReason
+from branchwise.core.errors import require
+from branchwise.core.messages import Message, Messages, Question, as_messages
+from branchwise.core.path import Path, StopReason
 from branchwise.prompts.steps import step_ends
 from branchwise.prompts.thinking import Thinking
 

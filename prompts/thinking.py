@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,40 @@ print(result.answer, result.confidence, result.usage.sampled)
 
 from importlib.metadata import version
 
-from branchwise.actions import (
+from branchwise.backends.base import Backend, Capabilities
+from branchwise.backends.models.load import load
+from branchwise.core.answer import Answer
+from branchwise.core.budget import Budget
+from branchwise.core.errors import (
+    BackendError,
+    BranchwiseError,
+    BudgetError,
+    CallError,
+    ConfigError,
+    MissingExtraError,
+    ModelError,
+)
+from branchwise.core.messages import Message, Messages, ToolCall
+from branchwise.core.path import Path, StopReason
+from branchwise.core.result import Branch, Outcome, Result, Vote
+from branchwise.core.sampling import Sampling
+from branchwise.core.tree import NodeState, Tree, TreeNode
+from branchwise.core.usage import Usage
+from branchwise.driver.observe import RunEvent
+from branchwise.driver.solve import solve, solve_batch, solve_sync
+from branchwise.driver.stop import Stop
+from branchwise.prompts.library import task
+from branchwise.prompts.task import Exemplar, Task
+from branchwise.prompts.thinking import Thinking
+from branchwise.search.beam import Beam
+from branchwise.search.best_first import BestFirst
+from branchwise.search.best_of_n import BestOfN
+from branchwise.search.dvts import DVTS
+from branchwise.search.mcts import MCTS
+from branchwise.search.particle import ParticleFilter
+from branchwise.search.rebase import Rebase
+from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
+from branchwise.strategies.actions import (
     Action,
     Cancel,
     Event,
@@ -24,51 +57,18 @@ from branchwise.actions import (
     Verified,
     Verify,
 )
-from branchwise.answers.answer import Answer
-from branchwise.backends.base import Backend, Capabilities
-from branchwise.backends.models.load import load
-from branchwise.budget import Budget
-from branchwise.consistency.adaptive_consistency import AdaptiveConsistency
-from branchwise.consistency.adaptive_path_consistency import AdaptivePathConsistency
-from branchwise.consistency.blend_asc import BlendASC
-from branchwise.consistency.deepconf import DeepConf
-from branchwise.consistency.deepconf_online import DeepConfOnline
-from branchwise.consistency.early_stopping import EarlyStopping
-from branchwise.consistency.greedy import Greedy
-from branchwise.consistency.path_consistency import PathConsistency
-from branchwise.consistency.prefix_consistency import PrefixConsistency
-from branchwise.consistency.self_consistency import SelfConsistency
-from branchwise.consistency.weighted_vote import WeightedVote
-from branchwise.driver.observe import RunEvent
-from branchwise.driver.solve import solve, solve_batch, solve_sync
-from branchwise.driver.stop import Stop
-from branchwise.errors import (
-    BackendError,
-    BranchwiseError,
-    BudgetError,
-    CallError,
-    ConfigError,
-    MissingExtraError,
-    ModelError,
-)
-from branchwise.messages import Message, Messages, ToolCall
-from branchwise.path import Path, StopReason
-from branchwise.prompts.library import task
-from branchwise.prompts.task import Exemplar, Task
-from branchwise.prompts.thinking import Thinking
-from branchwise.result import Branch, Outcome, Result, Vote
-from branchwise.sampling import Sampling
-from branchwise.search.beam import Beam
-from branchwise.search.best_first import BestFirst
-from branchwise.search.best_of_n import BestOfN
-from branchwise.search.dvts import DVTS
-from branchwise.search.mcts import MCTS
-from branchwise.search.particle import ParticleFilter
-from branchwise.search.rebase import Rebase
-from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.strategy import Decision, Strategy, Tally
-from branchwise.tree import NodeState, Tree, TreeNode
-from branchwise.usage import Usage
+from branchwise.strategies.strategy import Decision, Strategy, Tally
+from branchwise.strategies.voting.adaptive_consistency import AdaptiveConsistency
+from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
+from branchwise.strategies.voting.blend_asc import BlendASC
+from branchwise.strategies.voting.deepconf import DeepConf
+from branchwise.strategies.voting.deepconf_online import DeepConfOnline
+from branchwise.strategies.voting.early_stopping import EarlyStopping
+from branchwise.strategies.voting.greedy import Greedy
+from branchwise.strategies.voting.path_consistency import PathConsistency
+from branchwise.strategies.voting.prefix_consistency import PrefixConsistency
+from branchwise.strategies.voting.self_consistency import SelfConsistency
+from branchwise.strategies.voting.weighted_vote import WeightedVote
 
 __version__ = version("branchwise")
 

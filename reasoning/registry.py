@@ -4,20 +4,8 @@ import difflib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from branchwise.consistency.adaptive_consistency import AdaptiveConsistency
-from branchwise.consistency.adaptive_path_consistency import AdaptivePathConsistency
-from branchwise.consistency.blend_asc import BlendASC
-from branchwise.consistency.deepconf import DeepConf
-from branchwise.consistency.deepconf_online import DeepConfOnline
-from branchwise.consistency.early_stopping import EarlyStopping
-from branchwise.consistency.greedy import Greedy
-from branchwise.consistency.path_consistency import PathConsistency
-from branchwise.consistency.prefix_consistency import PrefixConsistency
-from branchwise.consistency.self_consistency import SelfConsistency
-from branchwise.consistency.weighted_vote import WeightedVote
-from branchwise.errors import ConfigError
-from branchwise.options import joined, split, with_options
-from branchwise.sampling import Sampling
+from branchwise.core.errors import ConfigError
+from branchwise.core.sampling import Sampling
 from branchwise.search.beam import Beam
 from branchwise.search.best_first import BestFirst
 from branchwise.search.best_of_n import BestOfN
@@ -26,7 +14,19 @@ from branchwise.search.mcts import MCTS
 from branchwise.search.particle import ParticleFilter
 from branchwise.search.rebase import Rebase
 from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.strategy import AnyStrategy
+from branchwise.strategies.spec import joined, split, with_options
+from branchwise.strategies.strategy import AnyStrategy
+from branchwise.strategies.voting.adaptive_consistency import AdaptiveConsistency
+from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
+from branchwise.strategies.voting.blend_asc import BlendASC
+from branchwise.strategies.voting.deepconf import DeepConf
+from branchwise.strategies.voting.deepconf_online import DeepConfOnline
+from branchwise.strategies.voting.early_stopping import EarlyStopping
+from branchwise.strategies.voting.greedy import Greedy
+from branchwise.strategies.voting.path_consistency import PathConsistency
+from branchwise.strategies.voting.prefix_consistency import PrefixConsistency
+from branchwise.strategies.voting.self_consistency import SelfConsistency
+from branchwise.strategies.voting.weighted_vote import WeightedVote
 
 STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "greedy": lambda paths, sampling: Greedy(sampling),

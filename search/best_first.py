@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from branchwise.errors import require
-from branchwise.path import Path
+from branchwise.core.errors import require
+from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node
 from branchwise.search.search import Search

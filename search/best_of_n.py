@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from branchwise.core.votes import confidence
 from branchwise.search.level_search import Growth, Levels, LevelSearch
 from branchwise.search.node import Node
 from branchwise.search.thoughts import Step
 from branchwise.search.values import ValueName
-from branchwise.strategy import Decision
-from branchwise.votes import confidence
+from branchwise.strategies.strategy import Decision
 
 
 @dataclass(frozen=True, slots=True)

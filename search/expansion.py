@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-from branchwise.actions import Event, Request
-from branchwise.answers.answer import Answer
-from branchwise.path import Path
+from branchwise.core.answer import Answer
+from branchwise.core.path import Path
+from branchwise.core.usage import Usage
 from branchwise.search.node import Node
 from branchwise.search.search import Search
 from branchwise.search.thoughts import Thoughts
 from branchwise.search.values import Valuer
-from branchwise.usage import Usage
+from branchwise.strategies.actions import Event, Request
 
 
 class Expansion:

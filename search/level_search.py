@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from branchwise.path import Path
+from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node
 from branchwise.search.search import Search

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from branchwise.errors import require
-from branchwise.path import Path
+from branchwise.core.errors import require
+from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node
 from branchwise.search.search import Search

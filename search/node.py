@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from branchwise.answers.answer import Answer
-from branchwise.path import Path
-from branchwise.tree import NodeState, Tree, TreeNode
-from branchwise.usage import Usage
+from branchwise.core.answer import Answer
+from branchwise.core.path import Path
+from branchwise.core.tree import NodeState, Tree, TreeNode
+from branchwise.core.usage import Usage
 
 
 @dataclass(slots=True, eq=False)

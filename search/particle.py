@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from branchwise.errors import require
-from branchwise.keys import choose
-from branchwise.path import Path
+from branchwise.core.errors import require
+from branchwise.core.keys import choose
+from branchwise.core.path import Path
 from branchwise.search.level_search import Growth, Levels, LevelSearch
 from branchwise.search.node import Node
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 from branchwise.search.level_search import Growth, Levels, LevelSearch, open_nodes
 from branchwise.search.node import Node
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from branchwise.actions import Action, Event, Extend, Failed, Finished, Progress, Request
-from branchwise.answers.answer import Answer
-from branchwise.consistency.samples import Samples
-from branchwise.errors import BudgetError
-from branchwise.path import Path
+from branchwise.core.answer import Answer
+from branchwise.core.errors import BudgetError
+from branchwise.core.path import Path
+from branchwise.core.usage import Usage
+from branchwise.core.votes import count
 from branchwise.search.node import Node
-from branchwise.usage import Usage
-from branchwise.votes import count
+from branchwise.strategies.actions import Action, Event, Extend, Failed, Finished, Progress, Request
+from branchwise.strategies.samples import Samples
 
 Handler = Callable[[Event], None]
 """Takes in what came of a request."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from branchwise.actions import Event, Extend, Finished, Root, Rooted
-from branchwise.messages import Message, Messages
-from branchwise.path import Path, StopReason
+from branchwise.core.messages import Message, Messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.steps import STEP_STOPS, StepKind, first_step, last_whole
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
+from branchwise.strategies.actions import Event, Extend, Finished, Root, Rooted
 
 if TYPE_CHECKING:
     from branchwise.search.expansion import Expansion

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from branchwise.errors import require
-from branchwise.path import Path
+from branchwise.core.errors import require
+from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
 from branchwise.search.level_search import Growth, Levels, LevelSearch
 from branchwise.search.node import Node

@@ -6,19 +6,19 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Generic, Literal, TypeVar, get_args
 
-from branchwise.actions import Action, Event, check_paths
-from branchwise.answers.answer import Answer
-from branchwise.consistency.per_question import PerQuestion
-from branchwise.errors import require
-from branchwise.path import Path
-from branchwise.sampling import Sampling
+from branchwise.core.answer import Answer
+from branchwise.core.errors import require
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
+from branchwise.core.votes import count, leader, weigh
 from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node, freeze
 from branchwise.search.search import Search
 from branchwise.search.thoughts import PROPOSE, ProposedSteps, SampledSteps, Step, Thoughts
 from branchwise.search.values import ValueName, valuer
-from branchwise.strategy import Decision, Tally
-from branchwise.votes import count, leader, weigh
+from branchwise.strategies.actions import Action, Event, check_paths
+from branchwise.strategies.per_question import PerQuestion
+from branchwise.strategies.strategy import Decision, Tally
 
 SearchT = TypeVar("SearchT", bound=Search)
 Over = Literal["last", "min", "product", "mean"]

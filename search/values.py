@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from branchwise.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
-from branchwise.judgment import IS_CORRECT, VERDICTS, expected, judgment
-from branchwise.sampling import Sampling
+from branchwise.core.sampling import Sampling
 from branchwise.search.node import Node
 from branchwise.search.search import Search
 from branchwise.search.thoughts import rest_of
+from branchwise.strategies.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
+from branchwise.strategies.judgment import IS_CORRECT, VERDICTS, expected, judgment
 
 Settled = Callable[[], None]
 """Called once a node has its value, or has failed."""

@@ -6,17 +6,17 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from architectures import DEVICE, network
-from lab import Make
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from branchwise.backends.engine import plan
-from branchwise.backends.engine.drafts.drafter import Drafter
-from branchwise.backends.engine.drafts.drafting import Drafting
-from branchwise.backends.engine.drafts.gate import Fixed
 from branchwise.backends.engine.engine import Engine
+from branchwise.backends.engine.model import plan
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.engine.speculation.draft_budget import Fixed
+from branchwise.backends.engine.speculation.drafter import Drafter
+from branchwise.backends.engine.speculation.drafting import Drafting
+from tests.support.architectures import DEVICE, network
+from tests.support.lab import Make
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

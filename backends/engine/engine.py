@@ -10,29 +10,29 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
-from branchwise.backends.engine.drafts.drafter import Drafter
-from branchwise.backends.engine.drafts.drafting import Drafting
-from branchwise.backends.engine.drafts.gate import Gate
-from branchwise.backends.engine.drafts.start import Target, drafter_for, drafting_for, gate_for
-from branchwise.backends.engine.heap import keep_freed
-from branchwise.backends.engine.jobs import LiveBranch, ScoreJob, StartJob
-from branchwise.backends.engine.loop import StepLoop
-from branchwise.backends.engine.model import load_network
-from branchwise.backends.engine.pool import Pool
-from branchwise.backends.engine.prompt import Prompter
-from branchwise.backends.engine.recurrent import engine_model
-from branchwise.backends.engine.rejection import reject
+from branchwise.backends.engine.cache.kv_pool import Pool
+from branchwise.backends.engine.cache.radix_tree import TokenTree
+from branchwise.backends.engine.cache.snapshots import Snapshots
+from branchwise.backends.engine.model.allocator import keep_freed
+from branchwise.backends.engine.model.causal_lm import load_network
+from branchwise.backends.engine.model.recurrent import engine_model
+from branchwise.backends.engine.model.threads import rest
+from branchwise.backends.engine.scheduler.jobs import LiveBranch, ScoreJob, StartJob
+from branchwise.backends.engine.scheduler.step_loop import StepLoop
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.backends.engine.states import Snapshots
-from branchwise.backends.engine.text import TextStream
-from branchwise.backends.engine.threads import rest
-from branchwise.backends.engine.tree import TokenTree
-from branchwise.backends.engine.verify import walk
-from branchwise.backends.extension import Ended, Extension
-from branchwise.errors import ConfigError, ModelError
-from branchwise.messages import Messages
-from branchwise.path import Path, StopReason
-from branchwise.usage import Usage
+from branchwise.backends.engine.speculation.draft_budget import Gate
+from branchwise.backends.engine.speculation.drafter import Drafter
+from branchwise.backends.engine.speculation.drafting import Drafting
+from branchwise.backends.engine.speculation.rejection import reject
+from branchwise.backends.engine.speculation.setup import Target, drafter_for, drafting_for, gate_for
+from branchwise.backends.engine.speculation.verify import walk
+from branchwise.backends.stream import Ended, Extension
+from branchwise.backends.tokenization.detokenizer import TextStream
+from branchwise.backends.tokenization.prompt import Prompter
+from branchwise.core.errors import ConfigError, ModelError
+from branchwise.core.messages import Messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.usage import Usage
 
 
 class Engine(Backend):

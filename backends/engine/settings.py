@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

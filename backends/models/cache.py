@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from branchwise.errors import ModelError
+from branchwise.core.errors import ModelError
 
 # What writing fails with where there is no room, or no leave.
 _DISK_ERRORS = frozenset(

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from branchwise.backends.models.cache import is_disk_error, unwritable
-from branchwise.errors import MissingExtraError, ModelError
+from branchwise.core.errors import MissingExtraError, ModelError
 
 # Loading from GGUF takes 15 to 90 s, from safetensors 1 to 3 s: converting once pays at the second start.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from branchwise.backends.models.cache import is_disk_error, is_model, unwritable
 from branchwise.backends.models.packages import OnProgress
-from branchwise.errors import MissingExtraError, ModelError
+from branchwise.core.errors import MissingExtraError, ModelError
 
 _SECONDS = 10.0
 _REPORT_SECONDS = 0.25

@@ -6,7 +6,7 @@ from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL, find
 from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check, resolve
-from branchwise.errors import ConfigError, MissingExtraError, ModelError
+from branchwise.core.errors import ConfigError, MissingExtraError, ModelError
 
 if TYPE_CHECKING:
     from branchwise.backends.engine.settings import EngineSettings

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from branchwise.backends.models.cache import is_disk_error, unwritable
 from branchwise.backends.models.catalog import CatalogEntry, Part
-from branchwise.errors import ModelError
+from branchwise.core.errors import ModelError
 
 OnProgress = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is going on)
 

@@ -13,7 +13,7 @@ from branchwise.backends.models.catalog import CATALOG, CatalogEntry, find
 from branchwise.backends.models.hub import from_hub
 from branchwise.backends.models.lock import exclusive
 from branchwise.backends.models.packages import OnProgress, fetch_gguf
-from branchwise.errors import MissingExtraError, ModelError
+from branchwise.core.errors import MissingExtraError, ModelError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 _NEAR = 0.6  # the similarity from which on a name is taken for another's misspelling

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
-from branchwise.backends.extension import Ended, Extension
 from branchwise.backends.openai.branch import Branch, Means, roughly
 from branchwise.backends.openai.chat import ChatDialect
 from branchwise.backends.openai.dialect import TokenDialect
+from branchwise.backends.openai.failures import ServerError
 from branchwise.backends.openai.features import Features
 from branchwise.backends.openai.probe import find_model, probe_tokens
 from branchwise.backends.openai.probe_chat import probe_chat
@@ -18,11 +18,11 @@ from branchwise.backends.openai.scoring import Row, score_one
 from branchwise.backends.openai.settings import OpenAISettings
 from branchwise.backends.openai.tokenizer import RemoteTokenizer
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.trouble import ServerError
-from branchwise.errors import BackendError, ConfigError
-from branchwise.messages import Messages
-from branchwise.path import Path, StopReason
-from branchwise.usage import Usage
+from branchwise.backends.stream import Ended, Extension
+from branchwise.core.errors import BackendError, ConfigError
+from branchwise.core.messages import Messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.usage import Usage
 
 _TURNS = 10  # of the event loop, in which it finishes what the HTTP client had read in part
 

@@ -6,17 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from branchwise.backends.base import ExtendRequest, closed_error
-from branchwise.backends.extension import Broken, Ended, Extension
+from branchwise.backends.openai.branch_text import Reading
 from branchwise.backends.openai.dialect import Dialect, Reader, TroubleError, WrongAnswerError
-from branchwise.backends.openai.reading import Reading
+from branchwise.backends.openai.failures import ServerError, in_stream, malformed
 from branchwise.backends.openai.replicas import Replica
 from branchwise.backends.openai.retrying import retrying
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.trouble import ServerError, in_stream, malformed
 from branchwise.backends.openai.wire import Piece, ToldUsage
-from branchwise.errors import BackendError
-from branchwise.path import Path, StopReason
-from branchwise.usage import Usage
+from branchwise.backends.stream import Broken, Ended, Extension
+from branchwise.core.errors import BackendError
+from branchwise.core.path import Path, StopReason
+from branchwise.core.usage import Usage
 
 _LAST_WORDS = 5.0  # seconds that a server has to tell the usage of a branch that ended
 _CHARACTERS = 3  # of a token, where a server tells no usage: more rather than less

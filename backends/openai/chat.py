@@ -7,8 +7,8 @@ from pydantic import JsonValue
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.openai.dialect import Dialect, Json, Reader, check
 from branchwise.backends.openai.wire import ChatChunk, Delta, Piece
-from branchwise.messages import Message, Messages
-from branchwise.path import Path
+from branchwise.core.messages import Message, Messages
+from branchwise.core.path import Path
 
 _THINK, _END_THINK = "<think>", "</think>"
 

@@ -8,8 +8,8 @@ from pydantic import JsonValue
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.openai.features import Features
 from branchwise.backends.openai.wire import Completion, CompletionChoice, Piece, Streamed
-from branchwise.keys import choose
-from branchwise.path import Path
+from branchwise.core.keys import choose
+from branchwise.core.path import Path
 
 Json = dict[str, JsonValue]
 

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.openai.dialect import Dialect, Json, TokenDialect, TroubleError, WrongAnswerError
+from branchwise.backends.openai.failures import ServerError
 from branchwise.backends.openai.features import Features
 from branchwise.backends.openai.retrying import retrying
 from branchwise.backends.openai.scoring import score_one
 from branchwise.backends.openai.tokenizer import RemoteTokenizer
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.trouble import ServerError
 from branchwise.backends.openai.wire import ModelCard, ModelCards, Piece, Tokenized, ToldUsage
-from branchwise.errors import ConfigError
-from branchwise.path import Path
-from branchwise.sampling import Sampling
+from branchwise.core.errors import ConfigError
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
 
 _LONG = 256  # tokens of the prompt that shows what is reused
 _ALTERNATIVES = (64, 20, 5, 1)

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from branchwise.backends.openai.chat import ChatDialect
+from branchwise.backends.openai.failures import ServerError
 from branchwise.backends.openai.features import Features
 from branchwise.backends.openai.probe import Heard, block_size, context_of, hear, shows_stops
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.trouble import ServerError
 from branchwise.backends.openai.wire import ModelCard
-from branchwise.messages import as_messages
-from branchwise.path import Path
-from branchwise.sampling import Sampling
+from branchwise.core.messages import as_messages
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
 
 _SHORT = Sampling(temperature=0, max_tokens=1)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Container
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
+from branchwise.backends.openai.failures import ServerError
 from branchwise.backends.openai.settings import OpenAISettings
-from branchwise.backends.openai.trouble import ServerError
 
 # Full jitter: a random part of a window that doubles, in seconds.
 _jitter = wait_random_exponential(multiplier=0.25, max=8)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 # Requests are built around these: another value in extra_body would make replies unreadable.
 _OURS = frozenset({"model", "messages", "prompt", "stream", "stream_options", "n", "echo", "return_token_ids"})

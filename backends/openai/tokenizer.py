@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from branchwise.backends.openai.chat import options, turns
 from branchwise.backends.openai.dialect import Json
 from branchwise.backends.openai.ends import token_ends
-from branchwise.backends.openai.guard import free_seam, marks, seamed
+from branchwise.backends.openai.special_tokens import free_seam, marks, seamed
 from branchwise.backends.openai.transport import Transport
 from branchwise.backends.openai.wire import Detokenized, Tokenized
-from branchwise.errors import ConfigError
-from branchwise.messages import Messages
+from branchwise.core.errors import ConfigError
+from branchwise.core.messages import Messages
 
 # Stands before a text that goes on another one; no vocabulary has a token that joins it with what follows.
 _ANCHOR = "\ue000"

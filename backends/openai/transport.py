@@ -7,12 +7,12 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from branchwise.backends.openai.connections import Lines
 from branchwise.backends.openai.events import OverlongError, server_events
-from branchwise.backends.openai.lines import Lines
+from branchwise.backends.openai.failures import ServerError, lost, malformed, refusal, unknown
 from branchwise.backends.openai.replicas import Replica, Replicas
 from branchwise.backends.openai.retrying import retrying
 from branchwise.backends.openai.settings import OpenAISettings
-from branchwise.backends.openai.trouble import ServerError, lost, malformed, refusal, unknown
 
 Body = Mapping[str, JsonValue]
 Shape = TypeVar("Shape", bound=BaseModel)

@@ -19,29 +19,29 @@ from pathlib import Path as FilePath
 from pydantic import JsonValue, ValidationError
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
-from branchwise.backends.engine.prompt import Prompter
-from branchwise.backends.engine.text import TextStream
-from branchwise.backends.extension import Ended, Extension
 from branchwise.backends.models.catalog import find
 from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check, resolve
-from branchwise.backends.vllm.able import Facts
+from branchwise.backends.stream import Ended, Extension
+from branchwise.backends.tokenization.detokenizer import TextStream
+from branchwise.backends.tokenization.prompt import Prompter
 from branchwise.backends.vllm.branch import LiveBranch
+from branchwise.backends.vllm.capabilities import Facts
 from branchwise.backends.vllm.client import Client
 from branchwise.backends.vllm.settings import VLLMSettings
 from branchwise.backends.vllm.thread import LoopThread
 from branchwise.backends.vllm.tokenizer import load_tokenizer
-from branchwise.errors import BackendError, ConfigError, MissingExtraError, ModelError, require
-from branchwise.messages import Messages
-from branchwise.path import Path, StopReason
-from branchwise.usage import Usage
+from branchwise.core.errors import BackendError, ConfigError, MissingExtraError, ModelError, require
+from branchwise.core.messages import Messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.usage import Usage
 
 try:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from branchwise.backends.vllm.runs import Runs
+    from branchwise.backends.vllm.branches import Runs
 except ImportError as error:
     raise MissingExtraError(error.name or "vllm", "vllm") from error
 

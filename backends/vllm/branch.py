@@ -4,14 +4,14 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from branchwise.backends.engine.text import TextStream
-from branchwise.backends.extension import BranchEvent, Broken, Ended, Extension, Tokens
+from branchwise.backends.stream import BranchEvent, Broken, Ended, Extension, Tokens
+from branchwise.backends.tokenization.detokenizer import TextStream
 from branchwise.backends.vllm.client import Completion, Drafts, Logprob, Output
-from branchwise.backends.vllm.trouble import given_up
-from branchwise.errors import BackendError
-from branchwise.path import StopReason, TopLogprob
-from branchwise.sampling import Sampling
-from branchwise.usage import Drafted, Usage
+from branchwise.backends.vllm.failures import given_up
+from branchwise.core.errors import BackendError
+from branchwise.core.path import StopReason, TopLogprob
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Drafted, Usage
 
 _REASONS: Mapping[str, StopReason] = {"stop": StopReason.END, "length": StopReason.LENGTH}
 """What vLLM calls them. It is told no stop strings: these are found here, as the embedded engine finds them."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
-from branchwise.keys import choose
-from branchwise.sampling import Sampling
+from branchwise.core.keys import choose
+from branchwise.core.sampling import Sampling
 
 _SEEDS = 1 << 63
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from branchwise.errors import ConfigError, require
+from branchwise.core.errors import ConfigError, require
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs

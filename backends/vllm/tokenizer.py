@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from branchwise.errors import ModelError
+from branchwise.core.errors import ModelError
 
 if TYPE_CHECKING:
     from vllm.config import ModelConfig

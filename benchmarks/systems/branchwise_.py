@@ -11,11 +11,11 @@ from benchmarks.breakdown import Breakdown, Widths, shares
 from benchmarks.systems.worker import SHARE, Job, Measurement, Timeline, Worker, serve
 from branchwise.backends.base import Backend, ExtendRequest
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.backends.extension import Broken, Tokens
-from branchwise.keys import child_key
-from branchwise.path import Path
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
+from branchwise.backends.stream import Broken, Tokens
+from branchwise.core.keys import child_key
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 
 
 class Branchwise(Worker):

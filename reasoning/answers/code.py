@@ -36,7 +36,7 @@ class Code(AnswerFormat):
 
     Of several blocks it is the last one that defines something, else the last; those of other languages don't
     count, nor those of none where there are some of Python. The code is as it was written, a function's body alone
-    included: `branchwise.search.verifiers.programs.assemble` makes a whole program of it. Programs are the same
+    included: `branchwise.verifiers.programs.assemble` makes a whole program of it. Programs are the same
     where they differ in comments, docstrings and layout.
     """
 

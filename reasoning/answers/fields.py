@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from branchwise.answers.answer import Answer
-from branchwise.votes import beta_confidence, leader
+from branchwise.core.answer import Answer
+from branchwise.core.votes import beta_confidence, leader
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from branchwise.answers.answer import Answer
 from branchwise.answers.equivalence import EQUIVALENCE, Equivalence
 from branchwise.answers.formats import AnswerFormat
+from branchwise.core.answer import Answer
 
 
 class AnswerGroups:

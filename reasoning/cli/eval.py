@@ -10,10 +10,7 @@ from typing import Annotated
 
 import typer
 
-from branchwise.actions import check_paths
 from branchwise.backends.base import Backend, Capabilities
-from branchwise.budget import Budget
-from branchwise.cli.figures import print_summary
 from branchwise.cli.options import (
     MAX_TOKENS_HELP,
     OUTPUT,
@@ -28,23 +25,26 @@ from branchwise.cli.options import (
     Speculation,
     stderr,
 )
-from branchwise.cli.tally import Tally
+from branchwise.cli.render.figures import print_summary
+from branchwise.cli.render.tally import Tally
 from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
+from branchwise.core.budget import Budget
+from branchwise.core.errors import require
+from branchwise.core.sampling import Sampling
 from branchwise.driver.setup import Verifier
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import require
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, name_of, origin, read_rows
 from branchwise.evaluation.hub_dataset import Columns
 from branchwise.evaluation.journal import Journal, Settings, check_folder
 from branchwise.evaluation.pool import Pool, recording
+from branchwise.evaluation.report.summary import by_data, names, summarize, write_summary
 from branchwise.evaluation.run import Plan
 from branchwise.evaluation.run import evaluate as run_evaluation
-from branchwise.evaluation.summary import by_data, names, summarize, write_summary
 from branchwise.registry import DEFAULT, STRATEGIES, named
-from branchwise.sampling import Sampling
-from branchwise.strategy import AnyStrategy
+from branchwise.strategies.actions import check_paths
+from branchwise.strategies.strategy import AnyStrategy
 
 _COMPARED = ("self-consistency", DEFAULT)
 

@@ -17,7 +17,7 @@ from branchwise.cli.serve import serve
 from branchwise.cli.show import show
 from branchwise.cli.solve import solve
 from branchwise.cli.strategies import strategies
-from branchwise.errors import BranchwiseError
+from branchwise.core.errors import BranchwiseError
 
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 

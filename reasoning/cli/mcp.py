@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from branchwise.chat.config import Arguments
 from branchwise.cli.options import (
     MAX_TOKENS_HELP,
     BackendName,
@@ -17,7 +18,6 @@ from branchwise.cli.options import (
     ModelOptions,
     Speculation,
 )
-from branchwise.integrations.arguments import Arguments
 from branchwise.prompts.library import TASKS
 from branchwise.registry import DEFAULT, STRATEGIES
 

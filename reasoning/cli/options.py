@@ -19,7 +19,7 @@ from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL
 from branchwise.backends.models.load import check_names, engine_settings, load
 from branchwise.backends.models.packages import OnProgress
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 stderr = Console(stderr=True)
 

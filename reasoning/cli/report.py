@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from branchwise.cli.figures import print_summary
 from branchwise.cli.options import OUTPUT, stderr
-from branchwise.errors import ConfigError
+from branchwise.cli.render.figures import print_summary
+from branchwise.core.errors import ConfigError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
-from branchwise.evaluation.page import Section, render, section
-from branchwise.evaluation.plot import plot
-from branchwise.evaluation.summary import by_data, names, summarize
+from branchwise.evaluation.report.page import Section, render, section
+from branchwise.evaluation.report.plot import plot
+from branchwise.evaluation.report.summary import by_data, names, summarize
 
 
 def report(

@@ -24,18 +24,18 @@ from branchwise.cli.options import (
     Speculation,
 )
 from branchwise.cli.verifier import VERIFIER_HELP, loaded_verifier
+from branchwise.core.errors import require
+from branchwise.core.sampling import Sampling
 from branchwise.driver.observe import together
 from branchwise.driver.setup import Verifier
-from branchwise.errors import require
 from branchwise.observability.logs import ROOT, Format
 from branchwise.registry import DEFAULT, STRATEGIES, named
-from branchwise.sampling import Sampling
 from branchwise.serving.answering import Answering
 from branchwise.serving.keys import Keys, is_loopback
 from branchwise.serving.limits import Limits
 from branchwise.serving.queue import Queue
-from branchwise.verifiers import uses_verifier
-from branchwise.verifiers import verifier as find_verifier
+from branchwise.verifiers.registry import uses_verifier
+from branchwise.verifiers.registry import verifier as find_verifier
 
 SERVER, LIMITS = "Server", "Limits"
 _USUAL = Limits()

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from branchwise.cli.lines import print_answer, print_line
 from branchwise.cli.options import OUTPUT, stderr
+from branchwise.cli.render.lines import print_answer, print_line
+from branchwise.cli.render.tree_page import render_tree
+from branchwise.cli.render.tree_text import print_tree
 from branchwise.cli.trace import Head, Trace, read_trace
-from branchwise.cli.tree_page import render_tree
-from branchwise.cli.tree_text import print_tree
-from branchwise.errors import ConfigError, require
-from branchwise.result import Outcome
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.result import Outcome
 
 _FILE_WIDTH = 200  # of what is no terminal
 

@@ -12,10 +12,6 @@ import typer
 from pydantic import JsonValue
 from rich.console import Console
 
-from branchwise.actions import check_paths
-from branchwise.budget import Budget
-from branchwise.cli.lines import print_answer, print_line
-from branchwise.cli.live import LiveRun
 from branchwise.cli.options import (
     MAX_TOKENS_HELP,
     OUTPUT,
@@ -31,16 +27,20 @@ from branchwise.cli.options import (
     Speculation,
     stderr,
 )
+from branchwise.cli.render.lines import print_answer, print_line
+from branchwise.cli.render.live import LiveRun
 from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
+from branchwise.core.budget import Budget
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.messages import as_messages
+from branchwise.core.result import Outcome, Result
+from branchwise.core.sampling import Sampling
 from branchwise.driver.solve import solve_sync
-from branchwise.errors import ConfigError, require
-from branchwise.messages import as_messages
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT, STRATEGIES, named
-from branchwise.result import Outcome, Result
-from branchwise.sampling import Sampling
+from branchwise.strategies.actions import check_paths
 
 
 def solve(

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from branchwise.cli.options import OUTPUT
-from branchwise.options import Value, documentation, options, spelled
+from branchwise.core.sampling import Sampling
 from branchwise.registry import STRATEGIES, named
-from branchwise.sampling import Sampling
+from branchwise.strategies.spec import Value, documentation, options, spelled
 
 _PATHS = 16  # that defaults are told for
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from branchwise.errors import ConfigError
-from branchwise.tree import Tree
-from branchwise.usage import Usage
+from branchwise.core.errors import ConfigError
+from branchwise.core.tree import Tree
+from branchwise.core.usage import Usage
 
 _WRITE_ONE = "write one with branchwise solve --trace FILE"
 

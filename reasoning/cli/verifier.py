@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import typer
 
 from branchwise.cli.options import fetch_progress, interruptible, printable
+from branchwise.core.errors import require
 from branchwise.driver.setup import Verifier
-from branchwise.errors import require
-from branchwise.strategy import AnyStrategy
-from branchwise.verifiers import VERIFIERS, NamedVerifier, uses_verifier
-from branchwise.verifiers import verifier as find_verifier
+from branchwise.strategies.strategy import AnyStrategy
+from branchwise.verifiers.registry import VERIFIERS, NamedVerifier, uses_verifier
+from branchwise.verifiers.registry import verifier as find_verifier
 
 VERIFIER_HELP = (
     f"Checks paths, for strategies with value=verifier: {', '.join(VERIFIERS)}, reward:MODEL, MODULE:FUNCTION or "

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 
-from branchwise.actions import Completion, Failed, Finished
-from branchwise.answers.answer import Answer
 from branchwise.answers.groups import AnswerGroups
-from branchwise.errors import BranchwiseError, BudgetError, CallError
-from branchwise.path import Path
+from branchwise.core.answer import Answer
+from branchwise.core.errors import BranchwiseError, BudgetError, CallError
+from branchwise.core.path import Path
+from branchwise.core.result import Outcome
+from branchwise.core.usage import Usage
 from branchwise.prompts.task import Task
-from branchwise.result import Outcome
-from branchwise.usage import Usage
+from branchwise.strategies.actions import Completion, Failed, Finished
 
 
 @dataclass(slots=True, eq=False)

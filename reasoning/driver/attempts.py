@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from branchwise.errors import BackendError, BranchwiseError
+from branchwise.core.errors import BackendError, BranchwiseError
 
 Returned = TypeVar("Returned")
 

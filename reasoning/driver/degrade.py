@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from branchwise.backends.base import Capabilities
-from branchwise.path import Path
-from branchwise.sampling import Sampling
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
 
 NO_SCORES = "the backend does not score given texts: what needs it was left out"
 NO_CANCEL = "the backend cannot stop one branch of a request: cancelled branches were sampled on"

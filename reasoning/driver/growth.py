@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from branchwise.backends.base import Backend, ExtendRequest
-from branchwise.backends.extension import BranchStream, Broken, Ended, Extension, Tokens
+from branchwise.backends.stream import BranchStream, Broken, Ended, Extension, Tokens
+from branchwise.core.errors import BranchwiseError
+from branchwise.core.path import Path, StopReason
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 from branchwise.driver.attempts import PAUSES, as_error, attempt, may_pass
 from branchwise.driver.segment import Segment
 from branchwise.driver.watch import Watch
-from branchwise.errors import BranchwiseError
-from branchwise.path import Path, StopReason
 from branchwise.prompts.thinking import Thinking
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,13 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
-from branchwise.actions import Completion, Extend, Finished, Progress, Root, Rooted, Score, Scored, Verified, Verify
-from branchwise.backends.extension import Tokens
-from branchwise.budget import Purse
+from branchwise.backends.stream import Tokens
+from branchwise.core.budget import Purse
+from branchwise.core.errors import BackendError, BranchwiseError, BudgetError, CallError
+from branchwise.core.keys import root_key
+from branchwise.core.path import Path, StopReason
+from branchwise.core.result import Outcome
+from branchwise.core.usage import Usage
 from branchwise.driver.attempts import attempt
 from branchwise.driver.degrade import NO_SCORES, fit_sampling, note_start
 from branchwise.driver.growth import Brief, Grown, grow
@@ -17,11 +21,18 @@ from branchwise.driver.roots import Roots
 from branchwise.driver.setup import Setup
 from branchwise.driver.watch import Watch
 from branchwise.driver.work import Item, WorkList
-from branchwise.errors import BackendError, BranchwiseError, BudgetError, CallError
-from branchwise.keys import root_key
-from branchwise.path import Path, StopReason
-from branchwise.result import Outcome
-from branchwise.usage import Usage
+from branchwise.strategies.actions import (
+    Completion,
+    Extend,
+    Finished,
+    Progress,
+    Root,
+    Rooted,
+    Score,
+    Scored,
+    Verified,
+    Verify,
+)
 
 GRACE = 10.0
 """Seconds a halted run waits for its backend to stop; see Budget.seconds."""

@@ -11,14 +11,14 @@ RunStarted
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from branchwise.actions import Extend, Score, Verify
-from branchwise.answers.answer import Answer
-from branchwise.errors import BranchwiseError
-from branchwise.path import Path
-from branchwise.result import Outcome
-from branchwise.sampling import Sampling
-from branchwise.strategy import Decision
-from branchwise.usage import Usage
+from branchwise.core.answer import Answer
+from branchwise.core.errors import BranchwiseError
+from branchwise.core.path import Path
+from branchwise.core.result import Outcome
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
+from branchwise.strategies.actions import Extend, Score, Verify
+from branchwise.strategies.strategy import Decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from branchwise.actions import Finished
-from branchwise.answers.answer import Answer
 from branchwise.answers.fields import vote_fields
 from branchwise.answers.formats import Structured
+from branchwise.core.answer import Answer
+from branchwise.core.errors import BranchwiseError
+from branchwise.core.path import Path
+from branchwise.core.result import Branch, Outcome, Result, Vote
+from branchwise.core.votes import leader
 from branchwise.driver.account import Account
 from branchwise.driver.sampled_tree import sampled_tree
-from branchwise.errors import BranchwiseError
-from branchwise.path import Path
 from branchwise.prompts.task import Task
-from branchwise.result import Branch, Outcome, Result, Vote
-from branchwise.strategy import Decision
-from branchwise.votes import leader
+from branchwise.strategies.actions import Finished
+from branchwise.strategies.strategy import Decision
 
 
 def result(account: Account, decision: Decision, task: Task, observer_error: BranchwiseError | None) -> Result:

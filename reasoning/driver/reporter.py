@@ -3,8 +3,9 @@
 import itertools
 from collections.abc import Iterator
 
-from branchwise.actions import Completion, Extend, Failed, Finished, Progress, Score, Verify
-from branchwise.backends.extension import Tokens
+from branchwise.backends.stream import Tokens
+from branchwise.core.errors import CallError
+from branchwise.core.sampling import Sampling
 from branchwise.driver.account import Account
 from branchwise.driver.observe import (
     BranchEnded,
@@ -24,9 +25,8 @@ from branchwise.driver.observe import (
 from branchwise.driver.report import outcome
 from branchwise.driver.setup import Setup
 from branchwise.driver.work import Item
-from branchwise.errors import CallError
-from branchwise.sampling import Sampling
-from branchwise.strategy import AnyStrategy, Decision
+from branchwise.strategies.actions import Completion, Extend, Failed, Finished, Progress, Score, Verify
+from branchwise.strategies.strategy import AnyStrategy, Decision
 
 _RUNS = itertools.count()
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field, replace
 
-from branchwise.actions import Extend
+from branchwise.core.errors import ConfigError
+from branchwise.core.keys import child_key
+from branchwise.core.path import Path
 from branchwise.driver.account import Account
-from branchwise.errors import ConfigError
-from branchwise.keys import child_key
-from branchwise.path import Path
 from branchwise.prompts.task import Task
+from branchwise.strategies.actions import Extend
 
 
 @dataclass(frozen=True, slots=True, eq=False)

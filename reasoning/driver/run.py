@@ -10,8 +10,10 @@ import contextlib
 from collections.abc import Sequence
 from typing import Generic
 
-from branchwise.actions import Action, Cancel, Extend, Failed, Finished, Progress, Root, Rooted, Verify
 from branchwise.answers.groups import AnswerGroups
+from branchwise.core.errors import ConfigError
+from branchwise.core.messages import Question
+from branchwise.core.result import Outcome
 from branchwise.driver.account import Account
 from branchwise.driver.degrade import NO_CANCEL, standing_notes
 from branchwise.driver.launch import Launch
@@ -19,10 +21,8 @@ from branchwise.driver.reporter import Reporter
 from branchwise.driver.roots import Origin, Roots
 from branchwise.driver.setup import Setup
 from branchwise.driver.work import Item, Told, WorkList
-from branchwise.errors import ConfigError
-from branchwise.messages import Question
-from branchwise.result import Outcome
-from branchwise.strategy import Decision, State, Strategy
+from branchwise.strategies.actions import Action, Cancel, Extend, Failed, Finished, Progress, Root, Rooted, Verify
+from branchwise.strategies.strategy import Decision, State, Strategy
 
 
 class Run(Generic[State]):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from branchwise.path import Path
-from branchwise.result import Branch
-from branchwise.tree import NodeState, Tree, TreeNode
+from branchwise.core.path import Path
+from branchwise.core.result import Branch
+from branchwise.core.tree import NodeState, Tree, TreeNode
 
 
 class _Cut(NamedTuple):

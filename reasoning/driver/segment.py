@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from branchwise.backends.extension import Tokens
-from branchwise.path import Path, StopReason, TopLogprob
+from branchwise.backends.stream import Tokens
+from branchwise.core.path import Path, StopReason, TopLogprob
 
 
 @dataclass(slots=True)

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from branchwise.backends.base import Backend
-from branchwise.budget import Budget
+from branchwise.core.budget import Budget
+from branchwise.core.path import Path
 from branchwise.driver.observe import Observer
 from branchwise.driver.stop import Stop
-from branchwise.path import Path
 from branchwise.prompts.task import Task
 
 Verifier = Callable[[Path], float | Awaitable[float]]

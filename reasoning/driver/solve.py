@@ -10,19 +10,19 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from branchwise.backends.base import Backend
-from branchwise.budget import UNLIMITED, Budget
-from branchwise.consistency.adaptive_path_consistency import AdaptivePathConsistency
+from branchwise.core.budget import UNLIMITED, Budget
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.messages import Question
+from branchwise.core.result import Result
 from branchwise.driver.observe import Observer
 from branchwise.driver.report import result
 from branchwise.driver.run import Run
 from branchwise.driver.setup import Setup, Verifier
 from branchwise.driver.stop import Stop
-from branchwise.errors import ConfigError, require
-from branchwise.messages import Question
 from branchwise.prompts.library import TASKS, structured
 from branchwise.prompts.task import Task
-from branchwise.result import Result
-from branchwise.strategy import AnyStrategy
+from branchwise.strategies.strategy import AnyStrategy
+from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
 
 Returned = TypeVar("Returned")
 

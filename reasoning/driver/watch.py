@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from branchwise.backends.extension import Tokens
-from branchwise.path import TopLogprob
+from branchwise.backends.stream import Tokens
+from branchwise.core.path import TopLogprob
 
 
 class Piece(NamedTuple):

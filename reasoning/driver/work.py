@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from branchwise.actions import Completion, Extend, Failed, Progress, Request
+from branchwise.core.errors import BranchwiseError
+from branchwise.core.usage import Usage
 from branchwise.driver.growth import Growth
 from branchwise.driver.roots import Origin
-from branchwise.errors import BranchwiseError
-from branchwise.usage import Usage
+from branchwise.strategies.actions import Completion, Extend, Failed, Progress, Request
 
 
 @dataclass(slots=True, eq=False)

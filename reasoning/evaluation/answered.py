@@ -5,10 +5,10 @@ from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from branchwise.core.result import Outcome, Result
+from branchwise.core.usage import Usage
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grade import Grade
-from branchwise.result import Outcome, Result
-from branchwise.usage import Usage
 
 
 class Point(NamedTuple):

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from branchwise.answers.formats import Letter, YesNo
 from branchwise.answers.numbers import read_number
-from branchwise.errors import ConfigError, require
+from branchwise.core.errors import ConfigError, require
 from branchwise.evaluation.hub_dataset import PREFIX, Columns, hub_name, hub_rows, is_hub
 from branchwise.evaluation.metrics import check_metrics
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
-from branchwise.search.verifiers.game24 import read_numbers
-from branchwise.search.verifiers.sandbox import check_sandbox
+from branchwise.sandbox.sandbox import check_sandbox
+from branchwise.verifiers.game24 import read_numbers
 
 _TASKS = {
     "number": "math",

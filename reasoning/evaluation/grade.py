@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from branchwise.answers.groups import AnswerGroups
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.metrics import overlap, resemblance
-from branchwise.search.verifiers.game24 import is_solution, read_numbers
-from branchwise.search.verifiers.programs import UnitTests, assemble
+from branchwise.verifiers.game24 import is_solution, read_numbers
+from branchwise.verifiers.programs import UnitTests, assemble
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from branchwise.answers.numbers import read_number
-from branchwise.errors import ConfigError, MissingExtraError, require
+from branchwise.core.errors import ConfigError, MissingExtraError, require
 
 if TYPE_CHECKING:
     from datasets import Dataset

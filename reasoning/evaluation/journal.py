@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_core import to_jsonable_python
 
 from branchwise.backends.base import Capabilities
-from branchwise.backends.record import Record
-from branchwise.errors import ConfigError
+from branchwise.backends.recorded.record import Record
+from branchwise.core.errors import ConfigError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row
-from branchwise.strategy import AnyStrategy
+from branchwise.strategies.strategy import AnyStrategy
 
 
 class Settings(BaseModel):

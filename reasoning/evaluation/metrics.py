@@ -7,8 +7,8 @@ from collections import Counter
 from importlib.util import find_spec
 
 from branchwise.backends.base import Backend
-from branchwise.errors import MissingExtraError
-from branchwise.keys import root_key
+from branchwise.core.errors import MissingExtraError
+from branchwise.core.keys import root_key
 from branchwise.prompts.task import Task
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")

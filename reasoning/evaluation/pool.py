@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from branchwise.backends.base import Backend, Capabilities
-from branchwise.backends.record import Record
-from branchwise.backends.recorded import RecordedBackend
-from branchwise.errors import ConfigError, require
+from branchwise.backends.recorded.backend import RecordedBackend
+from branchwise.backends.recorded.record import Record
+from branchwise.core.errors import ConfigError, require
 from branchwise.evaluation.journal import Journal, read_settings, record_file
 
 

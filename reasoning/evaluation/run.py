@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from branchwise.backends.base import Backend
-from branchwise.backends.recorded import RecordedBackend
-from branchwise.budget import UNLIMITED, Budget
+from branchwise.backends.recorded.backend import RecordedBackend
+from branchwise.core.budget import UNLIMITED, Budget
+from branchwise.core.errors import CallError, ConfigError, MissingExtraError
+from branchwise.core.result import Outcome, Result
+from branchwise.core.usage import Usage
 from branchwise.driver.observe import RunEvent, Standing
 from branchwise.driver.setup import Verifier
 from branchwise.driver.solve import solve_batch
 from branchwise.driver.stop import Stop
-from branchwise.errors import CallError, ConfigError, MissingExtraError
 from branchwise.evaluation.answered import Answered, Point, answered
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grade import Grade, grade
-from branchwise.result import Outcome, Result
-from branchwise.search.verifiers.sandbox import SandboxError
-from branchwise.strategy import AnyStrategy
-from branchwise.usage import Usage
+from branchwise.sandbox.sandbox import SandboxError
+from branchwise.strategies.strategy import AnyStrategy
 
 
 @dataclass(frozen=True, slots=True)

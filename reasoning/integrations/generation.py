@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from branchwise.errors import ConfigError
-from branchwise.sampling import Sampling
+from branchwise.core.errors import ConfigError
+from branchwise.core.sampling import Sampling
 
 _LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first there is counts
 _SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "until")

@@ -8,14 +8,14 @@ inspect eval task.py --model branchwise/Qwen2.5-Coder-0.5B-Instruct -M strategy=
 from collections.abc import Callable
 
 from branchwise.backends.base import Backend
-from branchwise.errors import MissingExtraError, require
-from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.chat import as_prompt
-from branchwise.integrations.respondent import Repeats, Reply, Respondent
-from branchwise.messages import Message
-from branchwise.path import StopReason
-from branchwise.result import Outcome
-from branchwise.sampling import Sampling
+from branchwise.chat.config import Arguments
+from branchwise.chat.responder import Repeats, Reply, Respondent
+from branchwise.chat.transcription import as_prompt
+from branchwise.core.errors import MissingExtraError, require
+from branchwise.core.messages import Message
+from branchwise.core.path import StopReason
+from branchwise.core.result import Outcome
+from branchwise.core.sampling import Sampling
 
 try:
     from inspect_ai.model import (

@@ -12,13 +12,13 @@ from typing import Literal
 from pydantic import BaseModel, PrivateAttr
 
 from branchwise.backends.base import Backend
+from branchwise.chat.call_options import Options
+from branchwise.chat.config import Arguments
+from branchwise.chat.session import Ask, Exchange, Piece, Turn, chat
+from branchwise.core.errors import ConfigError, MissingExtraError, require
+from branchwise.core.path import StopReason
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import ConfigError, MissingExtraError, require
-from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.exchange import Ask, Exchange, Piece, Turn, chat
-from branchwise.integrations.options import Options
-from branchwise.path import StopReason
 
 try:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun

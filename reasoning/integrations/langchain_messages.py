@@ -8,10 +8,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from pydantic import JsonValue
 
-from branchwise.answers.tool_calls import tool_names
-from branchwise.errors import ConfigError, require
-from branchwise.messages import Message, ToolCall
-from branchwise.usage import Usage
+from branchwise.chat.tool_calls import tool_names
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.messages import Message, ToolCall
+from branchwise.core.usage import Usage
 
 _ROLES: Mapping[type[BaseMessage], Literal["system", "user", "assistant", "tool"]] = {
     SystemMessage: "system",

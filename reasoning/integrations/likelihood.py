@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from branchwise.backends.base import Backend, ExtendRequest
-from branchwise.backends.extension import Broken, Tokens
+from branchwise.backends.stream import Broken, Tokens
+from branchwise.core.errors import require
+from branchwise.core.messages import Message, Messages
+from branchwise.core.path import Path
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 from branchwise.driver.attempts import attempt
-from branchwise.errors import require
-from branchwise.messages import Message, Messages
-from branchwise.path import Path
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
 
 _SPARE = 8  # a window leaves one token in so many free: cut text may take more tokens than it did as a part
 

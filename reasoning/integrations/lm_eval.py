@@ -22,17 +22,17 @@ from pydantic import JsonValue
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.catalog import DEFAULT_MODEL
+from branchwise.chat.config import Arguments
+from branchwise.chat.responder import Respondent
+from branchwise.chat.transcription import pack, unpack
+from branchwise.core.errors import BackendError, MissingExtraError, require
+from branchwise.core.result import Outcome, Result
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 from branchwise.driver.solve import run_sync
 from branchwise.driver.stop import Stop
-from branchwise.errors import BackendError, MissingExtraError, require
-from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.chat import pack, unpack
 from branchwise.integrations.generation import sampling_for
 from branchwise.integrations.likelihood import Likelihood, likelihoods, rolling
-from branchwise.integrations.respondent import Respondent
-from branchwise.result import Outcome, Result
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
 
 try:
     from lm_eval.api.model import LM

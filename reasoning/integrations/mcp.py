@@ -12,15 +12,15 @@ from pydantic import BaseModel, Field
 
 from branchwise import __version__
 from branchwise.backends.base import Backend
+from branchwise.chat.config import Arguments
+from branchwise.chat.session import Ask, Exchange
+from branchwise.core.errors import BranchwiseError, MissingExtraError
+from branchwise.core.messages import as_messages
+from branchwise.core.usage import Usage
 from branchwise.driver.observe import BranchEnded, BranchGrew, RunEvent, Standing
-from branchwise.errors import BranchwiseError, MissingExtraError
-from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.exchange import Ask, Exchange
-from branchwise.messages import as_messages
 from branchwise.prompts.library import TASKS
 from branchwise.registry import STRATEGIES
-from branchwise.strategy import Decision
-from branchwise.usage import Usage
+from branchwise.strategies.strategy import Decision
 
 try:
     from mcp.server.mcpserver import Context, MCPServer

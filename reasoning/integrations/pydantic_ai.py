@@ -13,11 +13,11 @@ from pydantic import JsonValue, RootModel
 
 from branchwise.answers.formats import Structured
 from branchwise.backends.base import Backend
+from branchwise.chat.call_options import Options
+from branchwise.chat.config import Arguments
+from branchwise.chat.session import Ask, Exchange, Piece, Turn, chat
+from branchwise.core.errors import BackendError, ConfigError, MissingExtraError, require
 from branchwise.driver.stop import Stop
-from branchwise.errors import BackendError, ConfigError, MissingExtraError, require
-from branchwise.integrations.arguments import Arguments
-from branchwise.integrations.exchange import Ask, Exchange, Piece, Turn, chat
-from branchwise.integrations.options import Options
 
 try:
     from pydantic_ai import RunContext

@@ -23,10 +23,10 @@ from pydantic_ai.settings import ToolOrOutput
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
-from branchwise.errors import ConfigError, require
-from branchwise.integrations.exchange import Turn
-from branchwise.messages import Message, ToolCall
-from branchwise.path import StopReason
+from branchwise.chat.session import Turn
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.messages import Message, ToolCall
+from branchwise.core.path import StopReason
 
 
 class Offer(NamedTuple):

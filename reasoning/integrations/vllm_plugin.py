@@ -17,12 +17,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
-from branchwise.errors import BranchwiseError, MissingExtraError, require
+from branchwise.core.errors import BranchwiseError, MissingExtraError, require
 from branchwise.serving.answering import Answering
 from branchwise.serving.errors import Refused
 from branchwise.serving.limits import Limits
 from branchwise.serving.question import KEY, as_question, read_question
-from branchwise.serving.replies import ChatCompletionBody
+from branchwise.serving.reply import ChatCompletionBody
 from branchwise.serving.request import ChatRequest
 
 try:

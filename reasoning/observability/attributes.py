@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from branchwise.core.messages import Message, Messages
+from branchwise.core.path import Path, StopReason
+from branchwise.core.sampling import Sampling
+from branchwise.core.usage import Usage
 from branchwise.driver.observe import RunStarted
-from branchwise.messages import Message, Messages
-from branchwise.path import Path, StopReason
-from branchwise.sampling import Sampling
-from branchwise.usage import Usage
 
 Attribute = str | bool | int | float | Sequence[str]
 

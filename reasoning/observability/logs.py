@@ -9,7 +9,7 @@ from typing import Literal, TextIO
 
 from pydantic import JsonValue
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 Format = Literal["json", "text"]
 Fields = Mapping[str, JsonValue]

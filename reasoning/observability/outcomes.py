@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 
-from branchwise.result import Outcome
+from branchwise.core.result import Outcome
 
 
 def outcome_name(outcome: Outcome | None, raised: BaseException | None) -> str:

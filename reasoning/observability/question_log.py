@@ -4,10 +4,10 @@ import logging
 
 from pydantic import JsonValue
 
+from branchwise.core.result import Outcome
 from branchwise.driver.observe import QuestionEnded, RunEnded, RunEvent, RunStarted
 from branchwise.observability.logs import emit, trace_ids
 from branchwise.observability.outcomes import outcome_name
-from branchwise.result import Outcome
 
 _LOG = logging.getLogger("branchwise.questions")
 

@@ -7,7 +7,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from branchwise.actions import Extend, Score
+from branchwise.core.result import Outcome
+from branchwise.core.usage import Usage
 from branchwise.driver.observe import (
     BranchEnded,
     BranchStarted,
@@ -19,8 +20,7 @@ from branchwise.driver.observe import (
 from branchwise.observability import attributes
 from branchwise.observability.attributes import Attribute
 from branchwise.observability.outcomes import outcome_name
-from branchwise.result import Outcome
-from branchwise.usage import Usage
+from branchwise.strategies.actions import Extend, Score
 
 
 @dataclass(slots=True, eq=False)

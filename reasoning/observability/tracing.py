@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 
+from branchwise.core.errors import MissingExtraError
 from branchwise.driver.observe import BranchGrew, RunEnded, RunEvent, RunStarted
-from branchwise.errors import MissingExtraError
 
 try:
     from opentelemetry import context, propagate, trace

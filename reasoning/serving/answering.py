@@ -8,18 +8,18 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from branchwise.backends.base import Backend
+from branchwise.core.result import Outcome, Result
+from branchwise.core.sampling import Sampling
 from branchwise.driver.observe import Observer, together
 from branchwise.driver.report import result as report
 from branchwise.driver.run import Run
 from branchwise.driver.setup import Setup, Verifier
 from branchwise.driver.stop import Stop
 from branchwise.registry import DEFAULT, named
-from branchwise.result import Outcome, Result
-from branchwise.sampling import Sampling
-from branchwise.serving.inquiry import Inquiry, as_sent, inquiry
 from branchwise.serving.limits import Limits
-from branchwise.serving.replies import ChatCompletionBody, Heading, choices
+from branchwise.serving.reply import ChatCompletionBody, Heading, choices
 from branchwise.serving.request import ChatRequest
+from branchwise.serving.resolve import Inquiry, as_sent, inquiry
 from branchwise.serving.stream import Stream
 from branchwise.serving.transcript import Transcript
 

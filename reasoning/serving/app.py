@@ -6,17 +6,17 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 
 from pydantic import JsonValue
 
-from branchwise.errors import BranchwiseError, MissingExtraError
+from branchwise.core.errors import BranchwiseError, MissingExtraError
+from branchwise.core.sampling import Sampling
 from branchwise.registry import STRATEGIES
-from branchwise.sampling import Sampling
 from branchwise.serving.answering import Answering
 from branchwise.serving.errors import Refused
 from branchwise.serving.keys import Keys
 from branchwise.serving.question import as_question, read_question
 from branchwise.serving.queue import Queue
-from branchwise.serving.replies import ChatCompletionBody
+from branchwise.serving.reply import ChatCompletionBody
 from branchwise.serving.request import ChatRequest
-from branchwise.verifiers import uses_verifier
+from branchwise.verifiers.registry import uses_verifier
 
 try:
     from fastapi import FastAPI
@@ -33,8 +33,8 @@ try:
         refusal,
         while_connected,
     )
-    from branchwise.serving.gate import Gate
     from branchwise.serving.metrics import Metrics
+    from branchwise.serving.middleware import Gate
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "server") from error
 

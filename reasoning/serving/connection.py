@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from branchwise.serving.errors import Refused, error_body
 from branchwise.serving.question import whole
-from branchwise.serving.replies import ChatCompletionBody
+from branchwise.serving.reply import ChatCompletionBody
 
 Returned = TypeVar("Returned")
 

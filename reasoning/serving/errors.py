@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from branchwise.errors import BackendError, BranchwiseError, ConfigError
+from branchwise.core.errors import BackendError, BranchwiseError, ConfigError
 
 _CLIENTS, _SERVERS = "invalid_request_error", "server_error"
 

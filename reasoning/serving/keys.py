@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from branchwise.errors import require
+from branchwise.core.errors import require
 
 
 class Keys:

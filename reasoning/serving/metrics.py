@@ -2,8 +2,8 @@
 
 import time
 
+from branchwise.core.errors import MissingExtraError
 from branchwise.driver.observe import BranchEnded, BranchStarted, QuestionEnded, RunEnded, RunEvent, RunStarted
-from branchwise.errors import MissingExtraError
 from branchwise.observability.outcomes import outcome_name
 from branchwise.serving.queue import Queue
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from pydantic import JsonValue
 
-from branchwise.errors import ConfigError, require
-from branchwise.serving.replies import ChatCompletionBody
+from branchwise.core.errors import ConfigError, require
+from branchwise.serving.reply import ChatCompletionBody
 from branchwise.serving.request import ChatRequest, Strategised
 
 KEY = "branchwise"

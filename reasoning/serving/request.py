@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, field_validator, model_validator
 
-from branchwise.errors import ConfigError, require
-from branchwise.integrations.chat import as_prompt
-from branchwise.messages import Message, Messages, ToolCall
-from branchwise.sampling import Sampling
+from branchwise.chat.transcription import as_prompt
+from branchwise.core.errors import ConfigError, require
+from branchwise.core.messages import Message, Messages, ToolCall
+from branchwise.core.sampling import Sampling
 from branchwise.serving.unsupported import check_supported, shortened
 
 _MOST_STOPS = 64

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from branchwise.core.errors import ConfigError, MissingExtraError
 from branchwise.driver.launch import GRACE
-from branchwise.errors import ConfigError, MissingExtraError
 from branchwise.serving.app import Service
 
 try:

@@ -9,11 +9,11 @@ from contextlib import aclosing
 
 from pydantic import JsonValue
 
-from branchwise.errors import BranchwiseError
-from branchwise.result import Result
+from branchwise.chat.reasoning import Piece, ThoughtSplitter
+from branchwise.core.errors import BranchwiseError
+from branchwise.core.result import Result
 from branchwise.serving.errors import error_body
-from branchwise.serving.inquiry import Inquiry
-from branchwise.serving.replies import (
+from branchwise.serving.reply import (
     ChoiceBody,
     ChunkBody,
     ChunkChoiceBody,
@@ -26,7 +26,7 @@ from branchwise.serving.replies import (
     details,
 )
 from branchwise.serving.request import CallBody, ChatRequest
-from branchwise.serving.thoughts import Piece, ThoughtSplitter
+from branchwise.serving.resolve import Inquiry
 from branchwise.serving.transcript import Transcript
 
 DONE = "data: [DONE]\n\n"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from branchwise.driver.observe import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
-from branchwise.strategy import Decision
+from branchwise.strategies.strategy import Decision
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from branchwise.errors import ConfigError
+from branchwise.core.errors import ConfigError
 
 _SHOWN = 60  # characters of a wrong value that an error repeats
 

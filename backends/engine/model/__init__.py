@@ -1,0 +1,1 @@
+"""Model execution: packed forward passes, attention, layers and CUDA graphs."""

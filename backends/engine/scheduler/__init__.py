@@ -1,0 +1,1 @@
+"""Scheduler: requests in, one packed step after another, events out."""

@@ -1,0 +1,1 @@
+"""Exact speculative decoding: drafters, draft budgets and verification."""

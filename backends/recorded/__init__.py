@@ -1,0 +1,1 @@
+"""Backend that replays recorded branches and asks another backend for the rest."""

@@ -1,0 +1,1 @@
+"""Scripted backend: a deterministic test double."""

@@ -1,0 +1,1 @@
+"""Prompts and texts as tokens: chat templates, special tokens, detokenization. Shared by the engine and vLLM."""

@@ -1,0 +1,1 @@
+"""Conversations answered by a strategy. Serving and integrations build on it."""

@@ -1,1 +1,0 @@
-"""Strategies that vote over samples."""

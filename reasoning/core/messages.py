@@ -1,0 +1,75 @@
+"""What a model is asked: chat messages with a system turn, tools and an opening of the answer."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from branchwise.core.errors import require
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class ToolCall(BaseModel):
+    """A call of a tool that an assistant turn made; `arguments` is JSON text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(BaseModel):
+    """One turn of a chat."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Messages(BaseModel):
+    """A prompt: turns, tools the model may call, and how its answer begins.
+
+    `tools` are JSON-schema function descriptions as chat templates take them. `prefix` is text the
+    assistant's turn already starts with. `thinking` switches a thinking model's template on or off;
+    None leaves the template's own default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    turns: tuple[Message, ...]
+    tools: tuple[dict[str, JsonValue], ...] = ()
+    prefix: str = ""
+    thinking: bool | None = None
+
+    def with_system(self, text: str) -> "Messages":
+        """The same prompt with `text` as its system turn, after any system turn it already has."""
+        if not text:
+            return self
+        first = self.turns[0]
+        if first.role == "system":
+            merged = Message(role="system", content=f"{first.content}\n\n{text}")
+            return self.model_copy(update={"turns": (merged, *self.turns[1:])})
+        return self.model_copy(update={"turns": (Message(role="system", content=text), *self.turns)})
+
+
+Question = str | Messages
+
+
+def as_messages(question: Question) -> Messages:
+    """A plain question is one user turn. Raises ConfigError when there is nothing to ask."""
+    if isinstance(question, str):
+        require(bool(question.strip()), "question", "is empty", "ask something")
+        return Messages(turns=(Message(role="user", content=question),))
+    require(bool(question.turns), "question", "has no messages", "add at least one user message")
+    require(
+        any(turn.content.strip() or turn.tool_calls for turn in question.turns if turn.role != "system"),
+        "question",
+        "has no message with content",
+        "ask something",
+    )
+    return question

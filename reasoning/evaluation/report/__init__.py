@@ -1,0 +1,1 @@
+"""Reports of an evaluation: summary, plot and page."""

@@ -1,0 +1,1 @@
+"""Sandbox for untrusted Python programs."""

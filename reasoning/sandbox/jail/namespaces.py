@@ -1,0 +1,95 @@
+"""Namespaces: a system of its own for a program, without a network, other processes or anybody's files.
+
+Root makes them as it is; others get them with a user namespace, where the system permits that.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+
+from branchwise.sandbox.jail import kernel
+
+_NEW_MOUNTS, _NEW_HOSTNAME, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = (
+    0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+_READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4  # of mounts: the same bits for mount and mount_setattr
+_BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
+_MOUNT_SETATTR, _AT_RECURSIVE, _DETACH = 442, 0x8000, 2
+_HERE = -100  # AT_FDCWD
+_ROOT = "/proc"  # where the new root is built: there on every system, and of no use to a program
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+
+
+class _Attributes(ctypes.Structure):
+    """`struct mount_attr`."""
+
+    _fields_ = [(name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "user_namespace")]
+
+
+def separate() -> None:
+    """Give what this process starts new process ids, and it and them a new network and new users where it isn't root.
+
+    Raises OSError where the system does not permit it, with nothing changed.
+    """
+    user, group = os.geteuid(), os.getegid()
+    parts = _NEW_PIDS | _NEW_NETWORK | _NEW_IPC | _NEW_HOSTNAME
+    if user == 0:
+        kernel.call("unshare", parts)
+        return
+    kernel.call("unshare", parts | _NEW_USER)
+    for file, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{file}", "w", encoding="ascii") as out:
+            out.write(line)
+
+
+def enter_private_root(readable: Sequence[str], size: int) -> None:
+    """Leave the file system for one in memory, of `size` bytes, that shows what is `readable` and nothing else.
+
+    The working folder, /tmp and /dev/shm can be written. It is gone when its last process is. Raises OSError.
+    """
+    kernel.call("unshare", _NEW_MOUNTS)
+    kernel.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
+    options = f"size={size},nr_inodes=4096,mode=755".encode()
+    kernel.call("mount", b"tmpfs", _ROOT.encode(), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
+    for path in _outermost(readable):
+        _show(path)
+    os.mkdir(f"{_ROOT}/dev")
+    for name in _DEVICES:
+        _bind(f"/dev/{name}")
+    for folder in ("tmp", "dev/shm"):
+        os.mkdir(f"{_ROOT}/{folder}")
+        os.chmod(f"{_ROOT}/{folder}", 0o1777)
+    os.chdir(_ROOT)
+    kernel.call("pivot_root", b".", b".")
+    kernel.call("umount2", b".", _DETACH)
+    os.chdir("/tmp")
+
+
+def _outermost(paths: Sequence[str]) -> Iterator[str]:
+    """Paths that are in no other."""
+    kept: list[str] = []
+    for path in sorted({os.path.normpath(path) for path in paths if os.path.exists(path)}):
+        if not any(path.startswith(f"{other}/") for other in kept):
+            kept.append(path)
+            yield path
+
+
+def _show(path: str) -> None:
+    """The same path in the new root, for reading."""
+    os.makedirs(_ROOT + os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), _ROOT + path)
+        return
+    _bind(path)
+    wanted = _Attributes(_READ_ONLY | _NO_SUID | _NO_DEVICES, 0, 0, 0)
+    target = (_ROOT + path).encode()
+    kernel.system_call(_MOUNT_SETATTR, _HERE, target, _AT_RECURSIVE, wanted, ctypes.sizeof(wanted))
+
+
+def _bind(path: str) -> None:
+    target = _ROOT + path
+    if os.path.isdir(path):
+        os.mkdir(target)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    kernel.call("mount", path.encode(), target.encode(), None, _BIND | _RECURSIVE, None)

@@ -1,0 +1,1 @@
+"""Strategies that vote over sampled paths."""

@@ -1,0 +1,1 @@
+"""Verifiers: scores for a path, by tests, arithmetic or a reward model."""

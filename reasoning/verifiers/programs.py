@@ -1,0 +1,194 @@
+"""Checking programs by running them: unit tests, and the examples of a docstring."""
+
+import ast
+import doctest
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from branchwise.answers.code import parse, parse_program
+from branchwise.core.errors import require
+from branchwise.core.path import Path
+from branchwise.prompts.library import TASKS
+from branchwise.prompts.task import Task
+from branchwise.sandbox.sandbox import LIMITS, Limits, run_program
+from branchwise.verifiers.examples import beginning, examples, function
+from branchwise.verifiers.question import asked
+
+_FUTURE = re.compile(r"^from __future__ import [^\n]+\n?", re.MULTILINE)
+# What an example must print is compared as doctest does; values that are written differently are the same.
+_CHECK = """
+def _check(examples):
+    import ast, contextlib, doctest, io, sys
+    class Checker(doctest.OutputChecker):
+        def check_output(self, want, got, flags):
+            if super().check_output(want, got, flags):
+                return True
+            try:
+                return ast.literal_eval(want.strip()) == ast.literal_eval(got.strip())
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                return False
+    names = sys.modules["program"].__dict__
+    said = []
+    runner = doctest.DocTestRunner(Checker(), False, doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)
+    for source, want, message in examples:
+        if want or message:
+            example = doctest.Example(source, want, message)
+            test = doctest.DocTest([example], names, "example", None, None, None)
+            if runner.run(test, out=said.append, clear_globs=False).failed:
+                raise AssertionError("".join(said))
+        else:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(source, "<example>", "single"), names)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTests:
+    """Scores a path by the share of tests that its program passes: use it as `verifier`. 0 without a program."""
+
+    tests: tuple[str, ...]
+    """Python to run after the program, each by itself: assertions, say."""
+    entry_point: str = ""
+    """The function that each test's own `check` is called with, as in HumanEval; "" where they call it themselves."""
+    imports: tuple[str, ...] = ()
+    """Lines that go before the program."""
+    task: Task = TASKS["code"]
+    """How programs are read."""
+    limits: Limits = LIMITS
+    """Of each run."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.tests), "tests", "are none", "give at least one")
+
+    def __call__(self, path: Path) -> float:
+        """Raises SandboxError where programs can't be run."""
+        code = self.task.extract(path)
+        return 0.0 if code is None else self.share(assemble(asked(path), code))
+
+    def share(self, program: str) -> float:
+        """The share of the tests that a program passes."""
+        return _share(self._whole(program), self._checks(), self.limits)
+
+    def passes(self, program: str) -> bool:
+        """Whether it passes all of them, in one run."""
+        return _passes(self._whole(program), self._checks(), self.limits)
+
+    def _whole(self, program: str) -> str:
+        return "\n".join([*self.imports, program])
+
+    def _checks(self) -> list[str]:
+        call = f"\ncheck({self.entry_point})" if self.entry_point else ""
+        return [f"{test}{call}" for test in self.tests]
+
+
+@dataclass(frozen=True, slots=True)
+class DocstringExamples:
+    """Scores a path by the share of the question's examples that its program passes: use it as `verifier`.
+
+    The question is the last user turn: Python with `>>>` examples (or lines like `f(3) == 9`) in its docstrings, or
+    text with `>>>` examples. Where it has none, a program scores 1 if it runs and defines what the question asks for
+    (anything, where that is text). A path without a program, one that search has not completed, say, scores 0, as
+    does a program that doesn't run.
+    """
+
+    task: Task = TASKS["code"]
+    """How programs are read."""
+    limits: Limits = LIMITS
+    """Of each run."""
+
+    def __call__(self, path: Path) -> float:
+        """Raises SandboxError where programs can't be run."""
+        question, code = asked(path), self.task.extract(path)
+        if code is None:
+            return 0.0
+        program = assemble(question, code)
+        checks = [_CHECK + f"_check({group!r})" for group in _groups(examples(question))]
+        if checks:
+            return _share(program, checks, self.limits)
+        return float(_defines(question, code, program) and _passes(program, [], self.limits))
+
+
+def assemble(question: str, code: str) -> str:
+    """A whole program of an answer and its question.
+
+    Where the question is the beginning of a program (a signature and a docstring, with what they need before them),
+    it goes before the code, which may repeat it or be the rest of its last function; else the code is all.
+    """
+    start = beginning(question)
+    if start is None:
+        return code
+    if not _is_body(code, start):
+        return _futures_first(f"{question}\n\n{code}\n")
+    indented = textwrap.indent(textwrap.dedent(code), "    ")
+    continued = textwrap.indent(textwrap.dedent(f"    {code.lstrip()}"), "    ")
+    bodies = (code, indented, continued) if code[:1].isspace() else (indented, continued)
+    wholes = [f"{question}\n{body}\n" for body in bodies]
+    return _futures_first(next((whole for whole in wholes if parse_program(whole) is not None), wholes[0]))
+
+
+def _groups(found: Sequence[doctest.Example]) -> Iterator[Sequence[tuple[str, str, str | None]]]:
+    """Each example that must print something, after those before it that only set things up; without any such, all
+    of them at once."""
+    setup: list[tuple[str, str, str | None]] = []
+    checked = False
+    for example in found:
+        one = (example.source, example.want, example.exc_msg)
+        if example.want or example.exc_msg:
+            checked = True
+            yield [*setup, one]
+        else:
+            setup.append(one)
+    if setup and not checked:
+        yield setup
+
+
+def _share(program: str, checks: Sequence[str], limits: Limits) -> float:
+    """The share of checks that pass, each in a run of its own; all in one where they all pass."""
+    if _passes(program, checks, limits):
+        return 1.0
+    if len(checks) == 1 or not _passes(program, [], limits):
+        return 0.0
+    return sum(_passes(program, [check], limits) for check in checks) / len(checks)
+
+
+def _passes(program: str, checks: Sequence[str], limits: Limits) -> bool:
+    return run_program(_futures_first("\n\n".join([program, *checks])), limits).passed
+
+
+def _is_body(code: str, start: ast.Module) -> bool:
+    """Whether a code is what follows a beginning, rather than a program that has its function itself."""
+    name = function(start)
+    tree = parse(code)
+    if tree is None:
+        return re.search(rf"\bdef\s+{re.escape(name)}\b", code) is None
+    return name not in _defined(tree)
+
+
+def _defined(tree: ast.Module) -> set[str]:
+    """The names that a program gives to functions, classes and values."""
+    names = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def _defines(question: str, code: str, program: str) -> bool:
+    """Whether a program defines what a question asks for; anything, where it does not say."""
+    start = beginning(question)
+    tree = parse(program)
+    if tree is None:
+        return False
+    if start is None:
+        return bool(_defined(tree))
+    return _is_body(code, start) or function(start) in _defined(tree)
+
+
+def _futures_first(program: str) -> str:
+    """A program whose imports from the future come before all else, as they must."""
+    futures = _FUTURE.findall(program)
+    return "".join(line.rstrip("\n") + "\n" for line in futures) + _FUTURE.sub("", program) if futures else program

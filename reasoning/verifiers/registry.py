@@ -1,0 +1,176 @@
+"""Verifiers by name, for the command line and configuration files.
+
+examples                         runs the examples in a Python docstring of the question
+game24                           checks a solution of the Game of 24
+reward:MODEL[,option=value]      a reward model: a folder or a hub id; see RewardModel for its options
+MODULE:FUNCTION, FILE.py:FUNCTION   any callable, sync or async, that takes a Path and gives a number
+"""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from branchwise.backends.models.packages import OnProgress
+from branchwise.backends.models.resolve import check, resolve
+from branchwise.core.errors import ConfigError, ModelError
+from branchwise.driver.setup import Verifier
+from branchwise.strategies.spec import joined, options, split, with_options
+from branchwise.strategies.strategy import AnyStrategy
+from branchwise.verifiers.reward.reward_model import RewardModel
+from branchwise.verifiers.reward.settings import RewardSettings
+
+_REWARD = "reward"
+_FORMS = f"{_REWARD}:MODEL, or a function as MODULE:FUNCTION or FILE.py:FUNCTION"
+
+
+class NamedVerifier(NamedTuple):
+    """A verifier that is made when it is wanted, and what it is called."""
+
+    name: str
+    make: Callable[[OnProgress], Verifier]
+    """Makes it, fetching and loading what it needs. Raises ConfigError, ModelError, MissingExtraError."""
+
+
+def _examples(_: OnProgress) -> Verifier:
+    from branchwise.verifiers.programs import DocstringExamples
+
+    return DocstringExamples()
+
+
+def _game24(_: OnProgress) -> Verifier:
+    from branchwise.verifiers.game24 import Game24
+
+    return Game24()
+
+
+VERIFIERS: Mapping[str, Callable[[OnProgress], Verifier]] = {"examples": _examples, "game24": _game24}
+"""By name; they import what they need when they are made."""
+
+
+def verifier(spec: str, device: str | None = None) -> NamedVerifier:
+    """The verifier that a text describes; a reward model runs on `device`.
+
+    Raises ConfigError where there can be none: for an unknown name or option, a module, file or attribute that is not
+    there, and what can't be called with a path.
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon:
+        if spec not in VERIFIERS:
+            near = difflib.get_close_matches(spec, VERIFIERS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(VERIFIERS)}, {_FORMS}"
+            raise ConfigError("verifier", f"{spec!r} is unknown", hint)
+        return NamedVerifier(spec, VERIFIERS[spec])
+    if kind == _REWARD:
+        return _reward(rest, device)
+    called = _function(spec)
+    return NamedVerifier(spec, lambda _: called)
+
+
+def uses_verifier(strategy: AnyStrategy) -> bool:
+    """Whether a strategy asks the run's verifier: one of its options is `verifier`, as in value=verifier."""
+    return any(option.value == "verifier" for option in options(strategy).values())
+
+
+def _reward(text: str, device: str | None) -> NamedVerifier:
+    model, *given = split(text)
+    if not model:
+        raise ConfigError("verifier", "reward: names no model", "write reward:MODEL, a folder or a hub id")
+    settings, spelled = with_options(RewardSettings(device=device), given, "verifier", _REWARD)
+    try:
+        check(model)
+    except ModelError as error:
+        problem = error.problem.replace("model: ", "reward model: ", 1)
+        raise ConfigError("verifier", problem, "use a local folder, or a hub id such as owner/name") from error
+
+    def make(progress: OnProgress) -> Verifier:
+        from branchwise.backends.engine.model.threads import (
+            rest,  # the engine's package prepares what torch starts with
+        )
+
+        return RewardModel.load(resolve(model, progress), settings, idle=rest)
+
+    return NamedVerifier(f"{_REWARD}:{joined([model, *spelled])}", make)
+
+
+def _function(spec: str) -> Verifier:
+    """A callable by the place it is in."""
+    place, _, name = spec.rpartition(":")
+    if not place or not name:
+        raise ConfigError("verifier", f"{spec!r} names no function", "write MODULE:FUNCTION or FILE.py:FUNCTION")
+    found: object = _file(place) if place.endswith(".py") else _module(place)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            raise ConfigError(
+                "verifier", f"{place} has no {name}", f"did you mean {near[0]}?" if near else "name what it defines"
+            )
+        found = getattr(found, part)
+    return _checked(found, spec)
+
+
+def _checked(found: object, spec: str) -> Verifier:
+    """What was found, if it can be called with a path."""
+    if isinstance(found, type):
+        raise ConfigError("verifier", f"{spec} is a class", "name a function, or an object made of the class")
+    if not callable(found):
+        raise ConfigError("verifier", f"{spec} is no function but {type(found).__name__}", "name one that takes a Path")
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError as error:
+        raise ConfigError("verifier", f"{spec} can't be called with one Path ({error})", "let it take one") from error
+    except ValueError:  # a function of C that does not tell
+        pass
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    """A module, from the current folder too."""
+    _look_in(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(
+                "verifier", f"there is no module {name}", "install it, run in its folder, or name a file as FILE.py"
+            ) from error
+        raise _broken(name, error) from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise _broken(name, error) from error
+
+
+def _file(place: str) -> ModuleType:
+    """A file as a module; what lies beside it can be imported, as when it is run."""
+    file = Path(place).expanduser().resolve()
+    if not file.is_file():
+        raise ConfigError("verifier", f"there is no file {place}", "check its path")
+    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    found = importlib.util.spec_from_file_location(name, file)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    _look_in(file.parent)
+    sys.modules[name] = module  # dataclasses and pickle look there
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # whatever the file does when it is run
+        del sys.modules[name]
+        raise _broken(place, error) from error
+    return module
+
+
+def _broken(name: str, error: Exception) -> ConfigError:
+    why = " ".join(str(error).split())
+    return ConfigError("verifier", f"{name} can't be imported ({type(error).__name__}: {why})", "mend it")
+
+
+def _look_in(folder: Path) -> None:
+    """Find modules in a folder, after all others."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -1,1 +1,0 @@
-"""Verifiers: what scores a path by checking it."""

@@ -1,0 +1,238 @@
+"""Tool calls as answers: what is read as a call, what is not, and which calls are the same."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue
+
+import branchwise as bw
+from branchwise.answers.formats import Math, Text
+from branchwise.chat.tool_calls import PROSE, ToolCalls, split_calls, tool_names
+from tests.support.talks import Talk, call
+
+NAMES = ("add", "get_weather", "now")
+FORMAT = ToolCalls(frozenset(NAMES), Math())
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+numbers = st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
+values: st.SearchStrategy[JsonValue] = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+arguments = st.dictionaries(texts, values, max_size=4)
+calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
+
+WAYS = ("qwen", "bare", "fenced", "list", "mistral", "text of JSON")
+
+
+def written(made: list[tuple[str, dict[str, JsonValue]]], way: str) -> str:
+    """Calls as a model writes them."""
+    key = "parameters" if way in ("bare", "fenced") else "arguments"
+    objects = [
+        json.dumps({"name": name, key: json.dumps(given) if way == "text of JSON" else given}) for name, given in made
+    ]
+    match way:
+        case "bare":
+            return "\n".join(objects)
+        case "fenced":
+            return "\n".join(f"```json\n{text}\n```" for text in objects)
+        case "list":
+            return f"[{', '.join(objects)}]"
+        case "mistral":
+            return f"[TOOL_CALLS] [{', '.join(objects)}]"
+        case _:
+            return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in objects)
+
+
+@given(calls, st.sampled_from(WAYS))
+def test_calls_are_read_however_they_are_written(made: list[tuple[str, dict[str, JsonValue]]], way: str) -> None:
+    said = split_calls(written(made, way), NAMES)
+    assert said.content == ""
+    assert [(each.name, json.loads(each.arguments)) for each in said.calls] == made
+    assert len({each.id for each in said.calls}) == len(made)
+
+
+@given(calls, st.sampled_from(WAYS), st.sampled_from(WAYS), st.randoms(use_true_random=False))
+def test_the_same_calls_are_one_answer(
+    made: list[tuple[str, dict[str, JsonValue]]], one: str, other: str, chance: random.Random
+) -> None:
+    again = [(name, shuffled(given, chance)) for name, given in made]
+    first, second = FORMAT.extract(written(made, one)), FORMAT.extract(written(again, other))
+    assert first is not None
+    assert second is not None
+    normal = FORMAT.normal(first)
+    assert FORMAT.normal(second) == FORMAT.display(second) == normal
+    assert FORMAT.normal(normal) == normal  # it stands for itself
+    assert FORMAT.extract(normal) is not None
+    assert not FORMAT.is_symbolic(normal)
+
+
+def shuffled(value: dict[str, JsonValue], chance: random.Random) -> dict[str, JsonValue]:
+    """The same object: its keys in another order, whole numbers written as floats where that is exact."""
+
+    def same(inner: JsonValue) -> JsonValue:
+        if isinstance(inner, dict):
+            return shuffled(inner, chance)
+        if isinstance(inner, list):
+            return [same(item) for item in inner]
+        if isinstance(inner, int) and not isinstance(inner, bool) and float(inner) == inner and chance.random() < 0.5:
+            return float(inner)
+        return inner
+
+    items = list(value.items())
+    chance.shuffle(items)
+    return {key: same(inner) for key, inner in items}
+
+
+@given(st.sampled_from(NAMES), arguments, st.sampled_from(WAYS), st.integers(0, 10_000))
+def test_a_call_cut_short_is_none(name: str, inputs: dict[str, JsonValue], way: str, place: int) -> None:
+    text = written([(name, inputs)], way)
+    end = text.rindex("}") + 1  # of its JSON
+    cut = text[: place % len(text)]
+    closed = way not in ("list", "mistral") and len(cut) >= end and not cut[end:].strip()  # but for its closing mark
+    said = split_calls(cut, NAMES)
+    assert (said.content, len(said.calls)) == (("", 1) if closed else (cut, 0))
+    assert ToolCalls(frozenset(NAMES), Text()).extract_cut(cut) is None
+
+
+@given(st.text(max_size=60) | st.text('<tool_call>{}[]"name:argumts,/ \n`', max_size=60))
+def test_any_text_is_read_without_complaint(text: str) -> None:
+    said = split_calls(text, NAMES)
+    assert said.calls or said.content == text
+    answer = FORMAT.extract(text)
+    FORMAT.extract_cut(text)
+    if answer is not None:
+        FORMAT.normal(answer)
+
+
+ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "count"),
+    [
+        (f"Let me see.\n<tool_call>\n{ADD}\n</tool_call>", "Let me see.", 1),
+        (f"<tool_call>{ADD}</tool_call> and <tool_call>{ADD}</tool_call> it is", "and  it is", 2),
+        (f"<tool_call>\n{ADD}", "", 1),  # whole, but for its closing tag
+        (f"I sum.[TOOL_CALLS][{ADD}]", "I sum.", 1),
+        (f"<|python_tag|>{ADD}; {ADD}", "", 2),
+        ('<tool_call>{"name": "now"}</tool_call>', "", 1),
+        ('<tool_call>{"name": "now", "arguments": null}</tool_call>', "", 1),
+        ('<tool_call>{"name": "now", "arguments": ""}</tool_call>', "", 1),
+        ('<tool_call>{"name": "add", "arguments": {"a": "</tool_call><tool_call>"}}</tool_call>', "", 1),
+    ],
+)
+def test_what_is_a_call(text: str, content: str, count: int) -> None:
+    said = split_calls(text, NAMES)
+    assert (said.content, len(said.calls)) == (content, count)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<tool_call>{ADD[:-1]}</tool_call>",
+        f"<tool_call>\n{ADD}\nand then",
+        f"<tool_call>\n{ADD}</tool_cal",
+        f"For example {ADD}",
+        f"{ADD} adds them",
+        f"```python\n{ADD}\n```",
+        f"[TOOL_CALLS][{ADD}",
+        f"[TOOL_CALLS][{ADD}, 7]",
+        '<tool_call>{"name": "multiply", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": [1, 2]}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": "a=1"}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": false}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": NaN}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": 1e999}}</tool_call>',
+        '<tool_call>{"name": "add", "arguments": {"a": "\\ud800"}}</tool_call>',
+        '<tool_call>{"name": ["add"], "arguments": {}}</tool_call>',
+        "<tool_call>" + '{"name": "add", "arguments": ' + '{"a":' * 5000 + "1" + "}" * 5001 + "</tool_call>",
+        '{"name": "now"}',
+        "[]",
+        "{}",
+        "",
+    ],
+)
+def test_what_is_no_call(text: str) -> None:
+    assert split_calls(text, NAMES) == (text, ())
+    assert ToolCalls(frozenset(NAMES)).extract(text) is None
+
+
+def test_numbers_order_and_case_count() -> None:
+    def normal(*texts: str) -> set[str]:
+        return {FORMAT.normal(FORMAT.extract(text) or "") for text in texts}
+
+    same = ('{"a": 1, "b": 2}', '{"b": 2.0, "a": 1e0}', '"{\\"a\\": 1, \\"b\\": 2}"')
+    assert normal(*(call("add", given) for given in same)) == {'[{"name": "add", "arguments": {"a": 1, "b": 2}}]'}
+    other = ('{"a": 1}', '{"a": "1"}', '{"a": true}', '{"a": "x"}', '{"a": "X"}', '{"a": [1, 2]}', '{"a": [2, 1]}')
+    assert len(normal(*(call("add", given) for given in other))) == len(other)
+    one, two = call("add", '{"a": 1}'), call("now", "{}")
+    assert len(normal(one + two, two + one, one, two)) == 4
+
+
+def test_ids_are_those_of_the_text_and_its_salt() -> None:
+    text = call("now", "{}") + call("now", "{}")
+    first = [each.id for each in split_calls(text, NAMES, "a").calls]
+    assert first == [each.id for each in split_calls(text, NAMES, "a").calls]
+    assert len({*first, *(each.id for each in split_calls(text, NAMES, "b").calls)}) == 4
+    assert all(each.startswith("call_") for each in first)
+
+
+def test_a_text_without_calls_is_read_by_the_fallback() -> None:
+    assert FORMAT.extract("The answer is 7.0") == "7.0"
+    assert FORMAT.normal("7.0") == FORMAT.display("7.0") == "7"
+    assert FORMAT.is_symbolic("\\frac{1}{2}")
+    assert ToolCalls(frozenset(NAMES)).extract("The answer is 7") is None
+    assert not ToolCalls(frozenset(NAMES)).is_symbolic("7")
+
+
+def test_prose_has_one_vote_where_it_is_asked_for() -> None:
+    prose = ToolCalls(frozenset(NAMES), Math(), prose=True)
+    assert prose.extract("It is sunny.") == prose.extract("Sunny, I think.") == PROSE
+    assert prose.normal(PROSE) == prose.display(PROSE) == PROSE
+    assert not prose.is_symbolic(PROSE)
+    assert prose.extract("The answer is 7") == "7"
+    assert prose.extract(" \n") is None
+    assert prose.extract_cut("It is sunny.") is None  # it may go on to call
+    assert FORMAT.extract("It is sunny.") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (call("now", "{}"), '[{"name": "now", "arguments": {}}]'),  # a further call may come, as may a further answer
+        ('<tool_call>{"name": "now", "arguments": {}}', None),
+        ('{"name": "now", "arguments": {}}', None),
+        ("The answer is 7.\n<tool_call>", None),
+        ('The answer is 7.\n<tool_call>{"name": "no', None),
+        ("The answer is 7. [TOOL_CALLS]", None),
+        ("The answer is 7.\nI hope", "7"),
+        ("The answer is 7", None),
+    ],
+)
+def test_a_text_that_was_cut_off(text: str, answer: str | None) -> None:
+    assert FORMAT.extract_cut(text) == answer
+
+
+def test_tools_have_names() -> None:
+    assert tool_names([{"type": "function", "function": {"name": "add"}}, {"name": "now"}]) == ("add", "now")
+    with pytest.raises(bw.ConfigError, match="tools: hold one without a name"):
+        tool_names([{"type": "function", "function": {"description": "Adds."}}])
+
+
+async def test_the_majority_by_structure_wins() -> None:
+    replies = [
+        call("add", '{"a": 1, "b": 3}'),
+        "The answer is 5.",
+        '{"name": "add", "parameters": {"b": 2.0, "a": 1}}',
+        "I call.\n" + call("add", '{"a": 1, "b": 2}'),
+        "I don't know.",
+    ]
+    task = bw.Task(name="agent", format=FORMAT)
+    result = await bw.solve("q", Talk(replies), strategy=bw.SelfConsistency(5), task=task)
+    assert result.answer == '[{"name": "add", "arguments": {"a": 1, "b": 2}}]'
+    assert list(result.votes.values()) == [2.0, 1.0, 1.0]

@@ -1,0 +1,164 @@
+"""Strategies with options and verifiers, as a user of the command line meets them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from branchwise.cli.strategies import describe
+from branchwise.registry import STRATEGIES
+from tests.conftest import tiny_tokenizer
+from tests.support.commands import is_plain, quick, refused, run
+
+ROWS = "".join(
+    json.dumps({"id": str(i), "question": f"What is {i} + {i}?", "answer": str(2 * i)}) + "\n" for i in (1, 2)
+)
+CHECKS = "def length(path):\n    return len(path.answer_text) / 100\n\n\ndef half(path):\n    return 0.5\n"
+FORMS = ["self-consistency:paths=2", "self-consistency:paths=1", "best-of-n:choose=vote"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_folder: Path) -> list[str]:
+    return quick(tiny_model_folder)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    (tmp_path / "checks.py").write_text(CHECKS)
+    return tmp_path
+
+
+def answered(folder: Path) -> list[tuple[str, str, int]]:
+    """Strategy, id and paths of every question that was answered."""
+    records = map(json.loads, (folder / "results.jsonl").read_text().splitlines())
+    return [(record["strategy"], record["id"], len(record["paths"])) for record in records]
+
+
+def test_the_list_has_every_strategy_and_what_a_form_differs_in() -> None:
+    done = run("strategies", chosen={"COLUMNS": "300"})
+    assert done.returncode == 0
+    assert is_plain(done.stdout)
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert set(lines) == {*STRATEGIES, "branchwise"}
+    assert "Draw paths independently and take the majority answer (Wang et al. 2022" in lines["self-consistency"]
+    assert lines["path-consistency-plain"].rstrip().endswith("With root_share=0, step_back=false, stop_at=none.")
+    assert "With" not in lines["path-consistency"]
+
+
+def test_a_name_shows_what_can_be_set_and_the_default_it_has_there() -> None:
+    done = run("strategies", "path-consistency-plain", chosen={"COLUMNS": "300"})
+    assert done.returncode == 0
+    assert "arXiv 2409.01281" in done.stdout
+    assert "paths=16 (with --paths 16)  an integer\n    Most paths to draw (N in the paper).\n" in done.stdout
+    assert "stop_at=none  a number or none\n" in done.stdout
+    assert "sampling" not in done.stdout
+
+
+def test_json_is_for_programs() -> None:
+    one = json.loads(run("strategies", "prefix-consistency", "--json").stdout)
+    assert one["name"] == "prefix-consistency"
+    paths = next(option for option in one["options"] if option["name"] == "paths")
+    assert (paths["default"], paths["follows_paths"], paths["expected"]) == ("8", True, "an integer")
+    every = json.loads(run("strategies", "--json").stdout)
+    assert [each["name"] for each in every] == list(STRATEGIES)
+    assert one in every
+
+
+def test_an_unknown_one_is_told_with_the_nearest() -> None:
+    assert refused(run("strategies", "path-consistncy"), "'path-consistncy' is unknown; did you mean path-consistency?")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_described(name: str) -> None:
+    described = describe(name)
+    assert described.summary.endswith(".")
+    assert [option.name for option in described.options if not option.description] == []
+
+
+def test_solve_takes_options_and_a_verifier_and_records_both(tiny: list[str], here: Path) -> None:
+    spec = "best-of-n: value=verifier,paths=2,choose=vote"
+    options = ["--strategy", spec, "--verifier", "checks.py:length", "--json", "--trace", "trace.json"]
+    done = run("solve", "What is 3 + 3?", *tiny, *options, cwd=here)
+    assert done.stderr == ""
+    for record in (json.loads(done.stdout), json.loads((here / "trace.json").read_text())):
+        assert record["strategy"] == "best-of-n:paths=2,value=verifier,choose=vote"
+        assert record["verifier"] == "checks.py:length"
+    (root, *ended) = record["tree"]
+    assert (root.get("value"), len(ended)) == (None, 2)
+    assert [node["value"] for node in ended] == [len(node["text"]) / 100 for node in ended]
+
+
+def test_a_missing_or_idle_verifier_is_told_before_a_model_is_loaded(tiny: list[str], here: Path) -> None:
+    model = ["--model", "no-such-model"]
+    done = run("solve", "q", *model, "--strategy", "beam:value=verifier")
+    assert refused(done, "verifier: beam:value=verifier checks paths but none was given; add --verifier NAME")
+    done = run("eval", "rows.jsonl", *model, "--strategy", "beam:value=verifier", cwd=here)
+    assert refused(done, "verifier: beam:value=verifier checks paths but none was given; add --verifier NAME")
+    done = run("solve", "q", *model, "--verifier", "checks.py:lenth", cwd=here)
+    assert refused(done, "--verifier: checks.py has no lenth; did you mean length?")
+    done = run("solve", "q", *model, "--strategy", "path-consistency:windows=4")
+    assert refused(done, "--strategy: path-consistency has no option 'windows'; did you mean window? it has paths")
+    done = run("solve", "q", *tiny, "--strategy", "greedy", "--verifier", "checks:half", cwd=here)
+    assert "note: greedy may not ask the verifier: no option is set to verifier\n" in done.stderr
+
+
+def test_eval_compares_forms_of_one_strategy_and_goes_on_with_each(tiny: list[str], here: Path) -> None:
+    command = ["eval", "rows.jsonl", *tiny, *(part for form in FORMS for part in ("--strategy", form))]
+    first = run(*command, "--limit", "1", "--out", "out", cwd=here)
+    assert first.returncode == 0, first.stderr
+    assert all(form in first.stdout for form in FORMS)
+    expected = [(FORMS[0], "1", 2), (FORMS[1], "1", 1), (FORMS[2], "1", 3)]
+    assert answered(here / "out") == expected
+    assert run(*command, "--out", "out", cwd=here).returncode == 0
+    assert answered(here / "out") == [*expected, (FORMS[0], "2", 2), (FORMS[1], "2", 1), (FORMS[2], "2", 3)]
+    settings = json.loads((here / "out" / "run.json").read_text())["strategies"]
+    assert {name: kept["paths"] for name, kept in settings.items()} == {FORMS[0]: 2, FORMS[1]: 1, FORMS[2]: 3}
+    assert len(list((here / "out" / "branches").iterdir())) == 3
+    assert run("report", "out", "--baseline", FORMS[1], cwd=here).returncode == 0
+    pooled = run("eval", "rows.jsonl", "--max-tokens", "8", "--strategy", FORMS[0], "--pool", "out", cwd=here)
+    assert pooled.returncode == 0, pooled.stderr
+    assert "failed" not in pooled.stdout
+
+
+def test_a_long_option_of_any_characters_names_a_file_all_the_same(tiny: list[str], here: Path) -> None:
+    spec = "tot-bfs:value=logprob,propose=true,max_steps=1,proposal=" + "What\\, then/now?\n[é] " * 20
+    command = ["eval", "rows.jsonl", *tiny, "--limit", "1", "--strategy", spec, "--out", "out"]
+    done = run(*command, cwd=here)
+    assert done.returncode == 0, done.stderr
+    again = run(*command, cwd=here)
+    assert again.returncode == 0, again.stderr
+    (file,) = (here / "out" / "branches").iterdir()
+    assert file.name.startswith("tot-bfs-value-logprob-")
+    assert len(set(answered(here / "out"))) == 1  # it fails, and is tried anew
+
+
+def test_a_run_with_one_verifier_does_not_go_on_with_another(tiny: list[str], here: Path) -> None:
+    command = ["eval", "rows.jsonl", *tiny, "--strategy", "best-of-n:value=verifier", "--limit", "1", "--out", "out"]
+    done = run(*command, "--verifier", "checks.py:half", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout
+    assert json.loads((here / "out" / "run.json").read_text())["verifier"] == "checks.py:half"
+    other = run(*command, "--verifier", "checks.py:length", cwd=here)
+    assert refused(other, "another verifier: 'checks.py:half' there, 'checks.py:length' here; use another folder")
+    assert run(*command, "--verifier", "checks.py:half", cwd=here).returncode == 0
+
+
+def test_a_reward_model_judges_from_the_command_line(tiny: list[str], here: Path) -> None:
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=261, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_labels=1, max_position_embeddings=512, pad_token_id=None,
+    )  # fmt: skip
+    LlamaForSequenceClassification(config).save_pretrained(here / "judge")
+    tiny_tokenizer().save_pretrained(here / "judge")
+    options = ["--strategy", "best-of-n:value=verifier", "--verifier", "reward:judge,batch=2", "--device", "cpu"]
+    done = run("solve", "What is 3 + 3?", *tiny, *options, "--trace", "trace.json", "--json", cwd=here)
+    assert done.stderr == ""
+    record = json.loads((here / "trace.json").read_text())
+    assert record["verifier"] == "reward:judge,batch=2"
+    values = [node["value"] for node in record["tree"][1:]]
+    assert len(values) == 3
+    assert all(0 < value < 1 for value in values)

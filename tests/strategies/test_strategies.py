@@ -1,0 +1,144 @@
+"""The contract every strategy keeps."""
+
+import asyncio
+from collections.abc import Sequence
+from math import exp
+
+import pytest
+
+import branchwise as bw
+from branchwise.backends.scripted.backend import Reply, ScriptedBackend
+from branchwise.registry import STRATEGIES, strategy
+from branchwise.search.tree_search import TreeSearch
+from branchwise.strategies.strategy import AnyStrategy
+
+NAMES = sorted(STRATEGIES)
+SEARCHES = {name for name in NAMES if isinstance(STRATEGIES[name](12, bw.Sampling()), TreeSearch)}
+STEPWISE = SEARCHES - {"best-of-n", "weighted-best-of-n"}
+WEIGHTED = SEARCHES - {"best-of-n"} | {
+    "adaptive-path-consistency", "cisc", "deepconf", "deepconf-online", "prefix-consistency", "weighted-vote",
+}  # fmt: skip
+"""Those whose votes are no counts of paths; their own tests say what they sum to."""
+REPLIES = [f"Step {i}. Next {i}. The answer is {answer}." for i, answer in enumerate("1213112")]
+
+
+def make(name: str, paths: int = 12) -> AnyStrategy:
+    return strategy(name, paths, bw.Sampling())
+
+
+def backend(replies: Sequence[str | Reply] = REPLIES) -> ScriptedBackend:
+    def reply(path: bw.Path, before: int) -> str | Reply:
+        return replies[before % len(replies)] if path.generated == 0 else f" Later {before}. The answer is 1."
+
+    return ScriptedBackend(reply)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_frozen_value(name: str) -> None:
+    assert make(name) == make(name)
+    assert hash(make(name)) == hash(make(name))
+    with pytest.raises(AttributeError):
+        make(name).sampling = bw.Sampling()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_result(name: str) -> None:
+    first, second = (bw.solve_sync("q", backend(), strategy=make(name), seed=5) for _ in range(2))
+    assert first.record()["votes"] == second.record()["votes"]
+    assert first.record()["paths"] == second.record()["paths"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_votes_are_the_paths_that_state_an_answer_and_the_limit_holds(name: str) -> None:
+    result = bw.solve_sync("q", backend(), strategy=make(name))
+    if name not in WEIGHTED:
+        assert sum(result.votes.values()) == sum(branch.answer is not None for branch in result.paths)
+    most = 12 + 4 * (name == "adaptive-path-consistency")  # its tie-break is no draw: two of each answer
+    assert 1 <= len(result.paths) <= most or name in STEPWISE  # they draw steps
+    assert result.answer == max(result.votes, key=lambda answer: result.votes[answer]) or name == "best-of-n"
+
+
+@pytest.mark.parametrize("name", ["adaptive-path-consistency", "greedy", "path-consistency", "path-consistency-plain"])
+def test_one_path_is_drawn_alone(name: str) -> None:
+    """It may be told as it grows, and at temperature 0."""
+    assert make(name, 1).alone
+    assert make(name, 2).alone == (name == "greedy")
+    assert len(bw.solve_sync("q", backend(), strategy=make(name, 1)).paths) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_answer_is_none(name: str) -> None:
+    result = bw.solve_sync("q", backend(["Who knows."]), strategy=make(name))
+    if name.startswith("path-consistency"):
+        return  # its later branches continue a script that answers
+    assert (result.answer, result.confidence) == (None, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_failed_branches_are_survived(name: str) -> None:
+    replies = [Reply("Oh no", fail_after=1), *REPLIES]
+    result = bw.solve_sync("q", backend(replies), strategy=make(name))
+    assert result.answer == "1" or name == "greedy"
+    assert result.errors
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_branch_failing_ends_the_run(name: str) -> None:
+    result = bw.solve_sync("q", backend([Reply("Oh no", fail_after=1)]), strategy=make(name))
+    assert result.outcome is bw.Outcome.FAILED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_finish_can_be_asked_at_any_time_and_changes_nothing(name: str) -> None:
+    """An observer makes the driver call finish after every branch."""
+    plain = bw.solve_sync("q", backend(), strategy=make(name))
+    watched = bw.solve_sync("q", backend(), strategy=make(name), observer=lambda event: None)
+    assert plain.record()["paths"] == watched.record()["paths"]
+    assert plain.votes == watched.votes
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_questions_in_one_run_get_what_they_get_alone(name: str) -> None:
+    together = asyncio.run(bw.solve_batch(["q", "r"], backend(), strategy=make(name)))
+    alone = [bw.solve_sync(question, backend(), strategy=make(name)) for question in ("q", "r")]
+    assert [r.votes for r in together] == [r.votes for r in alone]
+    assert [[b.path.key for b in r.paths] for r in together] == [[b.path.key for b in r.paths] for r in alone]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tell_about_a_branch_that_failed_or_was_never_asked_for_is_harmless(name: str) -> None:
+    async def roots() -> bw.Path:
+        return await backend().root(bw.Messages(turns=(bw.Message(role="user", content="q"),)), 1)
+
+    chosen, root = make(name), asyncio.run(roots())
+    state = chosen.start([root])
+    for action in chosen.ask(state):
+        assert isinstance(action, bw.Extend)
+        for branch in range(action.count):
+            chosen.tell(state, bw.Failed(0, action, branch, None))
+            chosen.tell(state, bw.Failed(0, action, branch, None))
+    assert chosen.finish(state)[0].answer is None
+
+
+def test_best_of_n_takes_the_most_probable_path_not_the_most_frequent_answer() -> None:
+    replies = [Reply("The answer is 1.", -0.5), Reply("The answer is 1.", -0.6), Reply("The answer is 2.", -0.1)]
+    result = bw.solve_sync("q", backend(replies), strategy=bw.BestOfN(3))
+    assert result.answer == "2"
+    assert result.votes == {"1": 2, "2": 1}
+    assert result.tallies["best"].votes == pytest.approx({"2": exp(-0.1), "1": exp(-0.5)})
+
+
+def test_greedy_asks_for_one_path_at_temperature_zero() -> None:
+    result = bw.solve_sync("q", backend(), strategy=bw.Greedy())
+    assert len(result.paths) == 1
+    assert result.confidence is None
+
+
+def test_the_first_samples_of_a_larger_run_are_those_of_a_smaller_one() -> None:
+    few, many = (bw.solve_sync("q", backend(), strategy=bw.SelfConsistency(n)) for n in (3, 9))
+    assert [b.path.key for b in many.paths[:3]] == [b.path.key for b in few.paths]
+
+
+def test_an_unknown_strategy_suggests_the_nearest() -> None:
+    with pytest.raises(bw.ConfigError, match="did you mean path-consistency"):
+        strategy("path-consistncy", 3, bw.Sampling())

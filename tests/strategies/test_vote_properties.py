@@ -1,0 +1,279 @@
+"""What holds for voting strategies whatever the paths say, by counts and weights of the tests' own."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from statistics import fmean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import branchwise as bw
+from branchwise.driver.observe import BranchStarted
+from branchwise.strategies.strategy import AnyStrategy
+from tests.support.votes_lab import Reply, keys, run, stated, stating, sure
+
+ROOTED = bw.AdaptivePathConsistency(12, max_level=0, ties=0)
+PLAIN = [
+    bw.AdaptiveConsistency(10),
+    bw.AdaptiveConsistency(10, rule="dirichlet", stop_at=0.8),
+    bw.AdaptiveConsistency(10, window=4),
+    bw.EarlyStopping(10, window=3),
+    bw.BlendASC(10),
+    bw.AdaptivePathConsistency(10, ties=0),
+    bw.AdaptivePathConsistency(10, ties=0, stop_at=None, max_level=3, threshold=0.6),
+    bw.SelfConsistency(10),
+    bw.PathConsistency(10),
+    bw.PathConsistency.plain(10),
+]
+DRAWN_AT_ONCE = [
+    bw.WeightedVote(10),
+    bw.WeightedVote(10, "min"),
+    bw.WeightedVote(10, "product"),
+    bw.WeightedVote(10, temperature=0.2),
+    bw.DeepConf(10, keep=1.0, group=4),
+    bw.DeepConf(10, keep=0.5, group=4),
+]
+OTHERS = [
+    bw.WeightedVote.cisc(10),
+    bw.PrefixConsistency(5),
+    bw.DeepConfOnline(10, warm_up=4, group=4),
+    bw.AdaptivePathConsistency(10, stop_at=None),
+    bw.AdaptivePathConsistency(10, stop_at=None, max_level=3, threshold=0.6),
+    bw.BestOfN(10),
+    bw.Greedy(),
+]
+DRAWN = st.text("1112233-", min_size=12, max_size=12)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> list[Reply]:
+    """Twelve paths, surer or less, longer or shorter."""
+    confidences = st.lists(st.integers(1, 64).map(lambda n: n / 8), min_size=1, max_size=8)
+    return [sure(answer, *draw(confidences), words=draw(st.integers(0, 12))) for answer in draw(DRAWN)]
+
+
+plain = pytest.mark.parametrize("strategy", PLAIN)
+at_once = pytest.mark.parametrize("strategy", DRAWN_AT_ONCE)
+
+
+@plain
+@settings(max_examples=15, deadline=None)
+@given(DRAWN)
+def test_a_plain_vote_is_a_count_and_the_first_of_the_most_frequent_leads(strategy: AnyStrategy, answers: str) -> None:
+    result = run(strategy, answers)
+    seen = stated(result)
+    assert seen == answers[: len(seen)]
+    assert len(seen) <= 10
+    counts = Counter(seen.replace("-", ""))  # in order of first appearance
+    assert result.votes == counts
+    assert result.answer == max(counts, key=lambda answer: counts[answer], default=None)
+
+
+@plain
+@settings(max_examples=8, deadline=None)
+@given(st.randoms(use_true_random=False), DRAWN)
+def test_what_else_paths_say_changes_no_plain_vote(strategy: AnyStrategy, lots: Random, answers: str) -> None:
+    def said(answer: str) -> Reply:
+        return sure(answer, lots.uniform(0.1, 9), words=lots.randrange(9))
+
+    if isinstance(strategy, bw.AdaptivePathConsistency | bw.PathConsistency):  # longer paths may grow prefixes
+        strategy = replace(strategy, max_level=0)
+    first, second = (run(strategy, [said(answer) for answer in answers]) for _ in range(2))
+    assert (first.votes, first.answer, stated(first)) == (second.votes, second.answer, stated(second))
+
+
+def answer_of(reply: Reply) -> str:
+    return reply.text.rstrip(".").split()[-1]
+
+
+@pytest.mark.parametrize(
+    "strategy", [one for one in [*PLAIN, *DRAWN_AT_ONCE, *OTHERS] if one.name != "deepconf-online"]
+)
+@settings(max_examples=8, deadline=None)
+@given(replies(), st.randoms(use_true_random=False))
+def test_paths_of_one_answer_may_change_places(strategy: AnyStrategy, paths: list[Reply], lots: Random) -> None:
+    """DeepConf online measures all paths by its first ones, so that there it matters which these are."""
+    moved = list(paths)
+    for answer in set(map(answer_of, paths)):
+        places = [place for place in range(10) if answer_of(paths[place]) == answer]
+        for place, other in zip(places, lots.sample(places, len(places)), strict=True):
+            moved[place] = paths[other]
+    first, second = run(strategy, paths), run(strategy, moved)
+    assert len(first.paths) == len(second.paths)
+    if isinstance(strategy, bw.Greedy):
+        assert first.answer == second.answer
+        return
+    assert first.votes == pytest.approx(second.votes)
+    best = sorted(first.votes.values(), reverse=True)
+    if len(best) < 2 or best[0] > best[1] * (1 + 1e-9) or strategy in PLAIN:  # between equal weights, the first leads
+        assert first.answer == second.answer
+
+
+@at_once
+@settings(max_examples=8, deadline=None)
+@given(replies(), st.randoms(use_true_random=False))
+def test_the_order_of_paths_changes_no_weighted_vote(strategy: AnyStrategy, paths: list[Reply], lots: Random) -> None:
+    shuffled = paths[:10]
+    lots.shuffle(shuffled)
+    first, second = run(strategy, paths), run(strategy, shuffled)
+    assert first.votes == pytest.approx(second.votes)
+    best = sorted(first.votes.values(), reverse=True)
+    if len(best) < 2 or best[0] > best[1] * (1 + 1e-9):  # between equals, the first leads
+        assert first.answer == second.answer
+
+
+def lowest(branch: bw.Branch, size: int) -> float:
+    """The least mean of so many tokens in a row."""
+    sampled = [-value for value in branch.path.sampled_logprobs() or ()]
+    size = min(size, len(sampled))
+    return min(fmean(sampled[start : start + size]) for start in range(len(sampled) - size + 1))
+
+
+def mean(branch: bw.Branch) -> float:
+    return math.exp(fmean(branch.path.sampled_logprobs() or ()))
+
+
+def surest(branches: Sequence[bw.Branch], keep: float, among: Sequence[bw.Branch]) -> Mapping[int, float]:
+    """The confidence of each that is not below the last of the surest `keep` of `among`."""
+    ranked = sorted((lowest(branch, 4) for branch in among), reverse=True)
+    kept = ranked[: max(1, round(keep * len(ranked)))]
+    bar = kept[-1] if kept else 0
+    return {branch.number: lowest(branch, 4) for branch in branches if lowest(branch, 4) >= bar - 1e-12}
+
+
+Weights = Callable[[Sequence[bw.Branch]], Mapping[int, float]]
+
+
+def softmax(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
+    powers = {b.number: math.exp(mean(b) / 0.2) for b in branches if b.answer}
+    return {number: power / sum(powers.values()) for number, power in powers.items()}
+
+
+def products(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
+    """Relative to the most probable."""
+    logs = {b.number: sum(b.path.sampled_logprobs() or ()) for b in branches if b.answer}
+    return {number: math.exp(value - max(logs.values())) for number, value in logs.items()}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights"),
+    [
+        (bw.WeightedVote(10), lambda bs: {b.number: mean(b) for b in bs}),
+        (bw.WeightedVote(10, "min"), lambda bs: {b.number: math.exp(min(b.path.sampled_logprobs())) for b in bs}),
+        (bw.WeightedVote(10, "product"), products),
+        (bw.WeightedVote(10, temperature=0.2), softmax),
+        (bw.DeepConf(10, keep=1.0, group=4), lambda bs: surest(bs, 1.0, [b for b in bs if b.answer])),
+        (bw.DeepConf(10, keep=0.5, group=4), lambda bs: surest(bs, 0.5, [b for b in bs if b.answer])),
+        (bw.DeepConfOnline(10, warm_up=4, group=4, keep=0.5), lambda bs: surest(bs, 0.5, bs[:4])),
+    ],
+)
+@settings(max_examples=12, deadline=None)
+@given(replies())
+def test_a_weighted_vote_is_the_sum_of_its_weights(strategy: AnyStrategy, weights: Weights, paths: list[Reply]) -> None:
+    result = run(strategy, paths)
+    each, expected = weights(result.paths), Counter[str]()
+    for branch in result.paths:
+        if branch.answer is not None and branch.number in each:
+            expected[branch.answer.value] += each[branch.number]  # type: ignore[assignment]
+    assert result.votes == pytest.approx(expected)
+    assert sum(result.votes.values()) == pytest.approx(sum(expected.values()))
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [bw.PrefixConsistency(6), replace(ROOTED, stop_at=None, ties=2), bw.PrefixConsistency(3, regrow=3)],
+)
+@settings(max_examples=15, deadline=None)
+@given(DRAWN)
+def test_a_regrown_group_votes_with_the_cubes_of_its_shares(strategy: AnyStrategy, answers: str) -> None:
+    result = run(strategy, answers)
+    groups: dict[int, list[str | None]] = {}
+    for branch in result.paths:
+        answer = None if branch.answer is None else branch.answer.value
+        groups.setdefault(branch.number if branch.parent is None else branch.parent, []).append(answer)
+    votes = Counter[str]()
+    for group in groups.values():
+        for answer in group:
+            if answer is not None:
+                votes[answer] += (group.count(answer) / len(group)) ** 3  # type: ignore[assignment]
+    assert result.votes == pytest.approx(votes)
+
+
+@settings(max_examples=12, deadline=None)
+@given(replies())
+def test_a_softmax_shares_one_vote_out(paths: list[Reply]) -> None:
+    result = run(bw.WeightedVote.cisc(10), paths)
+    answered = any(branch.answer is not None for branch in result.paths)
+    assert sum(result.votes.values()) == pytest.approx(1.0 if answered else 0.0)
+
+
+@pytest.mark.parametrize("max_level", [0, 3])
+@settings(max_examples=25, deadline=None)
+@given(DRAWN)
+def test_ties_and_prefixes_together_give_no_path_more_than_a_vote(max_level: int, answers: str) -> None:
+    result = run(bw.AdaptivePathConsistency(12, stop_at=None, max_level=max_level, threshold=0.6), answers)
+    said = Counter(stated(result).replace("-", ""))
+    assert all(0 < weight <= said[answer] + 1e-9 for answer, weight in result.votes.items())
+    assert len(result.paths) == 12
+
+
+@pytest.mark.parametrize("strategy", [*PLAIN, *DRAWN_AT_ONCE, *OTHERS])
+@settings(max_examples=10, deadline=None)
+@given(replies(), st.none() | st.integers(1, 12), st.none() | st.integers(1, 120))
+def test_no_budget_is_exceeded(strategy: AnyStrategy, paths: list[Reply], most: int | None, tokens: int | None) -> None:
+    seen: list[bw.RunEvent] = []
+    budget = bw.Budget(paths=most, tokens=tokens)
+    result = bw.solve_sync("q", stating(paths), strategy=strategy, budget=budget, observer=seen.append)
+    started = sum(isinstance(event, BranchStarted) for event in seen)
+    assert started <= (most or 20)  # at most ten, or with regrown paths twice as many
+    assert result.usage.sampled <= (tokens or 10_000)
+    assert sum(result.votes.values()) > 0 or result.answer is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(DRAWN, st.integers(1, 12), st.integers(1, 5))
+def test_with_every_part_off_it_is_self_consistency(answers: str, paths: int, window: int) -> None:
+    bare = bw.AdaptivePathConsistency(paths, window, stop_at=None, max_level=0, ties=0)
+    ours, plain = run(bare, answers), run(bw.SelfConsistency(paths), answers)
+    assert (ours.answer, ours.votes, ours.confidence) == (plain.answer, plain.votes, plain.confidence)
+    assert keys(ours) == keys(plain)
+
+
+@settings(max_examples=40, deadline=None)
+@given(DRAWN, st.integers(1, 5), st.sampled_from([0.8, 0.9, 0.95]))
+def test_the_horizon_never_takes_more_paths(answers: str, window: int, stop_at: float) -> None:
+    near = replace(ROOTED, window=window, stop_at=stop_at, stakes=False)
+    assert len(run(near, answers).paths) <= len(run(replace(near, horizon=False), answers).paths)
+
+
+@settings(max_examples=40, deadline=None)
+@given(DRAWN, st.sampled_from([0.8, 0.9, 0.96]), st.booleans())
+def test_less_at_stake_never_takes_more_paths(answers: str, stop_at: float, horizon: bool) -> None:
+    """Where it decides after every path; in windows, one that looks further ahead may come back later."""
+    weighed = replace(ROOTED, window=1, stop_at=stop_at, horizon=horizon)
+    assert len(run(weighed, answers).paths) <= len(run(replace(weighed, stakes=False), answers).paths)
+
+
+@settings(max_examples=40, deadline=None)
+@given(DRAWN, st.integers(1, 5), st.integers(1, 12))
+def test_a_lead_that_cannot_be_made_up_is_the_majority_of_all(answers: str, window: int, paths: int) -> None:
+    """Where all paths would end in a tie, the answer is one of the tied."""
+    result = run(replace(ROOTED, paths=paths, window=window, stop_at=1.0), answers)
+    counts = {answer: answers[:paths].count(answer) for answer in set(answers[:paths]) - {"-"}}
+    assert result.answer in [answer for answer, votes in counts.items() if votes == max(counts.values())] or not counts
+    assert stated(result) == answers[: len(result.paths)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(DRAWN, st.integers(1, 6), st.sampled_from([None, 0.8, 0.95]), st.sampled_from([0.6, 0.8]))
+def test_a_probe_changes_when_paths_are_drawn_and_nothing_else(
+    answers: Sequence[str], window: int, stop_at: float | None, threshold: float
+) -> None:
+    strategy = bw.AdaptivePathConsistency(12, window, stop_at=stop_at, threshold=threshold)
+    probed, plain = (run(replace(strategy, probe=probe), answers) for probe in (True, False))
+    assert keys(probed) == keys(plain)
+    assert (probed.votes, probed.confidence) == (plain.votes, plain.confidence)

@@ -1,0 +1,115 @@
+"""Sandboxes as this machine can have them: as root and as another user, with namespaces and without."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+from branchwise.sandbox import jail
+from branchwise.sandbox.sandbox import Kind, Limits, Outcome, SandboxError
+
+SECRET = "BRANCHWISE_TEST_SECRET", "a key that nobody may read"
+
+_SERVE = """
+import json, os, sys
+from branchwise.sandbox.sandbox import Limits, SandboxError, run_program
+user, sys.executable, namespaces = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "namespaces"
+if user:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+print("ready", flush=True)
+for line in sys.stdin:
+    source, limits = json.loads(line)
+    try:
+        outcome = run_program(source, Limits(**limits), namespaces=namespaces)
+        said = [outcome.kind.value, outcome.detail]
+    except SandboxError as error:
+        said = ["refused", error.problem, error.fix]
+    print(json.dumps(said), flush=True)
+"""
+
+Run = Callable[..., Outcome]
+
+
+class Setup(NamedTuple):
+    """Who runs programs, and how."""
+
+    user: int  # 0: whoever runs the tests
+    interpreter: str
+    layers: str  # "namespaces" or "filter"
+
+
+def setups() -> dict[str, Setup]:
+    """All that can be had here."""
+    mine, everybodys = sys.executable, _readable_interpreter()
+    if os.geteuid() != 0:
+        return {f"user with {layers}": Setup(0, mine, layers) for layers in ("namespaces", "filter")}
+    found = {"root with namespaces": Setup(0, mine, "namespaces")}
+    if everybodys is not None:
+        found["root with filter"] = Setup(0, everybodys, "filter")
+        found |= {f"user with {layers}": Setup(54321, everybodys, layers) for layers in ("namespaces", "filter")}
+    return found
+
+
+def _readable_interpreter() -> str | None:
+    """A Python that every user can run, as they can read the package."""
+    for candidate in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        if not all(_open_to_all(Path(file)) for file in (candidate, jail.__file__)):
+            continue
+        code = "import sys; sys.exit(sys.version_info < (3, 11))"
+        if subprocess.run([candidate, "-c", code], check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def _open_to_all(file: Path) -> bool:
+    return file.exists() and all(folder.stat().st_mode & 0o001 for folder in file.resolve().parents)
+
+
+@contextmanager
+def served(setup: Setup) -> Iterator[tuple[Run, int]]:
+    """Run programs in a process that is set up so; its number, too."""
+    command = [sys.executable, "-c", _SERVE, str(setup.user), setup.interpreter, setup.layers]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, SECRET[0]: SECRET[1]}
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        asking, answers = server.stdin, server.stdout
+
+        def run(source: str, wait: bool = True, **limits: float) -> Outcome:
+            asking.write(json.dumps([source, asdict(Limits(**{"seconds": 30, **limits}))]) + "\n")  # type: ignore[arg-type]
+            asking.flush()
+            if not wait:
+                return Outcome(Kind.PASSED)
+            said = json.loads(answers.readline())
+            if said[0] == "refused":
+                raise SandboxError(*said[1:])
+            return Outcome(Kind(said[0]), said[1])
+
+        try:
+            yield run, server.pid
+        finally:
+            server.kill()
+
+
+def processes(mark: str = "sandbox.jail.supervisor") -> set[int]:
+    """The processes whose command says `mark`; those of sandboxes do."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):
+            if mark.encode() in Path("/proc", name, "cmdline").read_bytes() and int(name) != os.getpid():
+                found.add(int(name))
+    return found
+
+
+def folders() -> set[str]:
+    """Temporary folders of sandboxes."""
+    return {name for name in os.listdir("/tmp") if name.startswith("branchwise-")}

@@ -1,0 +1,86 @@
+"""Real servers for tests, each gone as a whole in the end: with a key and small, or open and tiny."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.servers import PLUGIN, branchwise_server, vllm_server
+from tests.vllm.tiny import CONTEXT
+
+API_KEY = "a-key-of-this-test"
+MAX_PATHS, MAX_TOKENS, MAX_SECONDS = 16, 8000, 900
+BRANCHWISE, VLLM = "branchwise serve", "vllm serve"
+KINDS = (VLLM, BRANCHWISE)
+_LOADS = {
+    VLLM: ("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    BRANCHWISE: ("branchwise_branches_running", "branchwise_questions_queued"),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    kind: str
+    address: str
+    model: str
+    key: str | None = API_KEY
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.key is None else {"authorization": f"Bearer {self.key}"}
+
+    def busy(self) -> float:
+        """Branches that the model goes on with or that wait, by the server's own metrics."""
+        lines = httpx.get(f"{self.address}/metrics", headers=self.headers).text.splitlines()
+        # vLLM tells the waiting ones by reason, too, under a longer name.
+        return sum(float(line.split()[-1]) for line in lines if line.partition("{")[0].split()[0] in _LOADS[self.kind])
+
+
+@contextmanager
+def serving(kind: str, model: str, log: Path, *, plugin: bool = True) -> Iterator[Server]:
+    """A server with a key and limits."""
+    if kind == BRANCHWISE:
+        limits = ["--max-paths", MAX_PATHS, "--max-tokens", MAX_TOKENS, "--max-seconds", MAX_SECONDS]
+        with branchwise_server(model, [*map(str, limits)], log, {"BRANCHWISE_API_KEY": API_KEY}) as running:
+            yield Server(kind, running.address, model)
+        return
+    options = [
+        "--api-key", API_KEY, "--max-model-len", "2048", "--max-num-seqs", "16",
+        "--kv-cache-memory-bytes", str(512 << 20), "--enforce-eager", "--generation-config", "auto",
+    ]  # fmt: skip
+    limits = {"BRANCHWISE_MAX_PATHS": MAX_PATHS, "BRANCHWISE_MAX_TOKENS": MAX_TOKENS}
+    limits |= {"BRANCHWISE_MAX_SECONDS": MAX_SECONDS}
+    environment = PLUGIN if plugin else {"VLLM_PLUGINS": "none"}
+    environment = environment | {name: str(most) for name, most in limits.items()}
+    with vllm_server(Path(sys.executable), model, options, log, environment) as running:
+        yield Server(kind, running.address, model)
+
+
+@contextmanager
+def serving_tiny(kind: str, folder: Path, log: Path) -> Iterator[Server]:
+    """An open server of the tiny model, without a plugin."""
+    if kind == BRANCHWISE:
+        with branchwise_server(str(folder), [], log) as running:
+            yield Server(kind, running.address, running.model, None)
+        return
+    options = [
+        "--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", str(64 << 20),
+        "--max-num-seqs", "16", "--enforce-eager",
+    ]  # fmt: skip
+    with vllm_server(Path(sys.executable), str(folder), options, log, {"VLLM_PLUGINS": "none"}) as running:
+        yield Server(kind, running.address, running.model, None)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> float:
+    """Seconds until it holds."""
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < seconds, "it took too long"
+        time.sleep(0.02)
+    return time.monotonic() - began

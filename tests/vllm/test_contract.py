@@ -1,0 +1,72 @@
+"""The contract of every backend (tests/test_backends.py), kept by vLLM in this process."""
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+import pytest
+import test_backends as contract
+
+from branchwise.backends.vllm.backend import VLLMBackend
+from branchwise.core.sampling import Sampling
+from tests.backends.test_contract import ask, grow, left_over
+from tests.vllm.contract import tests_without
+from tests.vllm.tiny import tiny_settings
+
+globals().update(
+    tests_without(
+        "test_a_path_that_ended_at_a_stop_goes_on_after_it",  # with the noise of another generator
+        "test_scores_have_a_row_for_each_continuation_and_a_price",  # each is a request of its own
+    )
+)
+
+
+@pytest.fixture
+def backend(tiny: VLLMBackend) -> VLLMBackend:
+    tiny.clear()
+    return tiny
+
+
+@pytest.fixture
+def exact(backend: VLLMBackend) -> VLLMBackend:
+    return backend
+
+
+@pytest.fixture
+def fresh(tiny_folder: FilePath) -> VLLMBackend:
+    """A backend the test may close."""
+    return VLLMBackend.load(str(tiny_folder), tiny_settings())
+
+
+@pytest.fixture(autouse=True)
+def spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tokens say, decoded all at once."""
+
+    def spelled(backend: VLLMBackend, token_ids: Sequence[int]) -> str:
+        return str(backend._prompter.tokenizer.decode(token_ids, skip_special_tokens=True))
+
+    monkeypatch.setattr(contract, "spelled", spelled)
+
+
+async def test_a_path_that_ended_at_a_stop_goes_on_behind_it(backend: VLLMBackend) -> None:
+    root = await ask(backend)
+    (free,) = await grow(backend, root, keys=(11,))
+    stop = free.text[free.ends[9] - 1]
+    (held,) = await grow(backend, root, (11,), Sampling(temperature=1.0, max_tokens=40, stop=(stop,)))
+    path = held.path(root, 11)
+    twice = [await grow(backend, path, (11,), Sampling(temperature=1.0, max_tokens=10)) for _ in range(2)]
+    assert twice[0][0].token_ids == twice[1][0].token_ids  # the same noise, which is not that of the path's beginning
+    assert twice[0][0].ended[0].cost.prompt == len(path.all_token_ids())
+
+
+async def test_scores_have_a_row_for_each_continuation_each_a_request(backend: VLLMBackend) -> None:
+    root, texts = await ask(backend), ("It is 42.", "No", "It is 4")
+    first, second = await backend.score(root, texts), await backend.score(root, texts)
+    lengths = [len((await backend.force(root, text)).token_ids) for text in texts]
+    assert [len(row) for row in first.logprobs] == lengths
+    assert all(logprob < 0 for row in first.logprobs for logprob in row)
+    assert first.cost.prompt == first.cost.reused + first.cost.prefilled == 3 * len(root.token_ids)
+    assert first.cost.scored == sum(lengths)
+    again = left_over(backend, len(root.token_ids))
+    assert (first.cost.prefilled, second.cost.prefilled) == (len(root.token_ids) + 2 * again, 3 * again)
+    assert first.cost.sampled == second.cost.sampled == 0
+    assert [pytest.approx(row, abs=1e-4) for row in first.logprobs] == list(second.logprobs)
