@@ -8,12 +8,12 @@ from itertools import islice
 import branchwise as bw
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.scheduler.jobs import LiveBranch
+from branchwise.backends.engine.scheduler.jobs import EngineBranch
 from branchwise.backends.engine.speculation.draft import Draft
-from branchwise.backends.engine.speculation.draft_budget import Fixed, Gate
-from branchwise.backends.engine.speculation.drafter import Ask, Drafter
-from branchwise.backends.engine.speculation.drafting import Drafting
-from branchwise.backends.engine.speculation.verify import Walk
+from branchwise.backends.engine.speculation.draft_budget import FixedBudget, DraftBudget
+from branchwise.backends.engine.speculation.drafter import DraftRequest, Drafter
+from branchwise.backends.engine.speculation.speculator import Speculator
+from branchwise.backends.engine.speculation.verify import Verification
 from branchwise.backends.stream import Broken, Tokens
 from branchwise.core.keys import child_key
 from branchwise.core.usage import Usage
@@ -60,22 +60,22 @@ class Measured:
         return (self.usage.sampled - self.first) / self.seconds
 
 
-class Timed(Drafting):
-    """Drafting that knows how long it took."""
+class Timed(Speculator):
+    """Speculator that knows how long it took."""
 
-    def __init__(self, drafters: Sequence[Drafter], gate: Gate) -> None:
+    def __init__(self, drafters: Sequence[Drafter], gate: DraftBudget) -> None:
         super().__init__(drafters, gate)
         self.seconds = 0.0
 
-    def propose(self, groups: Sequence[Sequence[LiveBranch]]) -> list[Draft]:
+    def propose(self, groups: Sequence[Sequence[EngineBranch]]) -> list[Draft]:
         began = time.perf_counter()
         drafts = super().propose(groups)
         self.seconds += time.perf_counter() - began
         return drafts
 
-    def learn(self, drew: Walk, taken: int) -> None:
+    def observe(self, drew: Verification, taken: int) -> None:
         began = time.perf_counter()
-        super().learn(drew, taken)
+        super().observe(drew, taken)
         self.seconds += time.perf_counter() - began
 
 
@@ -85,12 +85,12 @@ class Recorder(Drafter):
     name = "recorder"
 
     def __init__(self) -> None:
-        self.heard: dict[LiveBranch, list[int]] = {}
+        self.heard: dict[EngineBranch, list[int]] = {}
 
-    def propose(self, asks: Sequence[Ask]) -> None:
+    def propose(self, asks: Sequence[DraftRequest]) -> None:
         return
 
-    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
+    def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:
         self.heard.setdefault(branch, []).extend(tokens)
 
 
@@ -100,8 +100,8 @@ class Bench:
     def __init__(self, engine: Engine, new_tokens: int, sibling_tokens: int) -> None:
         """Most tokens of a branch that is measured, and of a sibling."""
         self._engine, self._new_tokens, self._sibling_tokens = engine, new_tokens, sibling_tokens
-        self._gates: dict[Drafts, Gate] = {}
-        self._siblings: dict[tuple[str, float], Mapping[LiveBranch, Sequence[int]]] = {}
+        self._gates: dict[Drafts, DraftBudget] = {}
+        self._siblings: dict[tuple[str, float], Mapping[EngineBranch, Sequence[int]]] = {}
 
     async def measure(self, question: str, work: Work, drafts: Drafts) -> Measured:
         """One question. What other branches drew is known before the clock starts: all that was recorded of other
@@ -114,10 +114,10 @@ class Bench:
             if temperature == work.temperature:
                 for branch, tokens in islice(heard.items(), known):
                     for drafter in drafters:
-                        drafter.learn(branch, tokens)
-                        drafter.leave(branch)
+                        drafter.observe(branch, tokens)
+                        drafter.release(branch)
         if drafts not in self._gates:
-            self._gates[drafts] = self._engine.gate(drafts.budget)
+            self._gates[drafts] = self._engine.draft_budget(drafts.budget)
         drafting = Timed(drafters, self._gates[drafts])
         self._engine.draft_with(drafting if drafters else None)
         done = await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
@@ -132,7 +132,7 @@ class Bench:
         """Siblings of a question: the same for every kind of drafts."""
         if (question, temperature) not in self._siblings:
             recorder = Recorder()
-            self._engine.draft_with(Drafting([recorder], Fixed(0)))
+            self._engine.draft_with(Speculator([recorder], FixedBudget(0)))
             await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, self._sibling_tokens)
             self._siblings[question, temperature] = recorder.heard
 

@@ -1,4 +1,4 @@
-"""What a continued path is worth as a vote: `python -m benchmarks.kinship POOL RUN...`.
+"""What a continued path is worth as a vote: `python -m research.kinship POOL RUN...`.
 
 A path that continues the beginning of another saves the tokens of that beginning, and tends to the other's answer.
 POOL is an evaluation whose paths all start at the prompt; RUNs are evaluations of the same questions with strategies
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.results_tables import grid
 from branchwise.core.errors import BranchwiseError
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import read_answered
+from research.tables import grid
 
 _TENTHS = 10
 
@@ -104,7 +104,7 @@ def table(rows: Mapping[int, Kinship]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parse = argparse.ArgumentParser(prog="python -m benchmarks.kinship", description=__doc__)
+    parse = argparse.ArgumentParser(prog="python -m research.kinship", description=__doc__)
     parse.add_argument("pool", type=Path)
     parse.add_argument("runs", type=Path, nargs="+")
     args = parse.parse_args(arguments)

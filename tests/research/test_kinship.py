@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kinship import Kinship, continued, kinship, main, table
 from branchwise.core.usage import Usage
 from branchwise.evaluation.answered import Answered, AnsweredPath
+from research.kinship import Kinship, continued, kinship, main, table
 
 
 def path(branch: int, vote: str, *, parent: int | None = None, kept: int = 0, text: str = "") -> AnsweredPath:

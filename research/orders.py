@@ -1,4 +1,4 @@
-"""Strategies over many orders of the same paths: `python -m benchmarks.orders POOL`.
+"""Strategies over many orders of the same paths: `python -m research.orders POOL`.
 
 An evaluation asks every question once, and whether a strategy that stops early was right is partly luck: which paths
 came first. POOL is an evaluation whose paths all start at the prompt, so that any order of them was as likely. Every
@@ -15,7 +15,6 @@ from pathlib import Path as File
 from random import Random
 from typing import NamedTuple
 
-from benchmarks.results_tables import change, grid, share
 from branchwise import registry
 from branchwise.cli.render.figures import points
 from branchwise.core.answer import Answer
@@ -28,6 +27,7 @@ from branchwise.evaluation.journal import read_answered
 from branchwise.evaluation.statistics import difference, mean, ratio
 from branchwise.strategies.actions import Extend, Finished
 from branchwise.strategies.strategy import AnyStrategy
+from research.tables import change, grid, share
 
 
 def usual(paths: int) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def table(found: Mapping[str, Sequence[Told]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table."""
-    parse = argparse.ArgumentParser(prog="python -m benchmarks.orders", description=__doc__)
+    parse = argparse.ArgumentParser(prog="python -m research.orders", description=__doc__)
     parse.add_argument("pool", type=File)
     parse.add_argument("--strategy", action="append", help="by name, with its options; repeat it. Default: those that "
                        "draw from the prompt and count answers")  # fmt: skip

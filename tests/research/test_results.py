@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from benchmarks.results import runs, shown
-from benchmarks.results_tables import tables
 from branchwise.core.usage import Usage
 from branchwise.evaluation.report.summary import DataSummary, StrategySummary, Summary
 from branchwise.evaluation.statistics import Estimate
+from research.results import runs, shown
+from research.tables import tables
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -1,4 +1,4 @@
-"""The comparison of strategies in docs/results.md: `python -m benchmarks.results OUT`.
+"""The comparison of strategies in docs/results.md: `python -m research.results OUT`.
 
 Pools of paths are drawn once; strategies that draw from the prompt alone are replayed from them, the others run live on
 what the pools hold already. Everything is an ordinary `branchwise eval`, which goes on where it was: stop this at any
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from benchmarks.results_tables import tables
 from branchwise.evaluation.report.summary import Summary
+from research.tables import tables
 
 SMALL, LARGE = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"
 DEEPCONF = ("deepconf", "deepconf-online")
@@ -211,7 +211,7 @@ def _eval(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything that is not done."""
-    parse = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parse = argparse.ArgumentParser(prog="python -m research.results", description=__doc__)
     parse.add_argument("out", type=Path, help="a folder for all runs")
     parse.add_argument("--only", default="*", help="runs of that name, or of names like it: 'pool-*'")
     parse.add_argument("--list", action="store_true", help="print the commands and run none")

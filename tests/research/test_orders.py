@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import branchwise as bw
-from benchmarks.orders import Drawn, averaged, main, pooled, table, told, usual
 from branchwise.core.usage import Usage
 from branchwise.evaluation.answered import Answered, AnsweredPath
 from branchwise.strategies.strategy import AnyStrategy
+from research.orders import Drawn, averaged, main, pooled, table, told, usual
 from tests.support.votes_lab import run, stated
 
 ROOTED = bw.AdaptivePathConsistency(10, ties=0)

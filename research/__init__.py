@@ -1,0 +1,1 @@
+"""Scripts behind docs/results.md. They are not benchmarks of speed."""
