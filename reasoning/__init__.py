@@ -28,9 +28,7 @@ from branchwise.core.result import Branch, Outcome, Result, Vote
 from branchwise.core.sampling import Sampling
 from branchwise.core.tree import NodeState, Tree, TreeNode
 from branchwise.core.usage import Usage
-from branchwise.driver.observe import RunEvent
-from branchwise.driver.solve import solve, solve_batch, solve_sync
-from branchwise.driver.stop import Stop
+from branchwise.driver import RunEvent, Stop, solve, solve_batch, solve_sync
 from branchwise.prompts.library import task
 from branchwise.prompts.task import Exemplar, Task
 from branchwise.prompts.thinking import Thinking

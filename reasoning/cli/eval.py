@@ -31,9 +31,7 @@ from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verif
 from branchwise.core.budget import Budget
 from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
-from branchwise.driver.setup import Verifier
-from branchwise.driver.solve import run_sync
-from branchwise.driver.stop import Stop
+from branchwise.driver import Stop, Verifier, run_sync
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, name_of, origin, read_rows
 from branchwise.evaluation.hub_dataset import Columns

@@ -26,8 +26,7 @@ from branchwise.cli.options import (
 from branchwise.cli.verifier import VERIFIER_HELP, loaded_verifier
 from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
-from branchwise.driver.observe import together
-from branchwise.driver.setup import Verifier
+from branchwise.driver import Verifier, together
 from branchwise.observability.logs import ROOT, Format
 from branchwise.registry import DEFAULT, STRATEGIES, named
 from branchwise.serving.answering import Answering

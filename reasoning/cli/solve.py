@@ -35,7 +35,7 @@ from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import as_messages
 from branchwise.core.result import Outcome, Result
 from branchwise.core.sampling import Sampling
-from branchwise.driver.solve import solve_sync
+from branchwise.driver import solve_sync
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking

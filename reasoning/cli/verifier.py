@@ -6,7 +6,7 @@ import typer
 
 from branchwise.cli.options import fetch_progress, interruptible, printable
 from branchwise.core.errors import require
-from branchwise.driver.setup import Verifier
+from branchwise.driver import Verifier
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.verifiers.registry import VERIFIERS, NamedVerifier, uses_verifier
 from branchwise.verifiers.registry import verifier as find_verifier

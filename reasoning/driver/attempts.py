@@ -28,7 +28,7 @@ def may_pass(error: BranchwiseError) -> bool:
     return isinstance(error, BackendError) and error.retryable
 
 
-async def attempt(what: str, call: Callable[[], Awaitable[Returned]]) -> Returned:
+async def retry(what: str, call: Callable[[], Awaitable[Returned]]) -> Returned:
     """The call's result, after as many attempts as are worth it. Raises BranchwiseError."""
     for pause in (*PAUSES, None):
         try:

@@ -10,7 +10,7 @@ from branchwise.core.errors import BranchwiseError
 from branchwise.core.path import Path, StopReason
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
-from branchwise.driver.attempts import PAUSES, as_error, attempt, may_pass
+from branchwise.driver.attempts import PAUSES, as_error, may_pass, retry
 from branchwise.driver.segment import Segment
 from branchwise.driver.watch import Watch
 from branchwise.prompts.thinking import Thinking
@@ -160,7 +160,7 @@ class Growth:
         brief, path = self._brief, self._segment.path(None)
         self._thoughts = None
         if brief.thinking.close not in path.whole_text:
-            path = await attempt("force", lambda: brief.backend.force(path, brief.thinking.closing))
+            path = await retry("force", lambda: brief.backend.force(path, brief.thinking.closing))
         if self._cancelled.is_set():
             return StopReason.CANCELLED
         self._segment, self._paid = Segment(path, self._segment.key), 0

@@ -13,7 +13,7 @@ from branchwise.core.keys import root_key
 from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Outcome
 from branchwise.core.usage import Usage
-from branchwise.driver.attempts import attempt
+from branchwise.driver.attempts import retry
 from branchwise.driver.degrade import NO_SCORES, fit_sampling, note_start
 from branchwise.driver.growth import Brief, Grown, grow
 from branchwise.driver.reporter import Reporter
@@ -34,7 +34,7 @@ from branchwise.strategies.actions import (
     Verify,
 )
 
-GRACE = 10.0
+GRACE_SECONDS = 10.0
 """Seconds a halted run waits for its backend to stop; see Budget.seconds."""
 
 
@@ -102,7 +102,7 @@ class Launch:
                 task.cancel()
         if not self._tasks:
             return
-        _, stuck = await asyncio.wait(self._tasks, timeout=GRACE)
+        _, stuck = await asyncio.wait(self._tasks, timeout=GRACE_SECONDS)
         for task in stuck:
             item = self._tasks.pop(task)
             task.cancel()
@@ -184,7 +184,7 @@ class Launch:
         if not backend.capabilities.score:
             account.note(NO_SCORES)
             raise BackendError("score: the backend can't", retryable=False, hint="use one that scores given texts")
-        scores = await attempt("score", lambda: backend.score(action.path, action.continuations))
+        scores = await retry("score", lambda: backend.score(action.path, action.continuations))
         return Scored(account.question, action, scores.logprobs), scores.cost
 
     async def _verify(self, path: Path) -> float:
@@ -205,7 +205,7 @@ class Launch:
 
     async def _root(self, item: Item, action: Root) -> Path:
         key = root_key(self._setup.seed, action.messages.model_dump_json())
-        path = await attempt("root", lambda: self._setup.backend.root(action.messages, key))
+        path = await retry("root", lambda: self._setup.backend.root(action.messages, key))
         return self._roots.add(path, item.origin)
 
     def _spawn(self, item: Item, work: Coroutine[None, None, None]) -> None:

@@ -12,10 +12,7 @@ from branchwise.core.budget import UNLIMITED, Budget
 from branchwise.core.errors import CallError, ConfigError, MissingExtraError
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
-from branchwise.driver.observe import RunEvent, Standing
-from branchwise.driver.setup import Verifier
-from branchwise.driver.solve import solve_batch
-from branchwise.driver.stop import Stop
+from branchwise.driver import RunEvent, Standing, Stop, Verifier, solve_batch
 from branchwise.evaluation.answered import Answered, Point, answered
 from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grade import Grade, grade

@@ -12,7 +12,7 @@ from branchwise.core.messages import Message, Messages
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
-from branchwise.driver.attempts import attempt
+from branchwise.driver import retry
 
 _SPARE = 8  # a window leaves one token in so many free: cut text may take more tokens than it did as a part
 
@@ -47,8 +47,8 @@ async def likelihoods(backend: Backend, prompt: Messages, continuations: Sequenc
     texts = [text for text in continuations if text]
     if not texts:
         return Likelihoods(tuple(Likelihood(0.0, True) for _ in continuations), Usage())
-    root = await attempt("root", lambda: backend.root(prompt, 0))
-    scores = await attempt("score", lambda: backend.score(root, texts))
+    root = await retry("root", lambda: backend.root(prompt, 0))
+    scores = await retry("score", lambda: backend.score(root, texts))
     wanted = [(await backend.force(root, text)).token_ids for text in texts]
     said, cost = await _greedy(backend, root, wanted)
     found = {
@@ -67,10 +67,10 @@ async def rolling(backend: Backend, text: str) -> Rolling:
     _check(backend)
     if not text:
         return Rolling(0.0, Usage())
-    root = await attempt("root", lambda: backend.root(Messages(turns=(Message(role="user"),)), 0))
+    root = await retry("root", lambda: backend.root(Messages(turns=(Message(role="user"),)), 0))
     logprob, cost = 0.0, Usage()
     for window in _windows(await backend.force(root, text), backend.capabilities.context - len(root.token_ids)):
-        scores = await attempt("score", partial(backend.score, root, (window,)))
+        scores = await retry("score", partial(backend.score, root, (window,)))
         logprob += sum(scores.logprobs[0])
         cost += scores.cost
     return Rolling(logprob, cost)

@@ -9,7 +9,7 @@ from branchwise.core.messages import Message, Messages
 from branchwise.core.path import Path, StopReason
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
-from branchwise.driver.observe import RunStarted
+from branchwise.driver import RunStarted
 
 Attribute = str | bool | int | float | Sequence[str]
 

@@ -5,7 +5,7 @@ import logging
 from pydantic import JsonValue
 
 from branchwise.core.result import Outcome
-from branchwise.driver.observe import QuestionEnded, RunEnded, RunEvent, RunStarted
+from branchwise.driver import QuestionEnded, RunEnded, RunEvent, RunStarted
 from branchwise.observability.logs import emit, trace_ids
 from branchwise.observability.outcomes import outcome_name
 

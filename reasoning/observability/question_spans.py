@@ -9,7 +9,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from branchwise.core.result import Outcome
 from branchwise.core.usage import Usage
-from branchwise.driver.observe import (
+from branchwise.driver import (
     BranchEnded,
     BranchStarted,
     QuestionEnded,

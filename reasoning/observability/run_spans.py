@@ -7,7 +7,7 @@ from opentelemetry import context
 from opentelemetry.context import Context
 from opentelemetry.trace import Tracer
 
-from branchwise.driver.observe import (
+from branchwise.driver import (
     BranchEnded,
     BranchGrew,
     BranchStarted,

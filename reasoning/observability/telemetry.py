@@ -4,7 +4,7 @@ import os
 from importlib.metadata import entry_points
 
 from branchwise.core.errors import ConfigError, MissingExtraError
-from branchwise.driver.observe import Observer, together
+from branchwise.driver import Observer, together
 from branchwise.observability.logs import Format, configure
 from branchwise.observability.question_log import QuestionLog
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 
 from branchwise.core.errors import MissingExtraError
-from branchwise.driver.observe import BranchGrew, RunEnded, RunEvent, RunStarted
+from branchwise.driver import BranchGrew, RunEnded, RunEvent, RunStarted
 
 try:
     from opentelemetry import context, propagate, trace

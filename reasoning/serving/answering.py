@@ -10,11 +10,10 @@ from contextlib import aclosing
 from branchwise.backends.base import Backend
 from branchwise.core.result import Outcome, Result
 from branchwise.core.sampling import Sampling
-from branchwise.driver.observe import Observer, together
+from branchwise.driver import Observer, Stop, Verifier, together
 from branchwise.driver.report import result as report
 from branchwise.driver.run import Run
-from branchwise.driver.setup import Setup, Verifier
-from branchwise.driver.stop import Stop
+from branchwise.driver.setup import Setup
 from branchwise.registry import DEFAULT, named
 from branchwise.serving.limits import Limits
 from branchwise.serving.reply import ChatCompletionBody, Heading, choices

@@ -3,7 +3,7 @@
 import time
 
 from branchwise.core.errors import MissingExtraError
-from branchwise.driver.observe import BranchEnded, BranchStarted, QuestionEnded, RunEnded, RunEvent, RunStarted
+from branchwise.driver import BranchEnded, BranchStarted, QuestionEnded, RunEnded, RunEvent, RunStarted
 from branchwise.observability.outcomes import outcome_name
 from branchwise.serving.queue import Queue
 

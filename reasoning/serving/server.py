@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import FrameType
 
 from branchwise.core.errors import ConfigError, MissingExtraError
-from branchwise.driver.launch import GRACE
+from branchwise.driver import GRACE_SECONDS
 from branchwise.serving.app import Service
 
 try:
@@ -102,6 +102,6 @@ class Server(uvicorn.Server):
         except TimeoutError:
             answering.stop()
             with suppress(TimeoutError):  # a client that takes nothing holds its turn
-                async with asyncio.timeout(GRACE + _FLUSH):
+                async with asyncio.timeout(GRACE_SECONDS + _FLUSH):
                     await queue.idle()
         self.should_exit = True

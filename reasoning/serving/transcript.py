@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from branchwise.driver.observe import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
+from branchwise.driver import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
 from branchwise.strategies.strategy import Decision
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from branchwise.backends.models.packages import OnProgress
 from branchwise.backends.models.resolve import check, resolve
 from branchwise.core.errors import ConfigError, ModelError
-from branchwise.driver.setup import Verifier
+from branchwise.driver import Verifier
 from branchwise.strategies.spec import joined, options, split, with_options
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.verifiers.reward.reward_model import RewardModel
@@ -91,10 +91,10 @@ def _reward(text: str, device: str | None) -> NamedVerifier:
 
     def make(progress: OnProgress) -> Verifier:
         from branchwise.backends.engine.model.threads import (
-            rest,  # the engine's package prepares what torch starts with
+            release_openmp_workers,  # the engine's package prepares what torch starts with
         )
 
-        return RewardModel.load(resolve(model, progress), settings, idle=rest)
+        return RewardModel.load(resolve(model, progress), settings, idle=release_openmp_workers)
 
     return NamedVerifier(f"{_REWARD}:{joined([model, *spelled])}", make)
 

@@ -8,7 +8,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.driver.observe import BranchEnded, BranchStarted, Standing
+from branchwise.driver import BranchEnded, BranchStarted, Standing
 from branchwise.strategies.samples import Samples
 from tests.support.throwaway import Log, Throwaway, once
 

@@ -23,7 +23,7 @@ from opentelemetry.trace import StatusCode
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.driver.observe import BranchEnded, Observer, QuestionEnded, RunEnded, RunStarted, Standing, together
+from branchwise.driver import BranchEnded, Observer, QuestionEnded, RunEnded, RunStarted, Standing, together
 from branchwise.observability.logs import configure, emit
 from branchwise.observability.question_log import QuestionLog
 from branchwise.observability.tracing import Tracing, remote_parent

@@ -8,7 +8,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
-from branchwise.driver.observe import BranchEnded
+from branchwise.driver import BranchEnded
 from branchwise.search.search import Search
 from tests.support.search_lab import Watched
 from tests.support.searches import FULL, SEARCHES, ask, backend, every_search, shape

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import branchwise as bw
-from branchwise.driver.observe import BranchStarted
+from branchwise.driver import BranchStarted
 from branchwise.strategies.strategy import AnyStrategy
 from tests.support.votes_lab import Reply, keys, run, stated, stating, sure
 

@@ -12,8 +12,7 @@ import openai
 from pydantic import JsonValue
 
 from branchwise.backends.base import Backend
-from branchwise.driver.observe import Observer, together
-from branchwise.driver.setup import Verifier
+from branchwise.driver import Observer, Verifier, together
 from branchwise.serving.answering import Answering
 from branchwise.serving.app import Service, create_app
 from branchwise.serving.keys import Keys

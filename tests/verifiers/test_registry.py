@@ -11,7 +11,7 @@ import pytest
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.messages import as_messages
-from branchwise.driver.setup import Verifier
+from branchwise.driver import Verifier
 from branchwise.registry import STRATEGIES, strategy
 from branchwise.verifiers.game24 import Game24
 from branchwise.verifiers.programs import DocstringExamples

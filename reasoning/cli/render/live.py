@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from branchwise.cli.options import printable
-from branchwise.driver.observe import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
+from branchwise.driver import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
 
 _SHOWN = 6  # running branches whose last words are shown
 

@@ -12,7 +12,7 @@ from branchwise.answers.formats import Math
 from branchwise.backends.base import ExtendRequest, Scores
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.backends.stream import Extension
-from branchwise.driver.observe import BranchEnded, BranchStarted, QuestionEnded, Standing
+from branchwise.driver import BranchEnded, BranchStarted, QuestionEnded, Standing
 from tests.support.throwaway import Log, Throwaway, once
 
 ANSWER = {"": ["The answer is 1."]}

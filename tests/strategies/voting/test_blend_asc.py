@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import branchwise as bw
-from branchwise.driver.observe import BranchEnded
+from branchwise.driver import BranchEnded
 from tests.support.votes_lab import BROKEN, TEXT, Reply, asked, run, stated
 
 
