@@ -1,1 +1,4 @@
-"""Core types: paths, messages, sampling, usage, budgets, votes, results and errors. Imports nothing above."""
+"""Core types shared by every package: paths, messages, sampling, budgets, usage, votes, trees, results and errors.
+
+Nothing here imports branchwise outside `branchwise.core`.
+"""

@@ -1,13 +1,13 @@
-"""An answer as strategies count it."""
+"""The answer of a branch, as strategies count it."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer found in a branch. Equal `value`s are the same answer, however they were written."""
+    """An answer extracted from a branch. Answers with the same `value` are equal, whatever their `text`."""
 
     value: str
-    """The text that stands for all equivalent answers of the question."""
+    """The canonical text shared by all equivalent answers of the question."""
     text: str = field(compare=False, default="")
-    """As the branch wrote it."""
+    """The answer as the branch wrote it."""

@@ -1,4 +1,4 @@
-"""What a run may spend, and the purse from which it is leased."""
+"""The budget of a run, and the allocator from which the driver leases tokens and paths for branches."""
 
 from dataclasses import dataclass
 
@@ -7,21 +7,21 @@ from branchwise.core.errors import require
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most a run may spend over all its questions; None is no limit.
+    """Limits of a run over all its questions; None means no limit.
 
-    Tokens and paths are hard: they are leased before they are spent. They pay for branches alone:
-    a spent budget refuses every further branch, while scores, checks and prompts go on, so that a
-    strategy can finish judging what it has.
+    Tokens and paths are hard limits: they are leased before they are spent. They pay for branches only:
+    an exhausted budget refuses further branches, while scores, checks and prompts continue, so that a
+    strategy can finish judging the branches it has.
     """
 
     tokens: int | None = None
-    """Sampled tokens, those of judges and value prompts included. Scored tokens are counted, not limited."""
+    """Sampled tokens, including those of judges and value prompts. Scored tokens are counted, not limited."""
     seconds: float | None = None
-    """Wall-clock time from the start of the run. Then all work is stopped: scores, checks and prompts at
-    once, branches at the model's next step. A backend that doesn't stop is given up after 10 seconds,
-    and what it had delivered by then is charged."""
+    """Wall-clock time from the start of the run. At the limit all work stops: scores, checks and prompts
+    immediately, branches at the model's next step. A backend that does not stop is abandoned after 10 seconds,
+    and the tokens it delivered until then are charged."""
     paths: int | None = None
-    """Branches started, those of judges and value prompts included."""
+    """Branches started, including those of judges and value prompts."""
 
     def __post_init__(self) -> None:
         for name in ("tokens", "seconds", "paths"):
@@ -34,26 +34,28 @@ class Budget:
 UNLIMITED = Budget()
 
 
-class Purse:
-    """Leases tokens and paths, first come first served, so that a result never depends on timing.
+class BudgetAllocator:
+    """Leases of tokens and paths, first come, first served, so that a result never depends on timing.
 
-    A lease of the full amount is granted whenever that much is left. A smaller one is granted only
-    when nothing else is out, since only then is what is left the same in every run.
+    A full lease is granted whenever enough tokens remain. A smaller one is granted only when no other
+    lease is outstanding, because only then is the remainder the same in every run.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._tokens = budget.tokens
         self._paths = budget.paths
-        self._out = 0
+        self._outstanding = 0
 
-    def lease(self, most: int) -> int | None:
-        """Tokens granted for one branch: `most`, fewer at the end of the budget, 0 when it is spent for
-        good; None means to wait for what is out."""
+    def lease(self, max_tokens: int) -> int | None:
+        """Return the tokens granted to one branch: at most `max_tokens`, 0 if the budget is exhausted.
+
+        None means that the caller must wait until an outstanding lease is released.
+        """
         if self._paths == 0:
             return 0
-        granted = most
-        if self._tokens is not None and self._tokens < most:
-            if self._out:
+        granted = max_tokens
+        if self._tokens is not None and self._tokens < max_tokens:
+            if self._outstanding:
                 return None
             granted = self._tokens
         if granted == 0:
@@ -62,16 +64,16 @@ class Purse:
             self._tokens -= granted
         if self._paths is not None:
             self._paths -= 1
-        self._out += 1
+        self._outstanding += 1
         return granted
 
-    def settle(self, granted: int, spent: int) -> None:
-        """Give back what a lease did not need."""
-        self._out -= 1
+    def release(self, granted: int, spent: int) -> None:
+        """Return the unspent tokens of a lease to the budget."""
+        self._outstanding -= 1
         if self._tokens is not None:
             self._tokens += granted - spent
 
     @property
-    def paths_spent(self) -> bool:
-        """Whether it is the paths that ran out."""
+    def paths_exhausted(self) -> bool:
+        """True if no path is left to lease."""
         return self._paths == 0

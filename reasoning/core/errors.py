@@ -1,22 +1,22 @@
-"""The error tree. Every message names what is wrong and what to do about it.
+"""The error hierarchy. Every message states the problem and how to fix it.
 
 BranchwiseError
-├── ConfigError(field, problem, fix)     an argument is wrong (also a ValueError)
+├── ConfigError(field, problem, fix)     an argument is invalid (also a ValueError)
 ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
 ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
-├── BudgetError(limit)                   a branch was not started: the budget for it is spent
-├── SandboxError(problem, fix)           programs can't be run safely here (branchwise.sandbox.sandbox)
-├── CallError(what, error)               code that was handed in (a verifier, a format, an observer) failed
-└── BackendError(problem, retryable, hint)   a model failed while it was working
+├── BudgetError(limit)                   a branch was not started because the budget is exhausted
+├── SandboxError(problem, fix)           programs cannot run safely here (branchwise.sandbox.sandbox)
+├── CallError(what, error)               a user's code (a verifier, an answer format, an observer) failed
+└── BackendError(problem, retryable, hint)   a model failed while it processed a request
 """
 
 
 class BranchwiseError(Exception):
-    """Base of every error branchwise raises on purpose."""
+    """Base class of every error that branchwise raises on purpose."""
 
 
 class ConfigError(BranchwiseError, ValueError):
-    """A field of a configuration is wrong."""
+    """A field of a configuration is invalid."""
 
     def __init__(self, field: str, problem: str, fix: str) -> None:
         super().__init__(f"{field}: {problem}; {fix}")
@@ -44,7 +44,7 @@ class MissingExtraError(BranchwiseError, ImportError):
 
 
 class BudgetError(BranchwiseError):
-    """A branch was not started because what pays for it is spent."""
+    """A branch was not started because the budget is exhausted."""
 
     def __init__(self, limit: str) -> None:
         super().__init__(f"{limit}: is spent; raise it to explore more")
@@ -52,7 +52,7 @@ class BudgetError(BranchwiseError):
 
 
 class CallError(BranchwiseError):
-    """Code that was handed to branchwise raised something of its own."""
+    """Code that the user passed to branchwise raised an exception."""
 
     def __init__(self, what: str, error: Exception) -> None:
         super().__init__(f"{what}: failed with {type(error).__name__}: {error}")
@@ -60,9 +60,9 @@ class CallError(BranchwiseError):
 
 
 class BackendError(BranchwiseError):
-    """A backend failed while it was working on a request.
+    """A backend failed while it processed a request.
 
-    `retryable` says whether the same request may succeed later; `hint` is advice to a person.
+    `retryable` is True if the same request may succeed later; `hint` is advice to the user.
     """
 
     def __init__(self, problem: str, *, retryable: bool, hint: str) -> None:

@@ -1,4 +1,4 @@
-"""What a model is asked: chat messages with a system turn, tools and an opening of the answer."""
+"""Chat messages sent to a model: turns, tools and an optional prefix of the assistant's reply."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class ToolCall(BaseModel):
-    """A call of a tool that an assistant turn made; `arguments` is JSON text."""
+    """A tool call in an assistant turn; `arguments` is JSON text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,11 +32,11 @@ class Message(BaseModel):
 
 
 class Messages(BaseModel):
-    """A prompt: turns, tools the model may call, and how its answer begins.
+    """A prompt: chat turns, the tools that the model may call, and the beginning of its reply.
 
-    `tools` are JSON-schema function descriptions as chat templates take them. `prefix` is text the
-    assistant's turn already starts with. `thinking` switches a thinking model's template on or off;
-    None leaves the template's own default.
+    `tools` are JSON-schema function descriptions in the form that chat templates expect. `prefix` is text
+    that the assistant's turn already starts with. `thinking` turns the thinking mode of the chat template
+    on or off; None leaves the template's default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class Messages(BaseModel):
     thinking: bool | None = None
 
     def with_system(self, text: str) -> "Messages":
-        """The same prompt with `text` as its system turn, after any system turn it already has."""
+        """Return the prompt with `text` as its system turn, appended to any system turn it already has."""
         if not text:
             return self
         first = self.turns[0]
@@ -61,7 +61,10 @@ Question = str | Messages
 
 
 def as_messages(question: Question) -> Messages:
-    """A plain question is one user turn. Raises ConfigError when there is nothing to ask."""
+    """Return the question as messages: plain text becomes one user turn.
+
+    Raises ConfigError if the question has no content.
+    """
     if isinstance(question, str):
         require(bool(question.strip()), "question", "is empty", "ask something")
         return Messages(turns=(Message(role="user", content=question),))

@@ -1,4 +1,4 @@
-"""A path: a prompt and the tokens that were generated after it, segment by segment."""
+"""Paths: a prompt and the tokens generated after it, in segments. Strategies fork and continue them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from branchwise.core.messages import Messages
 
 
 class StopReason(Enum):
-    """Why a branch ended."""
+    """Reason for which a branch ended."""
 
     END = "end"  # the model ended its turn
     STOP = "stop"  # a stop string appeared
-    LENGTH = "length"  # max_tokens, the budget or the context ran out
+    LENGTH = "length"  # max_tokens, the budget or the context length was reached
     CANCELLED = "cancelled"
 
 
 class TopLogprob(NamedTuple):
-    """An alternative at one position."""
+    """One of the most probable tokens at a position."""
 
     token_id: int
     logprob: float  # nats
@@ -27,45 +27,45 @@ class TopLogprob(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Path:
-    """A node in the tree of samples: the tokens of one segment, and its parent. A root is a prompt.
+    """A node in the tree of samples: the tokens of one segment, and the parent it continues. A root is a prompt.
 
-    A prefix is always cut between tokens that were generated; text is never tokenized again.
+    A prefix is always cut between generated tokens; text is never tokenized again.
     """
 
     parent: "Path | None"
     key: int
-    """The noise key of the sample this segment is (a root's: of its prompt)."""
+    """Key of the sample that this segment belongs to; a root has the key of its prompt."""
     token_ids: tuple[int, ...]
-    """The segment's tokens, a stop's own included; empty where a backend has no tokens to show."""
+    """Tokens of the segment, including those of a stop string; empty if the backend returns text only."""
     text: str
-    """The whole text of the segment's tokens, a stop's own included."""
+    """Text of all tokens of the segment, including a stop string."""
     ends: tuple[int, ...] = ()
-    """[len(token_ids)] the length of `text` once each token is read; a root's is empty."""
+    """[len(token_ids)] length of `text` after each token; empty for a root."""
     logprobs: tuple[float, ...] | None = None
-    """[tokens] log-probability of each token under the model itself, before temperature and filters; nats.
+    """[tokens] log-probability of each token before temperature and filters, in nats.
     A backend may report them without token ids."""
     top_logprobs: tuple[tuple[TopLogprob, ...], ...] | None = None
-    """[tokens, Sampling.logprobs] the most probable alternatives at each position."""
+    """[tokens, Sampling.logprobs] most probable tokens at each position."""
     stop_reason: StopReason | None = None
     forced: bool = False
-    """Whether the segment was written in the model's place (the end of a thinking budget, say)."""
+    """True if the segment was inserted rather than sampled, such as the text that ends a thinking budget."""
     messages: Messages | None = None
-    """A root's prompt."""
+    """Prompt of a root; None for other segments."""
     shown: int | None = None
-    """How much of `text` is shown while this is the last segment: up to its stop string. None is all of it."""
+    """Characters of `text` before its stop string, used while this is the last segment; None means all of them."""
     cut_from: int | None = None
-    """A prefix's: the key of the sample whose tokens it begins with."""
+    """Key of the sample that a prefix was cut from; None if the path is not a cut."""
 
     @property
     def root(self) -> "Path":
-        """The prompt this path grew from."""
+        """Prompt of the path."""
         node = self
         while node.parent is not None:
             node = node.parent
         return node
 
     def segments(self) -> Iterator["Path"]:
-        """The segments from the root (excluded) to this path."""
+        """Return the segments from the root (excluded) to this one."""
         chain = []
         node = self
         while node.parent is not None:
@@ -75,28 +75,28 @@ class Path:
 
     @property
     def generated(self) -> int:
-        """How many tokens follow the prompt."""
+        """Number of tokens after the prompt."""
         return sum(len(segment.token_ids) for segment in self.segments())
 
     @property
     def opening(self) -> str:
-        """The assistant prefix the prompt ends with."""
+        """Assistant prefix at the end of the prompt."""
         messages = self.root.messages
         return messages.prefix if messages is not None else ""
 
     @property
     def whole_text(self) -> str:
-        """The text that follows the prompt, its opening included and nothing trimmed: what a continuation continues."""
+        """Text after the prompt, with the assistant prefix and untrimmed. A continuation starts at its end."""
         return self.opening + "".join(segment.text for segment in self.segments())
 
     @property
     def answer_text(self) -> str:
-        """The text that follows the prompt, its opening included and the last segment trimmed at its stop."""
+        """Text after the prompt, with the assistant prefix; the last segment is trimmed at its stop string."""
         text = self.whole_text
         return text if self.shown is None else text[: len(text) - len(self.text) + self.shown]
 
     def token_ends(self) -> tuple[int, ...]:
-        """[generated tokens] the length of `whole_text` once each token is read."""
+        """Return [generated tokens] the length of `whole_text` after each token."""
         ends: list[int] = []
         before = len(self.opening)
         for segment in self.segments():
@@ -105,14 +105,14 @@ class Path:
         return tuple(ends)
 
     def all_token_ids(self) -> tuple[int, ...]:
-        """Prompt and generated tokens."""
+        """Return the prompt tokens followed by the generated tokens."""
         tokens = list(self.root.token_ids)
         for segment in self.segments():
             tokens.extend(segment.token_ids)
         return tuple(tokens)
 
     def sampled_logprobs(self) -> tuple[float, ...] | None:
-        """Log-probabilities of every token the model drew, or None where a segment has none."""
+        """Return the log-probability of every sampled token, or None if a segment lacks them."""
         values: list[float] = []
         for segment in self.segments():
             if segment.forced:
@@ -123,10 +123,10 @@ class Path:
         return tuple(values)
 
     def cut(self, length: int) -> "Path":
-        """The prefix of `length` generated tokens, as a path to continue with samples of its own.
+        """Return the prefix of `length` generated tokens, as a path with a key of its own.
 
-        Its key depends on the sample and the length alone, not on the steps in which the sample was
-        drawn. Only the whole of a path that has not ended is the path itself. Raises ValueError.
+        The key depends only on the sample and the length, not on the steps in which it was sampled. The full
+        length of an unfinished path returns the path itself. Raises ValueError if `length` is out of range.
         """
         if not 0 <= length <= self.generated:
             raise ValueError(f"length: is {length}; use 0 to {self.generated}")

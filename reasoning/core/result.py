@@ -1,4 +1,4 @@
-"""What a run returns."""
+"""The result of a run: one answer with its votes, paths, tree and usage, and its JSON record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from branchwise.core.path import Path
 from branchwise.core.tree import Tree
 from branchwise.core.usage import Usage
 
-_DIGITS = 6  # of passes and nats in records: the rest is float noise
+_DIGITS = 6  # decimals of passes and nats in records; further digits are floating-point noise
 
 
 class Outcome(Enum):
-    """How a run ended; the value is advice to a person."""
+    """Ending of a run; the value is advice to the user."""
 
     COMPLETE = "The strategy finished."
     NO_ANSWER = (
@@ -31,25 +31,25 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One finished branch: its path, the answer it states (None: none), and where it grew from."""
+    """A finished branch: its path, its answer (None if it states none), and the prefix it continues."""
 
     number: int
     path: Path
     answer: Answer | None
     steps: tuple[int, ...]
     prefix_tokens: int = 0
-    """Generated tokens of the path it was grown from; 0 at a prompt."""
+    """Generated tokens of the prefix; 0 if the branch starts at a prompt."""
     prefix_chars: int = 0
-    """The length of that path's text, the prompt's opening included."""
+    """Length of the prefix's text, including the assistant prefix of the prompt."""
     parent: int | None = None
-    """The finished branch whose first `prefix_tokens` tokens those are; None at a prompt."""
+    """Finished branch that the prefix was cut from; None if the branch starts at a prompt."""
     cost: Usage = field(default_factory=Usage)
-    """What it cost by itself."""
+    """Usage of this branch alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One way of counting the branches: the weight of each answer, and the probability that the leader leads."""
+    """One vote count over the branches: the weight of each answer, and the confidence in the leader."""
 
     votes: Mapping[str, float]
     confidence: float | None
@@ -57,32 +57,31 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One answer, how sure it is, what it rests on and what it cost."""
+    """An answer with its confidence, the paths that support it, and its usage."""
 
     answer: str | None
-    """The answer with most weight, as its first branch in issue order wrote it; None when there is none."""
+    """The answer with most weight, as written by its first branch in issue order; None if no branch states one."""
     confidence: float | None
-    """Probability that `answer` is the model's most frequent one; None where the strategy has no estimate."""
+    """Probability that `answer` is the model's most frequent answer; None if the strategy does not estimate it."""
     votes: Mapping[str, float]
-    """Weight of each answer, most first."""
+    """Weight of each answer, largest first."""
     outcome: Outcome
     usage: Usage
     paths: tuple[Branch, ...] = ()
     """Every finished branch, in issue order."""
     tallies: Mapping[str, Vote] = field(default_factory=dict)
-    """Other ways of counting the same branches."""
+    """Other vote counts over the same branches, by name."""
     value: BaseModel | None = None
-    """The answer as an object, where the task has a pydantic model."""
+    """The answer as an object, if the task has a pydantic model."""
     degraded: tuple[str, ...] = ()
-    """What the backend could not do as asked, in words."""
+    """Requested features that the backend does not support, as messages."""
     errors: tuple[str, ...] = ()
-    """What went wrong, in words: branches that failed, or the prompt."""
+    """Failures of branches or of the prompt, as messages."""
     tree: Tree = field(default_factory=Tree)
-    """What was explored: the strategy's own search tree where it keeps one, otherwise that of `paths`, in which what
-    several have in common is there once."""
+    """The strategy's search tree if it has one, otherwise the prefix tree of `paths`."""
 
     def record(self, *, tokens: bool = True) -> dict[str, JsonValue]:
-        """The result as JSON data. With `tokens`, its paths hold all it takes to replay them."""
+        """Return the result as JSON data. With `tokens`, the paths hold everything that a replay needs."""
         usage = self.usage.model_copy(update={"forward_passes": round(self.usage.forward_passes, _DIGITS)})
         return {
             "answer": self.answer,
@@ -118,7 +117,7 @@ def _path_record(branch: Branch, tokens: bool) -> dict[str, JsonValue]:
         "key": f"{path.key:016x}",
     }
     if tokens:
-        # Passes are shared with whatever else ran: they would differ in every replay.
+        # Passes are shared with other requests, so a replay would not reproduce them.
         cost = branch.cost.model_dump(exclude={"seconds", "forward_passes"})
         record |= {"cost": cost, "prompt_key": f"{path.root.key:016x}"}
         record["segments"] = [_segment_record(segment) for segment in path.segments()]

@@ -1,67 +1,72 @@
-"""The tree of reasoning: every step or path that was grown from a question, and what it grew from."""
+"""The reasoning tree of a question. Strategies and the driver build it; traces and reports show it."""
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.usage import Usage
+from branchwise.core.validation import first_field_error
 
 if TYPE_CHECKING:
     import networkx
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SHARED = {"seconds", "forward_passes"}
-"""Of a cost: they depend on whatever else ran, and would differ in every replay."""
+"""Usage fields that depend on concurrent requests, so that a replay would not reproduce them."""
 
 
 class NodeState(StrEnum):
-    """What became of a node."""
+    """State of a node."""
 
-    OPEN = "open"  # a path may go on, or went on, from here
+    OPEN = "open"  # paths continue, or may continue, from here
     ENDED = "ended"  # a path ends here
-    FAILED = "failed"  # it could not be grown or judged
-    PRUNED = "pruned"  # the strategy gave it up
+    FAILED = "failed"  # expansion or evaluation failed
+    PRUNED = "pruned"  # the strategy will not expand it
 
 
 @dataclass(frozen=True, slots=True)
 class TreeNode:
-    """One step of a path, or the whole of it where a strategy knows no steps; a root is a prompt."""
+    """One step of a path, or a whole path if the strategy has no steps. A root is a prompt."""
 
     number: int
-    """Its place in `Tree.nodes`."""
+    """Index in `Tree.nodes`."""
     parent: int | None
-    """The node it goes on from; None for a prompt."""
+    """Node that this one continues; None for a prompt."""
     text: str
-    """Its own text; "" for a prompt."""
+    """Text of this node alone; "" for a prompt."""
     tokens: int
-    """Its own generated tokens."""
+    """Generated tokens of this node alone."""
     answer: str | None = None
-    """What the path that ends here answers, in the form that counts votes; None where none ends or it states none."""
+    """Canonical answer of the path that ends here; None if no path ends here or it states no answer."""
     value: float | None = None
-    """What the verifier or the valuation makes of it."""
+    """Value assigned by a verifier or a value prompt."""
     visits: int = 0
-    """How often the search, or how many paths, came through it."""
+    """Visits of the search, or the number of paths through this node."""
     state: NodeState = NodeState.OPEN
     cost: Usage = field(default_factory=Usage)
-    """What it cost by itself; what it took to value it is not among it."""
+    """Usage of generating this node alone, without its evaluation."""
     note: str = ""
-    """A word to a person: why it failed, say."""
+    """Remark for the reader, such as the reason for a failure."""
 
 
-_ADAPTER: list[TypeAdapter[tuple[TreeNode, ...]]] = []  # built when it is needed: that takes longer than importing
+@cache
+def _adapter() -> TypeAdapter[tuple[TreeNode, ...]]:
+    """Build the validator on first use, because that takes longer than the import of this module."""
+    return TypeAdapter(tuple[TreeNode, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Nodes, parents before children; `nodes[0]` is the question's prompt.
+    """Nodes with parents before children; `nodes[0]` is the prompt of the question.
 
-    Raises ConfigError where a node isn't in its place or comes before its parent.
+    Raises ConfigError if a node's number is not its index, or if it precedes its parent.
     """
 
     nodes: tuple[TreeNode, ...] = (TreeNode(0, None, "", 0),)
@@ -71,47 +76,47 @@ class Tree:
         require(bool(self.nodes), "tree", "has no nodes", "give the prompt at least")
         require(self.nodes[0].parent is None, "tree", "begins with no prompt", "give node 0 no parent")
         children: list[list[int]] = [[] for _ in self.nodes]
-        for place, node in enumerate(self.nodes):
-            require(node.number == place, "tree", f"holds node {node.number} at place {place}", "number them in order")
+        for index, node in enumerate(self.nodes):
+            require(node.number == index, "tree", f"holds node {node.number} at place {index}", "number them in order")
             if node.parent is not None:
-                known = 0 <= node.parent < place
-                require(known, "tree", f"node {place} comes before its parent {node.parent}", "put parents first")
-                children[node.parent].append(place)
+                known = 0 <= node.parent < index
+                require(known, "tree", f"node {index} comes before its parent {node.parent}", "put parents first")
+                children[node.parent].append(index)
         object.__setattr__(self, "_children", tuple(map(tuple, children)))
 
     @property
     def roots(self) -> tuple[int, ...]:
-        """The prompts: the question's own, and those that a strategy wrote."""
+        """Prompts: that of the question, and those that the strategy added."""
         return tuple(node.number for node in self.nodes if node.parent is None)
 
     def children(self, number: int) -> tuple[int, ...]:
-        """The nodes that go on from this one, in the order in which they were grown."""
+        """Return the children of a node, in the order of their creation."""
         return self._children[number]
 
     def path(self, number: int) -> tuple[int, ...]:
-        """The nodes from the prompt to this one."""
+        """Return the nodes from the prompt to this one."""
         chain = [number]
         while (parent := self.nodes[chain[-1]].parent) is not None:
             chain.append(parent)
         return tuple(reversed(chain))
 
     def best_path(self, answer: str | None = None) -> tuple[int, ...]:
-        """From the prompt to the ended node of highest value; then of most visits; then the first.
+        """Return the nodes from the prompt to the best ended node, or () if there is no candidate.
 
-        With an `answer`, among those that state it. Empty where there is none. A node without a value is
-        below every one with a value.
+        The best node has the highest value; ties go to most visits, then to the first. A node without a value
+        ranks below every node with one. With an `answer`, only nodes that state it are candidates.
         """
         ended = (node for node in self.nodes if node.state is NodeState.ENDED)
-        able = [node for node in ended if answer is None or node.answer == answer]
-        if not able:
+        candidates = [node for node in ended if answer is None or node.answer == answer]
+        if not candidates:
             return ()
-        return self.path(max(able, key=_rank).number)
+        return self.path(max(candidates, key=_rank).number)
 
     def graph(self) -> "networkx.DiGraph":
-        """The tree for networkx, with attributes that any of its formats can hold.
+        """Return the tree as a networkx graph whose attributes fit all of its file formats.
 
-        Nodes have `text`, `tokens`, `visits` and `state`; `answer`, `value` and `note` where there is one; and what is
-        not 0 of their cost, as `cost_sampled` and so on. What XML can't hold of a text is written as U+FFFD.
+        Nodes have `text`, `tokens`, `visits` and `state`; `answer`, `value` and `note` if set; and the nonzero
+        fields of their cost, such as `cost_sampled`. Characters that XML does not allow are replaced by U+FFFD.
         """
         import networkx
 
@@ -122,30 +127,26 @@ class Tree:
         return graph
 
     def graphml(self) -> str:
-        """The graph as a GraphML document; `networkx.parse_graphml(..., node_type=int)` reads it."""
+        """Return the graph as a GraphML document; `networkx.parse_graphml(..., node_type=int)` reads it."""
         import networkx
 
         return "\n".join(networkx.generate_graphml(self.graph())) + "\n"
 
     def record(self) -> list[JsonValue]:
-        """The nodes as JSON data, without what is None or empty, and without seconds and passes of costs."""
+        """Return the nodes as JSON data, without empty fields and without the seconds and passes of costs."""
         return [_record(node) for node in self.nodes]
 
     @classmethod
     def from_record(cls, record: Sequence[JsonValue]) -> "Tree":
-        """The tree that was recorded. Raises ConfigError."""
-        if not _ADAPTER:
-            _ADAPTER.append(TypeAdapter(tuple[TreeNode, ...]))
+        """Return the recorded tree. Raises ConfigError if the record is invalid."""
         try:
-            return cls(_ADAPTER[0].validate_python(record))
+            return cls(_adapter().validate_python(record))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ConfigError("tree", f"{place}: {first['msg']}", "record it with Tree.record") from error
+            raise ConfigError("tree", str(first_field_error(error)), "record it with Tree.record") from error
 
 
 def _finite(value: float | None) -> float | None:
-    """A value that JSON can hold."""
+    """Return the value, or None if JSON cannot represent it."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -155,7 +156,7 @@ def _rank(node: TreeNode) -> tuple[float, int, int]:
 
 
 def _attributes(node: TreeNode) -> dict[str, str | int | float]:
-    """A node's attributes in a graph."""
+    """Return the attributes of a node in a networkx graph."""
     attributes: dict[str, str | int | float] = {
         "text": _NO_XML.sub("\ufffd", node.text),
         "tokens": node.tokens,

@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 from branchwise.backends.stream import Tokens
-from branchwise.core.budget import Purse
+from branchwise.core.budget import BudgetAllocator
 from branchwise.core.errors import BackendError, BranchwiseError, BudgetError, CallError
 from branchwise.core.keys import root_key
 from branchwise.core.path import Path, StopReason
@@ -47,7 +47,7 @@ class Launch:
         self.bug: BaseException | None = None
         """What went wrong in a task and is nobody's but the driver's fault."""
         self._setup, self._work, self._roots, self._report = setup, work, roots, report
-        self._purse = Purse(setup.budget)
+        self._allocator = BudgetAllocator(setup.budget)
         self._queue: deque[Item] = deque()  # branches that were not started
         self._tasks: dict[asyncio.Task[None], Item] = {}
         self._checking = asyncio.Lock()
@@ -70,7 +70,7 @@ class Launch:
             while self._queue and self._queue[0].action is action:
                 item = self._queue[0]
                 if not item.cancelled:
-                    granted = self._purse.lease(limit)
+                    granted = self._allocator.lease(limit)
                     if granted is None:
                         break
                     if granted == 0:
@@ -116,7 +116,7 @@ class Launch:
         return max(1, min(wanted, room))
 
     def _refuse(self, item: Item) -> None:
-        paths = self._purse.paths_spent
+        paths = self._allocator.paths_exhausted
         item.event = item.failed(BudgetError("budget_paths" if paths else "budget_tokens"))
         item.origin.account.cut_short(Outcome.PATHS_SPENT if paths else Outcome.TOKENS_SPENT)
 
@@ -152,7 +152,7 @@ class Launch:
         assert isinstance(item.action, Extend)
         assert item.branch is not None
         origin, path, cost = item.origin, grown.path, grown.cost
-        self._purse.settle(item.lease, cost.sampled)
+        self._allocator.release(item.lease, cost.sampled)
         self.grown.append(path)
         if not grown.finished:
             self._work.arrive(item, item.failed(grown.error), cost)

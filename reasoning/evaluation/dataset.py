@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from branchwise.answers.formats import Letter, YesNo
 from branchwise.answers.numbers import read_number
 from branchwise.core.errors import ConfigError, require
+from branchwise.core.validation import first_field_error
 from branchwise.evaluation.hub_dataset import PREFIX, Columns, hub_name, hub_rows, is_hub
 from branchwise.evaluation.metrics import check_metrics
 from branchwise.prompts.library import TASKS
@@ -150,9 +151,9 @@ def _row(where: str, data: str | Mapping[str, object]) -> Row:
     try:
         row = Row.model_validate_json(data) if isinstance(data, str) else Row.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "JSON"
-        raise ConfigError("data", f"{where}, {field}: {first['msg']}", "mend the row or leave it out") from error
+        first = first_field_error(error)
+        field = first.field or "JSON"
+        raise ConfigError("data", f"{where}, {field}: {first.message}", "mend the row or leave it out") from error
     if row.answer_type not in _TASKS:
         raise ConfigError(
             "data",
