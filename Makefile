@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 
 QUESTION := Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many clips did Natalia sell altogether in April and May?
 
-.PHONY: demo test test-serving check format clean vllm-env bench-engine bench-gpu bench-speculation bench-draft-model
+.PHONY: demo test test-serving check coverage format clean vllm-env bench-engine bench-gpu bench-speculation bench-draft-model
 
 # vLLM pins its own torch: it lives in an environment of its own, wherever VLLM_ENV says.
 VLLM_ENV ?= .venv-vllm
@@ -14,28 +14,36 @@ BENCH ?=
 
 # Solve a word problem with a small real model, over at most 16 paths.
 demo: .venv/engine
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/branchwise solve "$(QUESTION)" --paths 16
 
 # All tests, those with real models included (they are fetched on first use).
 test: .venv/dev
-	$(BIN)/branchwise models pull SmolLM2-135M-Instruct
-	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python tools/fetch_model.py SmolLM2-135M-Instruct
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m pytest
 
 # The tests that need vLLM: in its process, as its plugin, as a server.
 test-serving: $(VLLM_ENV)/ready
-	$(VLLM_ENV)/bin/branchwise models pull SmolLM2-135M-Instruct
-	$(VLLM_ENV)/bin/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(VLLM_ENV)/bin/python tools/fetch_model.py SmolLM2-135M-Instruct
+	$(VLLM_ENV)/bin/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
 	$(VLLM_ENV)/bin/python -m pytest tests/vllm
 
-# Format, lint and types (on the package as a user gets it).
+# Format, lint, language; then types, imports and packaging, on the package as a user gets it.
 check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python tools/check_words.py
 	rm -rf build/types build/lib
 	$(PIP) --no-deps --upgrade --target build/types .
+	PYTHONPATH=build/types $(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p branchwise
+	$(BIN)/mypy tools
 	$(BIN)/python -m pytest -q tests/docs/test_packaging.py
+
+# The tests without real models, and which lines they miss.
+coverage: .venv/dev
+	$(BIN)/python -m pytest -m "not model" --cov --cov-report=term --cov-report=html:build/coverage
 
 format: .venv/dev
 	$(BIN)/ruff format .
@@ -43,18 +51,18 @@ format: .venv/dev
 
 # Compare the engine with HF generate, vLLM (where vllm-env was run) and the floor; writes build/bench/engine.json.
 bench-engine: .venv/dev
-	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m benchmarks.engine --vllm-python $(VLLM_ENV)/bin/python $(BENCH)
 
 # What drafts are worth, under an hour on two cores; BRANCHWISE_DATA has gsm8k.jsonl and spec_bench.jsonl.
 bench-speculation: .venv/dev
-	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
 	$(BIN)/python -m benchmarks.speculation gsm8k --spec-bench spec_bench $(BENCH)
 
 # The same for the 0.5B as the draft model of the 1.5B.
 bench-draft-model: .venv/dev
-	$(BIN)/branchwise models pull Qwen2.5-Coder-0.5B-Instruct
-	$(BIN)/branchwise models pull Qwen2.5-Coder-1.5B-Instruct
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct
+	$(BIN)/python tools/fetch_model.py Qwen2.5-Coder-1.5B-Instruct
 	$(BIN)/python -m benchmarks.speculation gsm8k --model Qwen2.5-Coder-1.5B-Instruct \
 		--draft-model Qwen2.5-Coder-0.5B-Instruct --out build/bench/draft_model.json $(BENCH)
 
