@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import branchwise as bw
-from branchwise.strategies.per_question import PerQuestion
-from branchwise.strategies.samples import Samples
+from branchwise.strategies import PerQuestion, Samples
 
 
 @dataclass(frozen=True)
@@ -16,14 +15,14 @@ class UntilTwoAgree(PerQuestion[Samples]):
 
     paths: int = 10  # most to draw
 
-    def begin(self, root: bw.Path) -> Samples:
+    def initial_state(self, root: bw.Path) -> Samples:
         return Samples(root)
 
-    def more(self, samples: Samples) -> Sequence[bw.Action]:
+    def next_actions(self, samples: Samples) -> Sequence[bw.Action]:
         agreed = any(weight >= 2 for weight in samples.majority().votes.values())
-        if agreed or samples.waiting or samples.asked >= self.paths:
+        if agreed or samples.pending or samples.requested >= self.paths:
             return ()
-        return samples.draw(2, bw.Sampling())
+        return samples.sample(2, bw.Sampling())
 
     def decide(self, samples: Samples) -> bw.Decision:
         return samples.majority()

@@ -1,4 +1,4 @@
-"""Strategies by name, for the command line and configuration files."""
+"""Strategies by name, and the parser of `name:option=value` for the command line and configuration files."""
 
 import difflib
 from collections.abc import Callable
@@ -6,27 +6,22 @@ from typing import NamedTuple
 
 from branchwise.core.errors import ConfigError
 from branchwise.core.sampling import Sampling
-from branchwise.search.beam import Beam
-from branchwise.search.best_first import BestFirst
-from branchwise.search.best_of_n import BestOfN
-from branchwise.search.dvts import DVTS
-from branchwise.search.mcts import MCTS
-from branchwise.search.particle import ParticleFilter
-from branchwise.search.rebase import Rebase
-from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.strategies.spec import joined, split, with_options
+from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
+from branchwise.strategies.options import apply_options, join_options, split_options
 from branchwise.strategies.strategy import AnyStrategy
-from branchwise.strategies.voting.adaptive_consistency import AdaptiveConsistency
-from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
-from branchwise.strategies.voting.blend_asc import BlendASC
-from branchwise.strategies.voting.deepconf import DeepConf
-from branchwise.strategies.voting.deepconf_online import DeepConfOnline
-from branchwise.strategies.voting.early_stopping import EarlyStopping
-from branchwise.strategies.voting.greedy import Greedy
-from branchwise.strategies.voting.path_consistency import PathConsistency
-from branchwise.strategies.voting.prefix_consistency import PrefixConsistency
-from branchwise.strategies.voting.self_consistency import SelfConsistency
-from branchwise.strategies.voting.weighted_vote import WeightedVote
+from branchwise.strategies.voting import (
+    AdaptiveConsistency,
+    AdaptivePathConsistency,
+    BlendASC,
+    DeepConf,
+    DeepConfOnline,
+    EarlyStopping,
+    Greedy,
+    PathConsistency,
+    PrefixConsistency,
+    SelfConsistency,
+    WeightedVote,
+)
 
 STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "greedy": lambda paths, sampling: Greedy(sampling),
@@ -56,36 +51,36 @@ STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "tot-dfs": lambda paths, sampling: ToTDFS(paths, sampling=sampling),
     "best-first": lambda paths, sampling: BestFirst(paths, sampling=sampling),
 }
-"""By name, from the most paths of a question and how to draw them."""
+"""Constructors by name; each takes the maximum number of paths of a question and the sampling settings."""
 
-DEFAULT = AdaptivePathConsistency.name
-"""Where none is named; docs/results.md says why this one."""
+DEFAULT_STRATEGY = AdaptivePathConsistency.name
+"""Used if the user names no strategy; docs/results.md has the measurements behind the choice."""
 
 
 def _width(paths: int) -> int:
-    """How many next steps each path of a beam gets: four, where that divides the paths."""
+    """Return the default width of a beam: the largest of 4, 3, 2 and 1 that divides the paths."""
     return next(width for width in (4, 3, 2, 1) if paths % width == 0)
 
 
-class Named(NamedTuple):
-    """A strategy with options, and what it is called."""
+class NamedStrategy(NamedTuple):
+    """A strategy and the text that describes it."""
 
     name: str
-    """As `named` takes it, its options in their own order."""
+    """The normalized text: `parse_strategy(name, ...)` returns the same strategy."""
     strategy: AnyStrategy
 
 
-def strategy(spec: str, paths: int, sampling: Sampling) -> AnyStrategy:
-    """The strategy that `spec` describes; see `named`."""
-    return named(spec, paths, sampling).strategy
+def make_strategy(spec: str, paths: int, sampling: Sampling) -> AnyStrategy:
+    """Return the strategy that `spec` describes; see `parse_strategy`."""
+    return parse_strategy(spec, paths, sampling).strategy
 
 
-def named(spec: str, paths: int, sampling: Sampling) -> Named:
-    """The strategy that a text describes: `NAME` or `NAME:option=value,option=value`.
+def parse_strategy(spec: str, paths: int, sampling: Sampling) -> NamedStrategy:
+    """Return the strategy that `NAME` or `NAME:option=value,option=value` describes, and its normalized text.
 
-    Options are the strategy's fields of plain types; `none` is None. A comma in a value is written `\\,` and a
-    backslash before a comma or a backslash `\\\\`. Raises ConfigError, with the nearest name, where there is no such
-    strategy or option, and where a value makes no sense.
+    Options are the strategy's fields of plain types; `none` is None. A comma in a value is written `\\,`, and a
+    backslash before a comma or another backslash `\\\\`. Raises ConfigError with the closest name if the strategy or
+    an option is unknown, and if a value is invalid.
     """
     name, colon, rest = spec.partition(":")
     name = name.strip()
@@ -95,6 +90,6 @@ def named(spec: str, paths: int, sampling: Sampling) -> Named:
         raise ConfigError("strategy", f"{name!r} is unknown", hint)
     default = STRATEGIES[name](paths, sampling)
     if not colon:
-        return Named(name, default)
-    changed, given = with_options(default, split(rest), "strategy", name)
-    return Named(f"{name}:{joined(given)}", changed)
+        return NamedStrategy(name, default)
+    changed, given = apply_options(default, split_options(rest), "strategy", name)
+    return NamedStrategy(f"{name}:{join_options(given)}", changed)

@@ -1,11 +1,11 @@
-"""Beam search: the best steps of a level go on, each in several ways."""
+"""Beam search: expand the best steps of a level. DVTS (dvts.py) runs the same selection in independent subtrees."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from branchwise.core.errors import require
-from branchwise.search.level_search import Growth, Levels, LevelSearch, open_nodes
+from branchwise.search.levels import Branching, LevelSearch, LevelState, open_nodes
 from branchwise.search.node import Node
 
 
@@ -13,32 +13,28 @@ from branchwise.search.node import Node
 class Beam(LevelSearch):
     """Keep the paths/width best steps of a level, and expand each by `width` (Snell et al. 2024, arXiv 2408.03314).
 
-    Paths that end leave the beam; the search is over when `paths` of them have, or none goes on.
+    Paths that end leave the beam. The search is done when `paths` of them have ended, or none continues.
     """
 
     name: ClassVar[str] = "beam"
 
     paths: int = 16
-    """Steps drawn at a level."""
+    """Steps sampled at a level; in DVTS, over all subtrees."""
     width: int = 4
-    """Next steps drawn from each path that is kept."""
+    """Next steps sampled from each path that is kept."""
 
     def __post_init__(self) -> None:
         LevelSearch.__post_init__(self)
-        check_width(self.paths, self.width)
+        require(self.width >= 1, "width", f"is {self.width}", "use at least 1")
+        divides = self.paths % self.width == 0
+        problem = f"is {self.width}, which does not divide {self.paths} paths"
+        require(divides, "width", problem, "use a divisor of the paths")
 
-    def first(self, search: Levels) -> Sequence[Growth]:
-        return [Growth(search.prompt, self.paths)]
-
-    def select(self, search: Levels, families: Sequence[Sequence[Node]]) -> Sequence[Growth]:
-        if sum(node.ended for node in search.nodes) >= self.paths:
+    def next_level(self, state: LevelState, families: Sequence[Sequence[Node]]) -> Sequence[Branching]:
+        if sum(node.ended for node in state.nodes) >= self.paths:
             return []
-        best = sorted(open_nodes(families), key=self.score, reverse=True)
-        return [Growth(node, self.width) for node in best[: self.paths // self.width]]
+        return [Branching(node, self.width) for node in self.best(open_nodes(families), self.paths // self.width)]
 
-
-def check_width(paths: int, width: int) -> None:
-    """ConfigError unless so many paths can be kept in groups of `width`."""
-    require(width >= 1, "width", f"is {width}", "use at least 1")
-    fits = paths % width == 0
-    require(fits, "width", f"is {width}, which does not divide {paths} paths", "use a divisor of the paths")
+    def best(self, nodes: Sequence[Node], count: int) -> Sequence[Node]:
+        """Return the `count` nodes with the highest scores, earlier nodes first among equal scores."""
+        return sorted(nodes, key=self.score, reverse=True)[:count]

@@ -1,4 +1,4 @@
-"""Best-first search and A*: the most promising state anywhere in the tree goes on."""
+"""Best-first search and A*: expand the best node anywhere in the tree."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -7,43 +7,44 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node
-from branchwise.search.search import Search
-from branchwise.search.tree_search import TreeSearch
+from branchwise.search.state import SearchState
+from branchwise.search.tree import TreeSearch
 
 
 @dataclass(slots=True)
-class Frontier(Search):
-    """A search, and the nodes it may take next."""
+class FrontierState(SearchState):
+    """The state of a search and the nodes it may expand next."""
 
     frontier: list[Node] = field(default_factory=list)
-    begun: int = 0
-    taken: int = 0
-    """Ended nodes that were the most promising."""
+    expansions: int = 0
+    """Expansions started."""
+    accepted: int = 0
+    """Ended nodes that were the best of the frontier."""
 
 
 @dataclass(frozen=True, slots=True)
-class BestFirst(TreeSearch[Frontier]):
-    """Take the node of highest weight * score - cost, and expand it by `width` steps, at most `paths` times.
+class BestFirst(TreeSearch[FrontierState]):
+    """Expand the node with the highest weight * score - cost by `width` steps, at most `paths` times.
 
-    Over when an ended node is the most promising, `answers` times. With a cost, and a verifier of one's own that says
-    minus what it estimates is still to pay, this is A* (Hart, Nilsson, Raphael 1968); without a cost it is greedy.
+    The search is done when an ended node is the best one, `answers` times. With a cost, and a verifier that returns
+    minus its estimate of the remaining cost, this is A* (Hart, Nilsson, Raphael 1968). Without a cost it is greedy.
     """
 
     name: ClassVar[str] = "best-first"
 
     paths: int = 16
-    """Most nodes to expand."""
+    """Maximum number of nodes to expand."""
     choose: Literal["weighted", "best", "vote"] = "best"
     width: int = 4
     """Steps a node is expanded by."""
     weight: float = 1.0
-    """Of the score against the cost."""
+    """Weight of the score against the cost."""
     cost: Literal["none", "steps", "nats"] = "none"
-    """What a path has cost: nothing, its steps, or minus the log-probability of its tokens."""
+    """Cost of a path: none, its number of steps, or minus the log-probability of its tokens."""
     parallel: int = 1
     """Nodes expanded at a time."""
     answers: int = 1
-    """Ended nodes to take until the search is over."""
+    """Ended nodes to accept before the search is done."""
 
     def __post_init__(self) -> None:
         TreeSearch.__post_init__(self)
@@ -53,36 +54,35 @@ class BestFirst(TreeSearch[Frontier]):
         require(self.parallel >= 1, "parallel", f"is {self.parallel}", "use at least 1")
         require(self.answers >= 1, "answers", f"is {self.answers}", "use at least 1")
 
-    def begin(self, root: Path) -> Frontier:
-        search = Frontier(root)
-        search.frontier.append(search.prompt)
-        return search
+    def initial_state(self, root: Path) -> FrontierState:
+        state = FrontierState(root)
+        state.frontier.append(state.root_node)
+        return state
 
-    def advance(self, search: Frontier) -> None:
-        while search.frontier and search.running < self.parallel and not search.over:
-            node = max(search.frontier, key=self.promise)  # the first found of equals
-            if node.ended and search.running:
-                break  # what is under way promised more
-            search.frontier.remove(node)
+    def advance(self, state: FrontierState) -> None:
+        while state.frontier and state.running < self.parallel and not state.done:
+            node = max(state.frontier, key=self.rank)  # the earliest node among equals
+            if node.ended and state.running:
+                break  # a running expansion ranked higher, and its children may as well
+            state.frontier.remove(node)
             if node.ended:
-                search.taken += 1
-                search.over = search.taken >= self.answers
-            elif search.begun < self.paths:
-                search.begun += 1
-                self.expand(search, node, self.width)
-        if not search.running and not search.frontier:
-            search.over = True
+                state.accepted += 1
+                state.done = state.accepted >= self.answers
+            elif state.expansions < self.paths:
+                state.expansions += 1
+                self.expand(state, node, self.width)
+        if not state.running and not state.frontier:
+            state.done = True
 
-    def expanded(self, search: Frontier, expansion: Expansion) -> None:
-        able = self.able(search, expansion.children)
-        search.frontier += [node for node in able if node.ended or node.depth < self.max_steps]
-        search.frontier.sort(key=lambda node: node.number)
+    def on_expanded(self, state: FrontierState, expansion: Expansion) -> None:
+        children = self.surviving(state, expansion.children)
+        state.frontier += [node for node in children if node.ended or node.depth < self.max_steps]
+        state.frontier.sort(key=lambda node: node.number)
 
-    def promise(self, node: Node) -> float:
-        """How much is to be expected of a node."""
-        return self.weight * self.score(node) - self._cost(node)
+    def rank(self, node: Node) -> float:
+        return self.weight * self.score(node) - self._path_cost(node)
 
-    def _cost(self, node: Node) -> float:
+    def _path_cost(self, node: Node) -> float:
         if self.cost == "steps":
             return node.depth
         return -sum(node.path.sampled_logprobs() or ()) if self.cost == "nats" else 0.0

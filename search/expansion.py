@@ -1,4 +1,7 @@
-"""An expansion: children of a node that are being drawn and valued."""
+"""An expansion: children of a node that are being sampled and valued.
+
+A step generator (steps.py) sends its requests and adds its children; a valuer (values.py) values them.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,46 +10,41 @@ from branchwise.core.answer import Answer
 from branchwise.core.path import Path
 from branchwise.core.usage import Usage
 from branchwise.search.node import Node
-from branchwise.search.search import Search
-from branchwise.search.thoughts import Thoughts
+from branchwise.search.state import Handler, SearchState
 from branchwise.search.values import Valuer
 from branchwise.strategies.actions import Event, Request
 
 
 class Expansion:
-    """`count` children of a node. `then` is called once, when each is valued or has failed."""
+    """The running expansion of a node. `on_done` is called once, when every child is valued or has failed."""
 
-    def __init__(
-        self, search: Search, node: Node, thoughts: Thoughts, valuer: Valuer, then: Callable[["Expansion"], None]
-    ) -> None:
-        self.search, self.node = search, node
+    def __init__(self, state: SearchState, node: Node, valuer: Valuer, on_done: Callable[["Expansion"], None]) -> None:
+        self.state = state
+        self.node = node
         self.children: list[Node] = []
-        self._thoughts, self._valuer, self._then = thoughts, valuer, then
-        self._left = 0  # requests and valuations under way
+        self._valuer = valuer
+        self._on_done = on_done
+        self._open = 0  # requested branches and running valuations
+        state.running += 1
 
-    def start(self, count: int) -> None:
-        """Ask for the children."""
-        self.search.running += 1
-        self._thoughts.begin(self, count)
+    def send(self, action: Request, handler: Handler, branches: int = 1) -> None:
+        """Send a request on the way to a child; `handler` is called once for each of its branches."""
+        self._open += branches
+        self.state.send(action, partial(self._handle, handler))
 
-    def send(self, action: Request, handler: Callable[[Event], None], branches: int = 1) -> None:
-        """Ask for something on the way to a child; `handler` is called for each of its branches."""
-        self._left += branches
-        self.search.send(action, partial(self._hear, handler))
+    def add_child(self, path: Path, *, ended: bool, answer: Answer | None, cost: Usage) -> None:
+        """Add a child and start valuing it."""
+        child = self.state.add_node(self.node, path, ended=ended, answer=answer, cost=cost)
+        self.children.append(child)
+        self._open += 1
+        self._valuer.start(self.state, child, self._close_one)
 
-    def add(self, path: Path, *, ended: bool, answer: Answer | None, cost: Usage) -> None:
-        """A child was found: have it valued."""
-        node = self.search.add(self.node, path, ended=ended, answer=answer, cost=cost)
-        self.children.append(node)
-        self._left += 1
-        self._valuer.begin(self.search, node, self._settle)
-
-    def _hear(self, handler: Callable[[Event], None], event: Event) -> None:
+    def _handle(self, handler: Handler, event: Event) -> None:
         handler(event)
-        self._settle()
+        self._close_one()
 
-    def _settle(self) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self.search.running -= 1
-            self._then(self)
+    def _close_one(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self.state.running -= 1
+            self._on_done(self)

@@ -1,4 +1,4 @@
-"""The tree that a search grows: nodes in the order in which they were found."""
+"""Nodes of a search tree, and the frozen copy of the tree that a Decision reports."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,90 +11,90 @@ from branchwise.core.usage import Usage
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One state of the reasoning: a prefix of a path, a step longer than its parent's."""
+    """A state of the reasoning: a prefix of a path, one step longer than its parent."""
 
     number: int
-    """Its place in the tree, in the order in which nodes were found."""
+    """Index in the tree, in the order in which nodes were added."""
     parent: "Node | None"
     path: Path
     ended: bool = False
-    """Whether the path came to its end: it is not grown any more."""
+    """True if the path has ended and can't be continued."""
     answer: Answer | None = None
-    """What an ended path states."""
+    """The answer of an ended path, if it states one."""
     value: float | None = None
-    """What was made of it; None until then, and where that failed."""
-    failed: str = ""
-    """Why it is out of the search."""
+    """None before the node is valued, and if valuing it failed."""
+    failure: str = ""
+    """The reason why the node could not be valued; "" otherwise."""
     pruned: bool = False
     visits: int = 0
-    total: float = 0.0
-    """Sum of the values that were backed up through it."""
+    value_sum: float = 0.0
+    """Sum of the values backed up through the node."""
     in_flight: int = 0
-    """Expansions under way at the node and below it."""
-    closed: bool = False
-    """Whether everything from here on has been visited."""
+    """Running expansions of the node and its descendants."""
+    exhausted: bool = False
+    """True if no node of the subtree can be expanded any more."""
     cost: Usage = field(default_factory=Usage)
     children: list["Node"] = field(default_factory=list)
 
     @property
     def depth(self) -> int:
-        """Steps from the prompt."""
-        return sum(1 for _ in self.line())
+        """Return the number of steps from the prompt."""
+        return sum(1 for _ in self.steps())
 
     @property
     def mean(self) -> float:
-        """Q: the mean of the values that were backed up; 0 without any."""
-        return self.total / self.visits if self.visits else 0.0
+        """Return Q, the mean of the values backed up through the node; 0 without a visit."""
+        return self.value_sum / self.visits if self.visits else 0.0
 
-    def up(self) -> Iterator["Node"]:
-        """The node and those above it, the root included."""
+    def lineage(self) -> Iterator["Node"]:
+        """Yield the node and its ancestors, up to and including the root."""
         node: Node | None = self
         while node is not None:
             yield node
             node = node.parent
 
-    def line(self) -> Iterator["Node"]:
-        """The node and those above it, up to the root's child."""
-        return (node for node in self.up() if node.parent is not None)
+    def steps(self) -> Iterator["Node"]:
+        """Yield the node and its ancestors, the last step first, without the root."""
+        return (node for node in self.lineage() if node.parent is not None)
 
-    def back_up(self, value: float) -> None:
-        """Count a visit worth `value` here and all the way up."""
-        for node in self.up():
+    def backup(self, value: float) -> None:
+        """Count a visit with `value` at the node and all its ancestors."""
+        for node in self.lineage():
             node.visits += 1
-            node.total += value
+            node.value_sum += value
 
     @property
     def text(self) -> str:
-        """Its own step, without a stop that ended its path."""
+        """Return the node's own step, without the stop string that ended its path."""
         if self.parent is None:
             return ""
-        said = self.path.answer_text if self.ended else self.path.whole_text
-        return said[len(self.parent.path.whole_text) :]
+        text = self.path.answer_text if self.ended else self.path.whole_text
+        return text[len(self.parent.path.whole_text) :]
 
 
-def freeze(nodes: list[Node]) -> Tree:
-    """The tree as it is now, for whoever looks at it."""
-    return Tree(tuple(map(_freeze, nodes)))
+def snapshot(nodes: list[Node]) -> Tree:
+    """Return an immutable copy of the tree in its current state."""
+    return Tree(tuple(map(_tree_node, nodes)))
 
 
-def _freeze(node: Node) -> TreeNode:
-    above = 0 if node.parent is None else node.parent.path.generated
+def _tree_node(node: Node) -> TreeNode:
+    parent_tokens = 0 if node.parent is None else node.parent.path.generated
     return TreeNode(
         number=node.number,
         parent=None if node.parent is None else node.parent.number,
         text=node.text,
-        tokens=max(0, node.path.generated - above),
+        tokens=max(0, node.path.generated - parent_tokens),
         answer=None if node.answer is None else node.answer.value,
         value=node.value,
         visits=node.visits,
         state=_state(node),
         cost=node.cost,
-        note=node.failed,
+        note=node.failure,
     )
 
 
 def _state(node: Node) -> NodeState:
-    if node.failed:
+    if node.failure:
         return NodeState.FAILED
     if node.ended:
         return NodeState.ENDED

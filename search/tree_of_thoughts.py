@@ -1,4 +1,4 @@
-"""Tree of thoughts: states are valued, and looked through breadth first or depth first."""
+"""Tree of thoughts: value states, and search them breadth first or depth first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,92 +7,90 @@ from typing import ClassVar, Literal
 from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.search.expansion import Expansion
-from branchwise.search.level_search import Growth, Levels, LevelSearch
+from branchwise.search.levels import Branching, LevelSearch, LevelState, open_nodes
 from branchwise.search.node import Node
-from branchwise.search.search import Search
-from branchwise.search.tree_search import TreeSearch
+from branchwise.search.state import SearchState
+from branchwise.search.tree import TreeSearch
 from branchwise.search.values import ValueName
 
 
 @dataclass(frozen=True, slots=True)
 class ToTBFS(LevelSearch):
-    """Breadth first: of each level's thoughts the `keep` best go on, `paths` thoughts a level (Yao et al. 2023,
-    arXiv 2305.10601, algorithm 1). A path that ended keeps its place among them."""
+    """Search breadth first: sample `paths` thoughts a level, and expand the `keep` best states (Yao et al. 2023,
+    arXiv 2305.10601, algorithm 1). A path that has ended keeps its place among them."""
 
     name: ClassVar[str] = "tot-bfs"
 
     paths: int = 16
-    """Thoughts drawn at a level."""
+    """Thoughts sampled at a level."""
     value: ValueName = "rating"
     keep: int = 4
-    """States that are kept of a level (b)."""
+    """States kept at each level (b)."""
     threshold: float = 0.0
-    """States valued below this are given up."""
+    """States with a score below this are pruned."""
 
     def __post_init__(self) -> None:
         LevelSearch.__post_init__(self)
         require(1 <= self.keep <= self.paths, "keep", f"is {self.keep}", f"use 1 to {self.paths}, the paths")
 
-    def first(self, search: Levels) -> Sequence[Growth]:
-        return [Growth(search.prompt, self.paths)]
-
-    def select(self, search: Levels, families: Sequence[Sequence[Node]]) -> Sequence[Growth]:
-        ended = self.able(search, [node for node in search.nodes if node.ended])
-        fresh = [node for family in families for node in family if not node.ended]
-        able = [node for node in (*ended, *fresh) if self.meets(search, node, self.threshold)]
-        best = sorted(able, key=self.score, reverse=True)[: self.keep]
-        return [Growth(node, max(1, self.paths // self.keep)) for node in best if not node.ended]
+    def next_level(self, state: LevelState, families: Sequence[Sequence[Node]]) -> Sequence[Branching]:
+        ended = self.surviving(state, [node for node in state.nodes if node.ended])
+        good = [node for node in (*ended, *open_nodes(families)) if self.reaches(state, node, self.threshold)]
+        best = sorted(good, key=self.score, reverse=True)[: self.keep]
+        return [Branching(node, max(1, self.paths // self.keep)) for node in best if not node.ended]
 
 
 @dataclass(slots=True)
-class Stack(Search):
-    """A search, and the states it has not looked into, the next one last."""
+class StackState(SearchState):
+    """The state of a search and its unexpanded states."""
 
     stack: list[Node] = field(default_factory=list)
-    begun: int = 0
+    """Nodes to expand, the next one last."""
+    expansions: int = 0
+    """Expansions started."""
 
 
 @dataclass(frozen=True, slots=True)
-class ToTDFS(TreeSearch[Stack]):
-    """Depth first: the best thought first, back to the next one where a state is given up, until `answers` paths have
-    ended (Yao et al. 2023, arXiv 2305.10601, algorithm 2). At most `paths` states are expanded."""
+class ToTDFS(TreeSearch[StackState]):
+    """Search depth first: expand the best thought, go back to the next best one after a pruned state, and stop when
+    `answers` paths have ended (Yao et al. 2023, arXiv 2305.10601, algorithm 2). At most `paths` states are expanded."""
 
     name: ClassVar[str] = "tot-dfs"
 
     paths: int = 16
-    """Most states to expand."""
+    """Maximum number of states to expand."""
     value: ValueName = "rating"
     choose: Literal["weighted", "best", "vote"] = "best"
     width: int = 4
-    """Thoughts drawn of each state."""
+    """Thoughts sampled from each state."""
     threshold: float = 0.3
-    """States valued below this are given up."""
+    """States with a score below this are pruned."""
     answers: int = 1
-    """Ended paths, each with an answer worth at least the threshold, until the search is over."""
+    """Ended paths to find, each with an answer and a score of at least the threshold."""
 
     def __post_init__(self) -> None:
         TreeSearch.__post_init__(self)
         require(self.width >= 1, "width", f"is {self.width}", "use at least 1")
         require(self.answers >= 1, "answers", f"is {self.answers}", "use at least 1")
 
-    def begin(self, root: Path) -> Stack:
-        search = Stack(root)
-        search.stack.append(search.prompt)
-        return search
+    def initial_state(self, root: Path) -> StackState:
+        state = StackState(root)
+        state.stack.append(state.root_node)
+        return state
 
-    def advance(self, search: Stack) -> None:
-        if search.running:
+    def advance(self, state: StackState) -> None:
+        if state.running:
             return
-        found = sum(node.answer is not None and self.meets(search, node, self.threshold) for node in search.nodes)
-        search.over = found >= self.answers or not search.stack or search.begun >= self.paths
-        if not search.over:
-            search.begun += 1
-            self.expand(search, search.stack.pop(), self.width)
+        found = [node for node in state.nodes if node.answer is not None and self.reaches(state, node, self.threshold)]
+        state.done = len(found) >= self.answers or not state.stack or state.expansions >= self.paths
+        if not state.done:
+            state.expansions += 1
+            self.expand(state, state.stack.pop(), self.width)
 
-    def expanded(self, search: Stack, expansion: Expansion) -> None:
-        able = [node for node in self.able(search, expansion.children) if not node.ended]
-        good = [node for node in able if self.meets(search, node, self.threshold) and node.depth < self.max_steps]
-        for node in able:
+    def on_expanded(self, state: StackState, expansion: Expansion) -> None:
+        children = [node for node in self.surviving(state, expansion.children) if not node.ended]
+        good = [node for node in children if self.reaches(state, node, self.threshold) and node.depth < self.max_steps]
+        for node in children:
             node.pruned = node not in good
-        good.reverse()  # of equals, the first is looked into first
-        search.stack += sorted(good, key=self.score)
+        good.reverse()  # the stack is popped from the end, so the first of equal scores must come last
+        state.stack += sorted(good, key=self.score)

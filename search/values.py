@@ -1,4 +1,4 @@
-"""How good a node is: what the model thinks of it, where it leads, or what a verifier says."""
+"""Values of nodes: self-evaluation, token probabilities, rollouts, or the run's verifier."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,63 +8,64 @@ from functools import partial
 from typing import Literal
 
 from branchwise.core.sampling import Sampling
+from branchwise.search.limits import remaining_sampling
 from branchwise.search.node import Node
-from branchwise.search.search import Search
-from branchwise.search.thoughts import rest_of
+from branchwise.search.state import SearchState
 from branchwise.strategies.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
-from branchwise.strategies.judgment import IS_CORRECT, VERDICTS, expected, judgment
+from branchwise.strategies.self_evaluation import IS_CORRECT, VERDICTS, expected_value, judge_prompt
 
-Settled = Callable[[], None]
-"""Called once a node has its value, or has failed."""
+OnValued = Callable[[], None]
+"""Called once, when a node has its value or valuing it has failed."""
 ValueName = Literal["p-true", "rating", "logprob", "rollouts", "verifier"]
-"""Values by name: the probability that the model calls the node correct; how likely it says it leads to the answer;
-the geometric mean of its tokens' probabilities; how far paths grown from it agree with the others; the verifier's."""
+"""p-true: probability that the model calls the node correct. rating: likelihood of a right answer by the model's own
+rating. logprob: geometric mean of the token probabilities. rollouts: share of the answers that agree with rollouts from
+the node. verifier: score of the run's verifier."""
 
 
 class Valuer(ABC):
-    """Values nodes. A node that can't be valued fails, and costs the search nothing but itself."""
+    """Computes values of nodes. A node that can't be valued fails and is the only one lost."""
 
     @abstractmethod
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
-        """Value a node, now or when what was asked for has come."""
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
+        """Value a node, at once or when the necessary requests have completed."""
 
 
-def _give(node: Node, value: float | None, why: str) -> None:
+def _set_value(node: Node, value: float | None, failure: str) -> None:
     if value is None or math.isnan(value):
-        node.failed = why
+        node.failure = failure
     else:
         node.value = value
 
 
-def _why(event: Event) -> str:
-    """What to say of a request that failed."""
-    return str(event.error) if isinstance(event, Failed) and event.error is not None else "it was stopped"
+def _failure_of(event: Event) -> str:
+    """Return the reason why a request failed."""
+    return str(event.error) if isinstance(event, Failed) and event.error is not None else "the request was cancelled"
 
 
 @dataclass(frozen=True, slots=True)
-class LogProb(Valuer):
-    """The geometric mean of the path's tokens' probabilities, 0 to 1."""
+class MeanProbability(Valuer):
+    """The geometric mean of the path's token probabilities, 0 to 1."""
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
         logprobs = node.path.sampled_logprobs()
         mean = math.exp(sum(logprobs) / len(logprobs)) if logprobs else None
-        _give(node, mean, "its tokens have no log-probabilities")
-        settled()
+        _set_value(node, mean, "its tokens have no log-probabilities")
+        on_valued()
 
 
 @dataclass(frozen=True, slots=True)
-class Checked(Valuer):
-    """What the run's verifier says of the path."""
+class VerifierScore(Valuer):
+    """The score of the run's verifier."""
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
-        search.send(Verify(node.path, node.number), partial(self._checked, node, settled))
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
+        state.send(Verify(node.path, node.number), partial(self._verified, node, on_valued))
 
-    def _checked(self, node: Node, settled: Settled, event: Event) -> None:
+    def _verified(self, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Verified):
-            _give(node, event.score, "the verifier's score is no number")
+            _set_value(node, event.score, "the verifier's score is not a number")
         else:
-            node.failed = _why(event)
-        settled()
+            node.failure = _failure_of(event)
+        on_valued()
 
 
 _SO_FAR = "Is the reasoning above correct so far? Reply with one word, True or False."
@@ -74,113 +75,119 @@ _RATINGS: Mapping[str, float] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class SelfEvaluation(Valuer):
-    """What the model thinks of the path: the mean worth of one-word verdicts under their probabilities."""
+    """The model's own evaluation: the mean value of one-word replies, weighted by their probabilities."""
 
     unfinished: str = _SO_FAR
-    """What is asked about a path that goes on."""
+    """Prompt for a path that continues."""
     ended: str = IS_CORRECT
-    """What is asked about one that has ended."""
-    verdicts: tuple[tuple[str, float], ...] = tuple(VERDICTS.items())
-    """Words, and what each is worth."""
+    """Prompt for a path that has ended."""
+    replies: tuple[tuple[str, float], ...] = tuple(VERDICTS.items())
+    """Replies and their values."""
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
         ask = self.ended if node.ended else self.unfinished
-        root = judgment(node.path, search.question, ask=ask, tag=node.number)
-        search.send(root, partial(self._posed, search, node, settled))
+        prompt = judge_prompt(node.path, state.question, ask=ask, tag=node.number)
+        state.send(prompt, partial(self._rooted, state, node, on_valued))
 
-    def _posed(self, search: Search, node: Node, settled: Settled, event: Event) -> None:
+    def _rooted(self, state: SearchState, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Rooted):
-            score = Score(event.path, tuple(word for word, _ in self.verdicts), node.number)
-            search.send(score, partial(self._scored, node, settled))
+            score = Score(event.path, tuple(word for word, _ in self.replies), node.number)
+            state.send(score, partial(self._scored, node, on_valued))
         else:
-            node.failed = _why(event)
-            settled()
+            node.failure = _failure_of(event)
+            on_valued()
 
-    def _scored(self, node: Node, settled: Settled, event: Event) -> None:
+    def _scored(self, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Scored):
-            value = expected(event.logprobs, [worth for _, worth in self.verdicts])
-            _give(node, value, "the model gives no verdict any probability")
+            value = expected_value(event.logprobs, [value for _, value in self.replies])
+            _set_value(node, value, "the model gives every reply the probability 0")
         else:
-            node.failed = _why(event)
-        settled()
+            node.failure = _failure_of(event)
+        on_valued()
 
 
-class Agreement(Valuer):
-    """The share that an ended path's answer has of all answers so far; 0 without one."""
+class AnswerShare(Valuer):
+    """The share of an ended path's answer among all answers so far; 0 without an answer."""
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
-        node.value = 0.0 if node.answer is None else search.shares()[node.answer]
-        settled()
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
+        node.value = 0.0 if node.answer is None else state.answer_shares()[node.answer]
+        on_valued()
 
 
 @dataclass(frozen=True, slots=True)
-class Rollouts(Valuer):
-    """Where paths grown from the node to their ends lead.
+class RolloutMean(Valuer):
+    """The mean value of rollouts: paths sampled from the node to their ends.
 
-    The value is the mean, over the node's paths, of what `judge` makes of their ends; a path without an answer counts
-    0, one that failed, or that can't be judged, not at all. A node that has ended is its own only path. In the order of
-    asking, so it repeats.
+    `judge` values each end. A rollout without an answer counts 0; one that failed or can't be valued does not count. A
+    node that has ended is its own only rollout. Rollouts are valued in the order of the requests, so results repeat.
     """
 
     sampling: Sampling
     count: int
     judge: Valuer
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
         if node.ended:
-            self.judge.begin(search, node, settled)
+            self.judge.start(state, node, on_valued)
             return
-        ends: list[Event] = []
-        grown = partial(self._grown, search, node, ends, settled)
-        search.send(Extend(node.path, self.count, rest_of(self.sampling, node.path)), grown)
+        completions: list[Event] = []
+        extend = Extend(node.path, self.count, remaining_sampling(self.sampling, node.path))
+        state.send(extend, partial(self._extended, state, node, completions, on_valued))
 
-    def _grown(self, search: Search, node: Node, ends: list[Event], settled: Settled, event: Event) -> None:
-        ends.append(event)
-        if len(ends) < self.count:
+    def _extended(
+        self, state: SearchState, node: Node, completions: list[Event], on_valued: OnValued, event: Event
+    ) -> None:
+        completions.append(event)
+        if len(completions) < self.count:
             return
-        paths = [search.roll_out(node, end.path, end.answer) for end in ends if isinstance(end, Finished)]
-        if paths:
-            self._judge(search, node, paths, settled)
+        ends = [state.add_rollout(node, end.path, end.answer) for end in completions if isinstance(end, Finished)]
+        if ends:
+            self._value_ends(state, node, ends, on_valued)
         else:
-            node.failed = _why(event)
-            settled()
+            node.failure = _failure_of(event)
+            on_valued()
 
-    def _judge(self, search: Search, node: Node, paths: Sequence[Node], settled: Settled) -> None:
-        waiting = len(paths)
+    def _value_ends(self, state: SearchState, node: Node, ends: Sequence[Node], on_valued: OnValued) -> None:
+        remaining = len(ends)
 
-        def judged() -> None:
-            nonlocal waiting
-            waiting -= 1
-            if waiting:
+        def end_valued() -> None:
+            nonlocal remaining
+            remaining -= 1
+            if remaining:
                 return
-            values = [path.value for path in paths if path.value is not None]
-            _give(node, sum(values) / len(values) if values else None, paths[-1].failed)
-            settled()
+            values = [end.value for end in ends if end.value is not None]
+            _set_value(node, sum(values) / len(values) if values else None, ends[-1].failure)
+            on_valued()
 
-        for path in paths:
-            if path.answer is None:
-                path.value = 0.0
-                judged()
+        for end in ends:
+            if end.answer is None:
+                end.value = 0.0
+                end_valued()
             else:
-                self.judge.begin(search, path, judged)
+                self.judge.start(state, end, end_valued)
 
 
 @dataclass(frozen=True, slots=True)
-class ByEnd(Valuer):
-    """One value for paths that go on, another for those that have ended."""
+class SplitByEnd(Valuer):
+    """One value for paths that continue, another for paths that have ended."""
 
     unfinished: Valuer
     ended: Valuer
 
-    def begin(self, search: Search, node: Node, settled: Settled) -> None:
-        (self.ended if node.ended else self.unfinished).begin(search, node, settled)
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
+        (self.ended if node.ended else self.unfinished).start(state, node, on_valued)
 
 
-def valuer(name: ValueName, sampling: Sampling, rollouts: int, final: ValueName | None = None) -> Valuer:
-    """The value called `name`; of paths that have ended, and of rollouts' ends, the one called `final`."""
-    ended = None if final is None else valuer(final, sampling, rollouts)
+def make_valuer(name: ValueName, sampling: Sampling, rollouts: int, final: ValueName | None = None) -> Valuer:
+    """Return the valuer called `name`; `final` names the one for ended paths and the ends of rollouts."""
+    ended = None if final is None else make_valuer(final, sampling, rollouts)
     if name == "rollouts":
-        return Rollouts(sampling, rollouts, ended or Agreement())
-    rating = SelfEvaluation(_RATE, verdicts=tuple(_RATINGS.items()))
-    going = {"p-true": SelfEvaluation(), "rating": rating, "logprob": LogProb(), "verifier": Checked()}[name]
-    return going if ended is None else ByEnd(going, ended)
+        return RolloutMean(sampling, rollouts, ended or AnswerShare())
+    rating = SelfEvaluation(_RATE, replies=tuple(_RATINGS.items()))
+    valuers: Mapping[str, Valuer] = {
+        "p-true": SelfEvaluation(),
+        "rating": rating,
+        "logprob": MeanProbability(),
+        "verifier": VerifierScore(),
+    }
+    return valuers[name] if ended is None else SplitByEnd(valuers[name], ended)

@@ -1,6 +1,6 @@
-"""What a strategy asks for (actions) and what it is told (events).
+"""The actions a strategy returns to the driver, and the events the driver sends back.
 
-Every event names the question it belongs to, by its place among the roots the strategy started with.
+Every event names its question by the question's index among the roots the strategy was started with.
 """
 
 from dataclasses import dataclass, field
@@ -14,60 +14,58 @@ from branchwise.core.usage import Usage
 from branchwise.prompts.task import Task
 
 MAX_BRANCHES = 100_000
-"""Most branches of one Extend; every one is held in memory."""
+"""Largest `count` of one Extend; every branch is kept in memory."""
 
 
 def check_paths(paths: int) -> None:
-    """ConfigError unless a strategy can ask for so many paths."""
+    """Raise ConfigError unless `paths` is a valid number of branches."""
     require(paths >= 1, "paths", f"is {paths}", "use at least 1")
     require(paths <= MAX_BRANCHES, "paths", f"is {paths}", f"use at most {MAX_BRANCHES}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extend:
-    """Grow `count` new branches from `path`.
+    """Sample `count` new branches from `path`.
 
-    Branches are numbered 0, 1, 2, ... over the whole run in the order they are asked for.
-    `resume=True` (with count 1) goes on with the path's own sample instead of drawing a new one:
-    a path generated step by step has the same tokens as one generated at once. A path can be
-    resumed once.
+    The driver numbers branches 0, 1, 2, ... over the whole run, in the order of the requests.
+    `resume=True` (with count 1) continues the path's own sample instead of starting a new one: a path
+    generated step by step has the same tokens as one generated at once. A path can be resumed once.
     """
 
     path: Path
     count: int = 1
     sampling: Sampling = field(default_factory=Sampling)
-    watch_every: int | None = None  # tell Progress at every multiple of so many new tokens; None: only the end
+    watch_every: int | None = None
+    """Send Progress after every `watch_every` new tokens; None sends no Progress."""
     resume: bool = False
-    priority: int = 0  # lower is served first, where the backend has more to do than it can
-    tag: int = 0  # the strategy's own mark
+    priority: int = 0
+    """Lower values are scheduled first when the backend is at capacity."""
+    tag: int = 0
+    """A mark for the strategy's own use; the driver ignores it."""
 
     def __post_init__(self) -> None:
         require(1 <= self.count <= MAX_BRANCHES, "Extend.count", f"is {self.count}", f"use 1 to {MAX_BRANCHES}")
         require(not self.resume or self.count == 1, "Extend.resume", "goes with count 1", "ask for one branch")
-        require(
-            self.watch_every is None or self.watch_every >= 1,
-            "Extend.watch_every", f"is {self.watch_every}", "use at least 1, or None",
-        )  # fmt: skip
+        valid = self.watch_every is None or self.watch_every >= 1
+        require(valid, "Extend.watch_every", f"is {self.watch_every}", "use at least 1, or None")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Log-probabilities of given texts as continuations of `path`."""
+    """Compute the log-probabilities of given texts as continuations of `path`."""
 
     path: Path
     continuations: tuple[str, ...]
     tag: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            bool(self.continuations) and all(self.continuations),
-            "Score.continuations", "are missing or empty", "give at least one text",
-        )  # fmt: skip
+        valid = bool(self.continuations) and all(self.continuations)
+        require(valid, "Score.continuations", "are missing or empty", "give at least one text")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verify:
-    """The run's verifier's opinion of `path`."""
+    """Score `path` with the run's verifier."""
 
     path: Path
     tag: int = 0
@@ -75,11 +73,11 @@ class Verify:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Root:
-    """A new prompt on behalf of question number `question`.
+    """Turn messages into a new prompt that belongs to question number `question`.
 
-    Without a `task`, branches that grow from it are read like those of the question's own prompt and
-    are among the result's paths. With one (a value prompt, a judge) they are asides: their answers are
-    read in that task's format, as they are written, and are no answers to the question.
+    Without a `task`, the branches of the new prompt count as branches of the question: their answers are
+    extracted in the question's format, and they are listed in the result. With a `task` (a value prompt, a
+    judge) they are asides: their answers are extracted in that task's format and don't answer the question.
     """
 
     messages: Messages
@@ -90,28 +88,30 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Stop a branch; its tokens count as discarded, and it is told as Failed without an error.
+    """Stop a branch. Its tokens count as discarded, and the driver sends Failed without an error.
 
-    That holds even where it ended meanwhile. A branch whose end was told is left alone.
+    The same holds for a branch that ended before the cancellation took effect. A branch for which Finished or
+    Failed was already sent is left unchanged.
     """
 
     branch: int
 
 
 Action = Extend | Score | Verify | Root | Cancel
-Request = Extend | Score | Verify | Root  # the actions that are answered by an event
+Request = Extend | Score | Verify | Root
+"""The actions that are answered by an event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The next `Extend.watch_every` new tokens of a branch, `count` of them by now.
+    """The next `Extend.watch_every` new tokens of a branch, which now has `count` of them.
 
-    `count` is always a multiple of `watch_every`, whatever the backend delivers at a time; the rest at
-    a branch's end is told with its end alone. A backend without token ids is counted by the
-    log-probabilities it reports, and where there are none, by its pieces of text.
+    `count` is always a multiple of `watch_every`, independent of the chunks the backend delivers. Tokens after
+    the last multiple arrive with Finished only. A backend without token ids is counted by its log-probabilities,
+    and one without log-probabilities by its text chunks.
 
-    Progress of one branch comes in order and before its end. That of different branches interleaves
-    as it arrives: decide on a branch by its own counts.
+    The Progress events of one branch arrive in order and before its end. Those of different branches interleave
+    in arrival order, so a strategy must decide on a branch by that branch's counts alone.
     """
 
     question: int
@@ -125,32 +125,34 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A branch ended. `answer` is None where none was found; `steps` are the token counts, from the
-    prompt on, at which its steps end (`path.cut(steps[k - 1])` is its first k steps). An aside grew
-    from a Root with a task of its own: its answer is none to the question."""
+    """A branch that ended."""
 
     question: int
     action: Extend
     branch: int
     path: Path
     answer: Answer | None
+    """The extracted answer; None if the branch states none."""
     steps: tuple[int, ...]
+    """[steps] token counts from the prompt on at which steps end; `path.cut(steps[k - 1])` is the first k steps."""
     cost: Usage = field(default_factory=Usage)
     aside: bool = False
+    """True for a branch of a Root with a task of its own, whose answer does not answer the question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """[continuations][tokens] log-probabilities in nats."""
+    """The log-probabilities of a Score's continuations."""
 
     question: int
     action: Score
     logprobs: tuple[tuple[float, ...], ...]
+    """[continuations][tokens] nats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The verifier's score."""
+    """The verifier's score of a path."""
 
     question: int
     action: Verify
@@ -168,14 +170,18 @@ class Rooted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A request failed, or a branch did (then `branch` is its number) or was cancelled (`error` is None)."""
+    """A request or one of its branches that failed or was cancelled."""
 
     question: int
     action: Request
     branch: int | None
+    """The branch's number; None if the whole request failed."""
     error: BranchwiseError | None
+    """None for a cancelled branch."""
     aside: bool = False
+    """As in Finished."""
 
 
-Completion = Finished | Scored | Verified | Rooted | Failed  # what answers an action
+Completion = Finished | Scored | Verified | Rooted | Failed
+"""The events that answer a request."""
 Event = Progress | Completion

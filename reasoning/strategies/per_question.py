@@ -1,4 +1,4 @@
-"""The bases of strategies that conclude on every question alone."""
+"""Base classes of strategies that keep one state per question. Derive from `PerQuestion` to write your own."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,33 +12,36 @@ from branchwise.strategies.strategy import Decision, Strategy
 SamplesT = TypeVar("SamplesT", bound=Samples)
 
 
-class Questions(Strategy[list[SamplesT]], Generic[SamplesT]):
-    """A strategy that keeps samples of each question, and concludes on each by itself."""
+class BatchStrategy(Strategy[list[SamplesT]], Generic[SamplesT]):
+    """A strategy with one state per question, whose `ask` sees all questions of the run."""
 
     __slots__ = ()
 
     @abstractmethod
-    def begin(self, root: Path) -> SamplesT:
-        """The state of one question before anything was asked."""
+    def initial_state(self, root: Path) -> SamplesT:
+        """Return the state of one question before any request; `root` is its prompt."""
 
     @abstractmethod
     def decide(self, samples: SamplesT) -> Decision:
-        """The best answer so far."""
+        """Return the best answer to one question so far. It leaves the state as it is."""
 
-    def take(self, samples: SamplesT, event: Event) -> None:
-        """Take in an event of one question; called after the branch was counted, if it is no aside."""
+    def observe(self, samples: SamplesT, event: Event) -> None:
+        """Update the state of one question with an event. Override it for state beyond the branches.
+
+        A finished or failed branch is already counted in `samples`, unless it is an aside.
+        """
 
     def start(self, roots: Sequence[Path]) -> list[SamplesT]:
-        return [self.begin(root) for root in roots]
+        return [self.initial_state(root) for root in roots]
 
     def tell(self, state: list[SamplesT], event: Event) -> None:
         samples = state[event.question]
         if isinstance(event, Finished) and not event.aside:
             samples.finished.append(event)
-            samples.settled += 1
+            samples.ended += 1
         elif isinstance(event, Failed) and event.branch is not None and not event.aside:
-            samples.settled += 1
-        self.take(samples, event)
+            samples.ended += 1
+        self.observe(samples, event)
 
     def finish(self, state: list[SamplesT]) -> Sequence[Decision]:
         return [self.decide(samples) for samples in state]
@@ -47,14 +50,14 @@ class Questions(Strategy[list[SamplesT]], Generic[SamplesT]):
         return self.decide(state[question])
 
 
-class PerQuestion(Questions[SamplesT]):
-    """A strategy made of three answers: what a question begins with, what to do next, what to conclude."""
+class PerQuestion(BatchStrategy[SamplesT]):
+    """A strategy that treats every question on its own: `initial_state`, `next_actions` and `decide`."""
 
     __slots__ = ()
 
     @abstractmethod
-    def more(self, samples: SamplesT) -> Sequence[Action]:
-        """What to ask for next on one question; empty to wait or to end."""
+    def next_actions(self, samples: SamplesT) -> Sequence[Action]:
+        """Return the next actions for one question; an empty result waits for open requests, or ends the question."""
 
     def ask(self, state: list[SamplesT]) -> Sequence[Action]:
-        return [action for samples in state for action in self.more(samples)]
+        return [action for samples in state for action in self.next_actions(samples)]

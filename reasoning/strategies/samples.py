@@ -1,4 +1,4 @@
-"""What a strategy knows of one question."""
+"""The branches of one question, and the votes over them: the state most strategies keep."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,42 +13,49 @@ from branchwise.strategies.strategy import Decision, Tally
 
 @dataclass(slots=True)
 class Samples:
-    """The branches of one question, in issue order."""
+    """The branches of one question, in the order in which they were requested."""
 
     root: Path
-    asked: int = 0  # branches asked for
-    settled: int = 0  # branches that finished, failed or were cancelled
+    """The question's prompt."""
+    requested: int = 0
+    """Branches requested so far."""
+    ended: int = 0
+    """Branches that finished, failed or were cancelled."""
     finished: list[Finished] = field(default_factory=list)
 
     @property
-    def waiting(self) -> bool:
-        """Whether branches are under way."""
-        return self.settled < self.asked
+    def pending(self) -> bool:
+        """Return True while requested branches have not ended."""
+        return self.ended < self.requested
 
     @property
     def answers(self) -> list[Answer | None]:
+        """Return the answer of every finished branch."""
         return [branch.answer for branch in self.finished]
 
+    def sample(self, paths: int, sampling: Sampling, watch_every: int | None = None) -> Sequence[Action]:
+        """Return a request for `paths` more branches from the prompt."""
+        self.requested += paths
+        return (Extend(self.root, paths, sampling, watch_every),)
+
+    def sample_once(self, paths: int, sampling: Sampling) -> Sequence[Action]:
+        """Return a request for `paths` branches from the prompt on the first call, and nothing afterwards."""
+        return () if self.requested else self.sample(paths, sampling)
+
     def majority(self) -> Decision:
-        """Each answer one vote."""
+        """Return the majority answer, one vote a branch."""
         votes = count(self.answers)
         return Decision(leader(votes), confidence(votes), votes)
 
     def weighted(self, votes: Mapping[Answer, float]) -> Decision:
-        """The answer with most weight. How sure that is, plain votes say: weights are no counts."""
+        """Return the answer with the largest weight.
+
+        Its confidence comes from the plain votes, because weights are not counts.
+        """
         answer, plain = leader(votes), count(self.answers)
-        sure = None if answer is None else confidence(plain, answer)
-        return Decision(answer, sure, votes, {"plain": Tally(plain, confidence(plain))})
+        leads = None if answer is None else confidence(plain, answer)
+        return Decision(answer, leads, votes, {"plain": Tally(plain, confidence(plain))})
 
-    def unweighted(self, why: str) -> Decision:
-        """Each answer one vote, for want of weights."""
-        return replace(self.majority(), degraded=(why,))
-
-    def ask_once(self, paths: int, sampling: Sampling) -> Sequence[Action]:
-        """`paths` branches from the prompt, the first time it is called."""
-        return () if self.asked else self.draw(paths, sampling)
-
-    def draw(self, paths: int, sampling: Sampling, watch_every: int | None = None) -> Sequence[Action]:
-        """`paths` more branches from the prompt."""
-        self.asked += paths
-        return (Extend(self.root, paths, sampling, watch_every),)
+    def unweighted(self, reason: str) -> Decision:
+        """Return the majority answer with `reason` as the note on the missing weights."""
+        return replace(self.majority(), degraded=(reason,))

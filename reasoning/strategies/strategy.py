@@ -1,4 +1,7 @@
-"""What a strategy is: a frozen configuration that decides what to sample next."""
+"""The strategy protocol: a frozen configuration that decides which requests the driver runs next.
+
+`PerQuestion` (per_question.py) is the base most strategies derive from.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,73 +18,76 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """One way of counting votes: the weight of each answer, and the probability that the leader leads."""
+    """One way of counting votes."""
 
     votes: Mapping[Answer, float]
+    """The weight of each answer."""
     confidence: float | None
+    """Probability that the leader is the model's most frequent answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a strategy makes of a question so far."""
+    """The best answer to one question, given the events so far."""
 
     answer: Answer | None
     confidence: float | None
-    """Probability that `answer` is the model's most frequent one; None where a strategy has no estimate."""
+    """Probability that `answer` is the model's most frequent one; None if the strategy has no estimate."""
     votes: Mapping[Answer, float] = field(default_factory=dict)
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """Other ways of counting the same branches, by name."""
     degraded: tuple[str, ...] = ()
-    """What the strategy could not do as meant, in words for a person."""
+    """Notes for the user on parts of the strategy that the backend could not support."""
     tree: Tree | None = None
-    """The strategy's own search tree of this question, where it keeps one."""
+    """The strategy's search tree of this question, if it builds one."""
 
 
 class Strategy(ABC, Generic[State]):
-    """Deterministic state transitions: no I/O, no clock, no randomness of its own, no backend.
+    """A deterministic state machine over events: no I/O, no clock, no randomness of its own, no backend.
 
-    The driver owns the loop: it asks for actions, runs them, and tells the events, asking again after
-    every single one. Events of finished work are told in the order in which the work was asked for,
-    whatever finished first. The state is mutated by its one owner, the driver; a strategy itself never
-    changes.
+    The driver owns the loop. It asks for actions, runs them, passes every event back, and asks again after each one.
+    Completions arrive in the order of the requests, not in the order in which the work finished. The driver keeps the
+    state and passes it to every method; the strategy itself never changes.
 
-    When the budget is spent, a branch asked for is told as Failed with a BudgetError; Score, Verify and
-    Root cost no budget and go on, so that what there is can be judged. The run ends when nothing is left
-    but branches asked for after such a failure was told. When time is up or the run is stopped,
-    whatever was under way is told as Failed without an error, and nothing more is done.
+    When the budget is spent, a requested branch is answered by Failed with a BudgetError. Score, Verify and Root
+    cost no budget and still run, so a strategy can judge the branches it has. The run ends when the only open
+    requests are branches requested after such a failure. When the time limit is reached or the run is stopped, open
+    requests are answered by Failed without an error, and no further action runs.
     """
 
     name: ClassVar[str]
     """The name on the command line."""
     batched: ClassVar[bool] = False
-    """Whether it moves work between the questions of a run, which should be asked together then."""
+    """True if the strategy moves budget between questions, so that the questions should be solved in one run."""
 
     @property
     def alone(self) -> bool:
-        """Whether it draws one path of a question from its prompt and nothing else: its text is the answer's, from the
-        first token on."""
+        """Return True if the only branch of a question is one path from its prompt.
+
+        The text of that path is the answer's text from the first token on, so it can be streamed.
+        """
         return False
 
     @abstractmethod
     def start(self, roots: Sequence[Path]) -> State:
-        """The state before anything was asked, for one or more questions."""
+        """Return the state before any action, for one root a question."""
 
     @abstractmethod
     def ask(self, state: State) -> Sequence[Action]:
-        """What to do now; empty to wait for what is under way, or to end when nothing is."""
+        """Return the actions to run now; an empty result waits for open requests, or ends the run without any."""
 
     @abstractmethod
     def tell(self, state: State, event: Event) -> None:
-        """Take in an event."""
+        """Update the state with an event."""
 
     @abstractmethod
     def finish(self, state: State) -> Sequence[Decision]:
-        """The best answer to each question so far. Called at any time; leaves the state as it is."""
+        """Return the best answer to each question so far. Called at any time; leaves the state as it is."""
 
     def standing(self, state: State, question: int) -> Decision:
-        """The best answer to one question so far, for whoever watches; override it where that is cheaper."""
+        """Return the best answer to one question so far, for progress reports. Override it to avoid the full result."""
         return self.finish(state)[question]
 
 
 AnyStrategy = Strategy[Any]
-"""A strategy whose state is its own business."""
+"""A strategy with any state. The state type is invariant, so `Strategy[object]` would not accept them."""

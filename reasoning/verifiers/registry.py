@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from branchwise.backends.models.packages import OnProgress
+from branchwise.backends.models.progress import OnProgress
 from branchwise.backends.models.resolve import check, resolve
 from branchwise.core.errors import ConfigError, ModelError
 from branchwise.driver import Verifier
-from branchwise.strategies.spec import joined, options, split, with_options
+from branchwise.strategies.options import apply_options, join_options, options_of, split_options
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.verifiers.reward.reward_model import RewardModel
 from branchwise.verifiers.reward.settings import RewardSettings
@@ -75,14 +75,14 @@ def verifier(spec: str, device: str | None = None) -> NamedVerifier:
 
 def uses_verifier(strategy: AnyStrategy) -> bool:
     """Whether a strategy asks the run's verifier: one of its options is `verifier`, as in value=verifier."""
-    return any(option.value == "verifier" for option in options(strategy).values())
+    return any(option.value == "verifier" for option in options_of(strategy).values())
 
 
 def _reward(text: str, device: str | None) -> NamedVerifier:
-    model, *given = split(text)
+    model, *given = split_options(text)
     if not model:
         raise ConfigError("verifier", "reward: names no model", "write reward:MODEL, a folder or a hub id")
-    settings, spelled = with_options(RewardSettings(device=device), given, "verifier", _REWARD)
+    settings, spelled = apply_options(RewardSettings(device=device), given, "verifier", _REWARD)
     try:
         check(model)
     except ModelError as error:
@@ -96,7 +96,7 @@ def _reward(text: str, device: str | None) -> NamedVerifier:
 
         return RewardModel.load(resolve(model, progress), settings, idle=release_openmp_workers)
 
-    return NamedVerifier(f"{_REWARD}:{joined([model, *spelled])}", make)
+    return NamedVerifier(f"{_REWARD}:{join_options([model, *spelled])}", make)
 
 
 def _function(spec: str) -> Verifier:

@@ -124,17 +124,17 @@ async def test_an_aside_is_no_sample_of_a_strategy_that_votes() -> None:
     judge = bw.Messages(turns=(bw.Message(role="user", content="Is it right?"),))
 
     class Judged(bw.SelfConsistency):
-        def take(self, samples: Samples, event: bw.Event) -> None:
+        def observe(self, samples: Samples, event: bw.Event) -> None:
             if isinstance(event, bw.Rooted):
                 samples.root = event.path
 
-        def more(self, samples: Samples) -> Sequence[bw.Action]:
-            if not samples.asked:
-                return [bw.Root(judge, task=bw.task("yes-no")), *super().more(samples)]
-            return [] if samples.asked > self.paths or samples.root.messages != judge else self._judge(samples)
+        def next_actions(self, samples: Samples) -> Sequence[bw.Action]:
+            if not samples.requested:
+                return [bw.Root(judge, task=bw.task("yes-no")), *super().next_actions(samples)]
+            return [] if samples.requested > self.paths or samples.root.messages != judge else self._judge(samples)
 
         def _judge(self, samples: Samples) -> Sequence[bw.Action]:
-            samples.asked += 1
+            samples.requested += 1
             return [bw.Extend(samples.root)]
 
     def reply(path: bw.Path, before: int) -> str:

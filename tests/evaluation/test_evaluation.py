@@ -204,7 +204,7 @@ async def test_a_question_too_long_fails_alone() -> None:
 class Checked(bw.Greedy):
     """Checks its prompt, for which a verifier is needed."""
 
-    def more(self, samples: Samples) -> Sequence[bw.Action]:
+    def next_actions(self, samples: Samples) -> Sequence[bw.Action]:
         return [bw.Verify(samples.root)]
 
 

@@ -1,4 +1,4 @@
-"""Adaptive-Consistency: draw paths until the leading answer is sure."""
+"""Adaptive-Consistency: sample paths until the leading answer is confident enough."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,25 +18,25 @@ RULES = ("beta", "dirichlet")
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveConsistency(PerQuestion[Samples]):
-    """Draw paths until the leader's share is the largest with enough probability (Aggarwal et al. 2023,
-    arXiv 2305.11860), then take the majority answer.
+    """Sample paths until the leader has the largest share with enough probability, then take the majority answer
+    (Aggarwal et al. 2023, arXiv 2305.11860).
 
-    Paths are counted in the order in which they were asked for: one that ends early counts no sooner, so that
-    short answers are not favoured.
+    Paths are counted in the order of the requests, not in the order in which they end, so that short answers are not
+    favored.
     """
 
     name: ClassVar[str] = "adaptive-consistency"
 
     paths: int = 40
-    """Most paths to draw."""
+    """Maximum number of paths."""
     stop_at: float = 0.95
-    """The probability at which it stops."""
+    """Confidence at which sampling stops."""
     rule: Literal["beta", "dirichlet"] = "beta"
-    """Whose probability: that the leader beats the second answer (beta), or all others (dirichlet)."""
+    """Confidence rule: the probability that the leader beats the second answer (beta) or all others (dirichlet)."""
     window: int = 1
-    """Paths drawn between decisions; more take less time and some more tokens."""
+    """Paths sampled between two decisions; a larger window takes less time and more tokens."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw them."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -44,15 +44,15 @@ class AdaptiveConsistency(PerQuestion[Samples]):
         require(self.rule in RULES, "rule", f"is {self.rule!r}", f"use one of {', '.join(RULES)}")
         require(self.window >= 1, "window", f"is {self.window}", "use at least 1")
 
-    def begin(self, root: Path) -> Samples:
+    def initial_state(self, root: Path) -> Samples:
         return Samples(root)
 
-    def more(self, samples: Samples) -> Sequence[Action]:
-        if samples.waiting or samples.asked >= self.paths or self._sure(samples):
+    def next_actions(self, samples: Samples) -> Sequence[Action]:
+        if samples.pending or samples.requested >= self.paths or self._confident(samples):
             return ()
-        return samples.draw(min(self.window, self.paths - samples.asked), self.sampling)
+        return samples.sample(min(self.window, self.paths - samples.requested), self.sampling)
 
-    def _sure(self, samples: Samples) -> bool:
+    def _confident(self, samples: Samples) -> bool:
         confidence = self.decide(samples).confidence
         return confidence is not None and confidence >= self.stop_at
 

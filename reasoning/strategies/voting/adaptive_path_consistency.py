@@ -1,4 +1,4 @@
-"""Adaptive path-consistency: stop where the answer is settled, continue agreed beginnings where it is not."""
+"""Adaptive path-consistency: stop once the answer is final; optionally continue prefixes and break ties until then."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,35 +12,38 @@ from branchwise.core.votes import beta_confidence, confidence, count, final_conf
 from branchwise.strategies.actions import Action, Event, Extend, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision
-from branchwise.strategies.voting.prefix_consistency import cut_late, group_votes
+from branchwise.strategies.voting.prefix_consistency import group_votes, late_prefix
 from branchwise.strategies.voting.prefixes import PrefixSamples
 
 
 @dataclass(slots=True)
 class AdaptiveSamples(PrefixSamples):
-    """One question: its branches, and those that were regrown to break a tie."""
+    """The branches of one question, and the paths regenerated to break a tie."""
 
     groups: dict[Path, list[Answer | None]] = field(default_factory=dict)
-    """By late prefix, the answers of its path and of what was regrown from it."""
-    grouped: set[int] = field(default_factory=set)  # the branches whose answers are in a group
-    tie_sought: bool = False  # whether the vote was looked at for a tie
-    uncuttable: bool = False  # whether paths were to be regrown that could not be cut
+    """Answers by late prefix: the original path's, then the regenerated one's."""
+    grouped: set[int] = field(default_factory=set)
+    """Original and regenerated branches whose answers are in a group."""
+    tie_checked: bool = False
+    """True once the vote was checked for a tie."""
+    uncuttable: bool = False
+    """True if a path that breaks the tie could not be cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
-    """Draw paths until more of them would hardly change what is right, as cheaply as each question allows. Of
-    branchwise; it joins
+    """Sample paths until the answer is final with high probability, at the least cost each question allows. It is
+    branchwise's own combination of
 
-    - windows no larger than what could settle the answer, and a stop once it is settled by paths from the bare prompt
-      alone, as in Adaptive-Consistency; settled is an answer that would still lead after all `paths`, which takes fewer
-      of them than one that would lead for ever;
-    - less certainty where less is at stake: the leader of scattered votes is seldom right, and so is the one that would
-      take its place, so that the risk of a stop is weighed by the leader's share of the votes;
-    - prefixes of agreeing paths on the questions left open, with the bias control of path-consistency, where
-      `max_level` allows: a path that continues one tells less than it saves (docs/results.md), so by default none does;
-    - votes weighted as in Prefix Consistency where two answers, ahead of all others, are nearly even towards the end:
-      the last paths are ends of theirs, drawn again.
+    - windows no larger than the number of paths that could end the question, and a stop as in Adaptive-Consistency,
+      decided by paths from the bare prompt alone. An answer is final if it would still lead after all `paths`, which
+      takes fewer paths than a lead after endlessly many;
+    - a stop that weighs the risk by the leader's share of the votes. The leader of scattered votes is seldom right, and
+      so is the answer that would replace it, so less is at stake;
+    - prefixes of agreeing paths on open questions, with the bias control of path-consistency, if `max_level` allows it.
+      A path that continues a prefix carries less information than it saves (docs/results.md), so it is off by default;
+    - a tie-break: if two answers, ahead of all others, are nearly even towards the end, the last paths regenerate the
+      ends of their paths, and votes are weighted as in Prefix Consistency.
 
     Each part can be switched off: `stop_at=None`, `horizon=False`, `stakes=False`, `max_level=0`, `ties=0`.
     """
@@ -48,37 +51,37 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     name: ClassVar[str] = "adaptive-path-consistency"
 
     paths: int = 40
-    """Most paths to draw."""
+    """Maximum number of paths."""
     window: int = 5
-    """Most paths drawn between decisions."""
+    """Maximum number of paths sampled between two decisions."""
     probe: bool = True
-    """Draw the first path alone, for later ones to be drafted from; the paths and votes are the same."""
+    """Sample the first path alone, so that later ones can be drafted from it; paths and votes are the same."""
     stop_at: float | None = 0.96
-    """Stop when the leader among paths from the bare prompt is final with this probability, or the risk that it is not,
-    weighed by what is at stake, is no more than one less this; None: never."""
+    """Stop if the leader among paths from the bare prompt is final with this probability. With `stakes`, stop if the
+    weighted risk that it is not final is at most one minus this. None never stops."""
     horizon: bool = True
-    """Final is a leader that would lead after `paths` paths; False: after endlessly many."""
+    """Call a leader final if it would lead after `paths` paths; False: after endlessly many."""
     stakes: bool = True
     """Weigh the risk by the leader's share, (its votes + 1) / (all votes + 2)."""
     max_level: int = 0
-    """Most steps a prefix may have; 0: every path starts at the prompt."""
+    """Maximum number of steps of a prefix; 0 starts every path at the prompt."""
     threshold: float = 0.8
-    """The leading answer's confidence at which prefixes grow by a step."""
+    """Confidence of the leading answer at which prefixes become one step longer."""
     root_share: float = 0.5
-    """Share of the paths after the first prefix that still start at the bare prompt: they alone settle an answer."""
+    """Share of the paths after the first prefix that still start at the bare prompt; only they can end a question."""
     step_back: bool = True
     """Shorten the prefixes by a step when confidence falls below the threshold."""
     ties: int = 3
-    """Paths of each of the two leading answers to regrow in place of the last ones, where the vote is nearly even and
-    each of the two has so many; a sixth of `paths` at most; 0: none."""
+    """Paths of each of the two leading answers to regenerate in place of the last paths, if the vote is nearly even and
+    each of the two has that many; at most a sixth of `paths`; 0 regenerates none."""
     tie_below: float = 0.8
-    """The confidence below which it does."""
+    """Confidence below which the vote counts as nearly even."""
     keep: float = 0.75
-    """Share of a path's tokens that is kept where it is regrown."""
+    """Share of a path's tokens to keep when its end is regenerated."""
     power: float = 3.0
-    """How much more answers count that come back; see PrefixConsistency."""
+    """Exponent of the share of a group that states an answer; see PrefixConsistency."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw the paths."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -99,26 +102,28 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def alone(self) -> bool:
         return self.paths == 1
 
-    def begin(self, root: Path) -> AdaptiveSamples:
+    def initial_state(self, root: Path) -> AdaptiveSamples:
         return AdaptiveSamples(root, prefixes=[root])
 
-    def more(self, samples: AdaptiveSamples) -> Sequence[Action]:
-        if samples.waiting:
+    def next_actions(self, samples: AdaptiveSamples) -> Sequence[Action]:
+        if samples.pending:
             return ()
-        if samples.settled > samples.looked_at and not self._probed(samples):
-            samples.looked_at = samples.settled
-            # Weights would not settle what plain votes do, so that after a tie there is no stop.
-            samples.settled_early = not samples.groups and self._settled(samples.settling(), self.paths - samples.asked)
-            samples.change_level(self.threshold, self.max_level, self.step_back)
-        if samples.settled_early:
+        if samples.ended > samples.decided_at and not self._probed(samples):
+            samples.decided_at = samples.ended
+            # After a tie-break the weighted votes decide, which a stop by plain votes would ignore.
+            remaining = self.paths - samples.requested
+            samples.stopped = not samples.groups and self._is_final(samples.stopping_votes(), remaining)
+            samples.update_level(self.threshold, self.max_level, self.step_back)
+        if samples.stopped:
             return ()
-        if samples.asked == self._until(samples) < self.paths and (regrown := self._break_tie(samples)):
-            return regrown
-        first = samples.asked
-        samples.asked += min(self._next_window(samples), self._until(samples) - first)
-        return samples.extend(range(first, samples.asked), self.name, self.root_share, self.sampling)
+        limit = self._limit(samples)
+        if samples.requested == limit < self.paths and (regenerated := self._break_tie(samples)):
+            return regenerated
+        first = samples.requested
+        samples.requested += min(self._next_window(samples), self._limit(samples) - first)
+        return samples.extend(range(first, samples.requested), self.name, self.root_share, self.sampling)
 
-    def take(self, samples: AdaptiveSamples, event: Event) -> None:
+    def observe(self, samples: AdaptiveSamples, event: Event) -> None:
         if isinstance(event, Finished) and event.action.path in samples.groups:
             samples.groups[event.action.path].append(event.answer)
             samples.grouped.add(event.branch)
@@ -126,69 +131,84 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def decide(self, samples: AdaptiveSamples) -> Decision:
         plain = ((branch.answer, 1.0) for branch in samples.finished if branch.branch not in samples.grouped)
         votes = weigh([*group_votes(samples.groups.values(), self.power), *plain])
-        notes = samples.uncut(self.name) if self.max_level or samples.uncuttable else ()
+        notes = samples.uncut_notes(self.name) if self.max_level or samples.uncuttable else ()
         return samples.conclude(votes, self.root_share, notes)
 
-    def _settled(self, alone: Mapping[Answer, float], left: int) -> bool:
-        if not alone or not left:
+    def _is_final(self, root_votes: Mapping[Answer, float], remaining: int) -> bool:
+        if not root_votes or not remaining:
             return False
-        return self._stops(max(alone.values()), runner_up(alone), sum(alone.values()), left)
+        return self._stops(max(root_votes.values()), runner_up(root_votes), sum(root_votes.values()), remaining)
 
-    def _stops(self, leading: float, second: float, votes: float, left: int) -> bool:
-        """Whether it would stop at these votes for the first two answers, of so many."""
+    def _stops(self, leading: float, second: float, votes: float, remaining: int) -> bool:
+        """Return True if the strategy stops at these counts of the first two answers and of all votes."""
         if self.stop_at is None:
             return False
-        final = final_confidence(leading, second, left) if self.horizon else beta_confidence(leading, second)
+        final = final_confidence(leading, second, remaining) if self.horizon else beta_confidence(leading, second)
         stake = (leading + 1) / (votes + 2) if self.stakes else 1.0
         return 1 - (1 - final) * stake >= self.stop_at
 
     def _probed(self, samples: AdaptiveSamples) -> bool:
-        """Whether the first path was drawn alone; what is left of the first window comes next."""
-        return self.probe and samples.asked == 1 < self._settling({}, self.paths)
+        """Return True after the probe, before the rest of the first window is requested."""
+        return self.probe and samples.requested == 1 < self._deciding_window({}, self.paths)
 
     def _next_window(self, samples: AdaptiveSamples) -> int:
-        if self.probe and not samples.asked:
+        if self.probe and not samples.requested:
             return 1
         if self._probed(samples):
-            return self._settling({}, self.paths) - 1
-        left = self.paths - samples.asked
-        return min(self.window, left) if samples.level else self._settling(samples.settling(), left)
+            return self._deciding_window({}, self.paths) - 1
+        remaining = self.paths - samples.requested
+        if samples.level:
+            return min(self.window, remaining)
+        return self._deciding_window(samples.stopping_votes(), remaining)
 
-    def _settling(self, alone: Mapping[Answer, float], left: int) -> int:
-        """As many paths as could settle the answer if all of them stated it; no more than a window."""
-        most = min(self.window, left)
-        leading, second, votes = max(alone.values(), default=0.0), runner_up(alone), sum(alone.values())
-        settling = (more for more in range(1, most) if self._stops(leading + more, second, votes + more, left - more))
-        return next(settling, most)
+    def _deciding_window(self, root_votes: Mapping[Answer, float], remaining: int) -> int:
+        """Return the fewest paths that would end the question if all of them stated the leader; at most a window."""
+        largest = min(self.window, remaining)
+        leading, second, votes = max(root_votes.values(), default=0.0), runner_up(root_votes), sum(root_votes.values())
+        for size in range(1, largest):
+            if self._stops(leading + size, second, votes + size, remaining - size):
+                return size
+        return largest
 
-    def _until(self, samples: AdaptiveSamples) -> int:
-        """How many paths are drawn before the vote is looked at for a tie, or the strategy ends."""
-        return self.paths if samples.tie_sought else self.paths - 2 * self._regrown
+    def _limit(self, samples: AdaptiveSamples) -> int:
+        """Return the number of paths before the vote is checked for a tie, or before the end after the check."""
+        return self.paths if samples.tie_checked else self.paths - 2 * self._regenerated
 
     @property
-    def _regrown(self) -> int:
-        """Paths of each leading answer to regrow."""
+    def _regenerated(self) -> int:
+        """Return the number of paths of each leading answer to regenerate."""
         return min(self.ties, self.paths // 6)
 
     def _break_tie(self, samples: AdaptiveSamples) -> Sequence[Action]:
-        """Regrow paths of the two leading answers, once, where little else will settle which of them leads. Scattered
-        votes have no two leaders: to regrow one-vote answers tells nothing, and leaves out others that have as many."""
-        samples.tie_sought = True
-        votes = count(samples.answers)
-        if len(votes) < 2 or (confidence(votes) or 0.0) >= self.tie_below:
-            return ()
-        first, second, *others = votes
-        stating = [[branch for branch in samples.rooted() if branch.answer == answer] for answer in (first, second)]
-        scattered = bool(others) and votes[others[0]] == votes[second]
-        if scattered or min(map(len, stating)) < self._regrown:
-            return ()
+        """Return requests that regenerate paths of the two leading answers, if the vote is nearly even. Runs once."""
+        samples.tie_checked = True
         actions = []
-        for branch in (branch for branches in stating for branch in branches[: self._regrown]):
-            if (prefix := cut_late(branch, self.keep)) is None:
+        for branch in self._tied_branches(samples):
+            prefix = late_prefix(branch, self.keep)
+            if prefix is None:
                 samples.uncuttable = True
                 continue
             samples.groups[prefix] = [branch.answer]
             samples.grouped.add(branch.branch)
             actions.append(Extend(prefix, 1, self.sampling))
-        samples.asked += len(actions)
+        samples.requested += len(actions)
         return actions
+
+    def _tied_branches(self, samples: AdaptiveSamples) -> list[Finished]:
+        """Return the first root branches of each of the two leading answers, or none if there is no tie of two.
+
+        Scattered votes have no two leaders. Regenerating answers with one vote each would add no information, and
+        would skip other answers with the same count.
+        """
+        votes = count(samples.answers)
+        if len(votes) < 2 or (confidence(votes) or 0.0) >= self.tie_below:
+            return []
+        first, second, *others = votes
+        if others and votes[others[0]] == votes[second]:
+            return []
+        groups = [
+            [branch for branch in samples.root_branches() if branch.answer == answer] for answer in (first, second)
+        ]
+        if min(map(len, groups)) < self._regenerated:
+            return []
+        return [branch for group in groups for branch in group[: self._regenerated]]

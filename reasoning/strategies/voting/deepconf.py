@@ -1,4 +1,4 @@
-"""DeepConf, offline: keep the paths the model was surest of, and weigh their votes."""
+"""DeepConf offline: keep the paths with the highest trace confidence and weight their votes by it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,58 +16,60 @@ from branchwise.strategies.strategy import Decision
 from branchwise.strategies.voting.trace_confidence import (
     ALTERNATIVES,
     bottom_groups,
+    last_group,
     lowest_group,
-    tail,
     token_confidences,
 )
 
-NO_ALTERNATIVES = "{name}: no path has the alternatives its confidence is measured on, so the majority answered"
-MEASURES = {"lowest": lowest_group, "tail": tail, "bottom": bottom_groups}
+NO_CONFIDENCE = "{name}: no path has the top log-probabilities that confidence needs, so the majority answered"
+MEASURES = {"lowest": lowest_group, "tail": last_group, "bottom": bottom_groups}
 
 
 @dataclass(slots=True)
-class MeasuredSamples(Samples):
-    """One question, and how sure the model was along each finished path; None where nothing tells."""
+class ConfidenceSamples(Samples):
+    """The branches of one question and their trace confidences."""
 
-    sure: list[float | None] = field(default_factory=list)
+    confidences: list[float | None] = field(default_factory=list)
+    """One value a finished branch; None if the backend reported no top log-probabilities."""
 
     @property
     def unmeasured(self) -> bool:
-        """Whether there are paths, but nothing to measure on any."""
-        return bool(self.sure) and not any(value is not None for value in self.sure)
+        """Return True if there are finished branches and none has a confidence."""
+        return bool(self.confidences) and not any(value is not None for value in self.confidences)
 
-    def above(self, bar: float) -> dict[Answer, float]:
-        """Weights of the paths at least as sure as `bar`, by answer."""
-        voting = zip(self.finished, self.sure, strict=True)
-        return weigh((branch.answer, value) for branch, value in voting if value is not None and value >= bar)
+    def votes_above(self, threshold: float) -> dict[Answer, float]:
+        """Return the summed confidence of the paths at or above `threshold`, by answer."""
+        pairs = zip(self.finished, self.confidences, strict=True)
+        return weigh((branch.answer, value) for branch, value in pairs if value is not None and value >= threshold)
 
 
-def bar_of(sure: Iterable[float | None], keep: float) -> float:
-    """What the surest share `keep` of the measured is at least; minus infinity where nothing was measured."""
-    ordered = sorted((value for value in sure if value is not None), reverse=True)
+def confidence_threshold(confidences: Iterable[float | None], keep: float) -> float:
+    """Return the lowest confidence in the most confident share `keep`; minus infinity if there is no confidence."""
+    ordered = sorted((value for value in confidences if value is not None), reverse=True)
     return ordered[max(1, round(keep * len(ordered))) - 1] if ordered else float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
-class DeepConf(PerQuestion[MeasuredSamples]):
-    """Draw paths, keep the surest, and let each vote with its confidence (Fu et al. 2025, arXiv 2508.15260).
+class DeepConf(PerQuestion[ConfidenceSamples]):
+    """Sample paths, keep the most confident, and weight each vote by its confidence (Fu et al. 2025, arXiv 2508.15260).
 
-    Needs a backend that reports alternatives with each token; without them the majority answers, and the result says
-    so.
+    It needs a backend that reports top log-probabilities. Without them the majority answers, and the result has a
+    note.
     """
 
     name: ClassVar[str] = "deepconf"
 
     paths: int = 40
-    """How many paths to draw."""
+    """Number of paths."""
     keep: float = 0.9
-    """Share of the paths that vote, the surest ones; the paper tries 0.9 and 0.1."""
+    """Share of the paths that vote, the most confident ones; the paper uses 0.9 and 0.1."""
     measure: Literal["lowest", "tail", "bottom"] = "lowest"
-    """A path's confidence: of its least sure group, of its last one, or the mean of its least sure tenth."""
+    """Confidence of a path: of its least confident group, of its last group, or the mean of its least confident tenth
+    of groups."""
     group: int = 48
-    """Tokens of a group. The paper's 2,048 is for long reasoning; a grade-school solution has 100 to 300 tokens."""
+    """Tokens per group. The paper's 2,048 is for long reasoning; a grade-school solution has 100 to 300 tokens."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw them."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -75,25 +77,25 @@ class DeepConf(PerQuestion[MeasuredSamples]):
         require(self.measure in MEASURES, "measure", f"is {self.measure!r}", f"use one of {', '.join(MEASURES)}")
         require(self.group >= 1, "group", f"is {self.group}", "use at least 1 token")
 
-    def begin(self, root: Path) -> MeasuredSamples:
-        return MeasuredSamples(root)
+    def initial_state(self, root: Path) -> ConfidenceSamples:
+        return ConfidenceSamples(root)
 
-    def more(self, samples: MeasuredSamples) -> Sequence[Action]:
-        return samples.ask_once(self.paths, with_alternatives(self.sampling))
+    def next_actions(self, samples: ConfidenceSamples) -> Sequence[Action]:
+        return samples.sample_once(self.paths, with_alternatives(self.sampling))
 
-    def take(self, samples: MeasuredSamples, event: Event) -> None:
+    def observe(self, samples: ConfidenceSamples, event: Event) -> None:
         if isinstance(event, Finished) and not event.aside:
             tokens = token_confidences(event.path)
-            samples.sure.append(None if tokens is None else MEASURES[self.measure](tokens, self.group))
+            samples.confidences.append(None if tokens is None else MEASURES[self.measure](tokens, self.group))
 
-    def decide(self, samples: MeasuredSamples) -> Decision:
+    def decide(self, samples: ConfidenceSamples) -> Decision:
         if samples.unmeasured:
-            return samples.unweighted(NO_ALTERNATIVES.format(name=self.name))
-        both = zip(samples.finished, samples.sure, strict=True)
-        answering = [sure for branch, sure in both if branch.answer is not None]
-        return samples.weighted(samples.above(bar_of(answering, self.keep)))
+            return samples.unweighted(NO_CONFIDENCE.format(name=self.name))
+        pairs = zip(samples.finished, samples.confidences, strict=True)
+        answering = [confidence for branch, confidence in pairs if branch.answer is not None]
+        return samples.weighted(samples.votes_above(confidence_threshold(answering, self.keep)))
 
 
 def with_alternatives(sampling: Sampling) -> Sampling:
-    """The sampling with the alternatives that confidence is measured on."""
+    """Return `sampling` with the top log-probabilities that confidence needs."""
     return replace(sampling, logprobs=max(sampling.logprobs, ALTERNATIVES))

@@ -1,4 +1,4 @@
-"""DeepConf, online: stop a path as soon as the model is less sure than it was along most paths of the warm-up."""
+"""DeepConf online: cancel a path once a group of its tokens falls below the confidence of most warm-up paths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,47 +10,55 @@ from branchwise.core.sampling import Sampling
 from branchwise.strategies.actions import Action, Cancel, Event, Failed, Finished, Progress, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision
-from branchwise.strategies.voting.deepconf import NO_ALTERNATIVES, MeasuredSamples, bar_of, with_alternatives
+from branchwise.strategies.voting.deepconf import (
+    NO_CONFIDENCE,
+    ConfidenceSamples,
+    confidence_threshold,
+    with_alternatives,
+)
 from branchwise.strategies.voting.trace_confidence import lowest_group, token_confidence, token_confidences
 
-_WATCH = 8  # tokens between looks at a path
+_WATCH_EVERY = 8
+"""Tokens between two checks of a path."""
 
 
 @dataclass(slots=True)
-class WatchedSamples(MeasuredSamples):
-    """One question: the bar its warm-up set, and the paths under way."""
+class OnlineSamples(ConfidenceSamples):
+    """The branches of one question, the threshold of its warm-up, and the running paths."""
 
-    bar: float | None = None  # the least a path's lowest group may be; None before the warm-up ended
-    heard: dict[int, list[float]] = field(default_factory=dict)  # token confidences by branch, the latest group of each
-    poor: list[int] = field(default_factory=list)  # branches to stop
+    threshold: float | None = None
+    """Lowest valid confidence of a group; None until the warm-up has ended."""
+    recent: dict[int, list[float]] = field(default_factory=dict)
+    """The latest token confidences of each running branch, at most one group."""
+    below: list[int] = field(default_factory=list)
+    """Branches to cancel."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeepConfOnline(PerQuestion[WatchedSamples]):
-    """Draw a warm-up, then more paths, each of which is stopped as soon as a group of its tokens is less sure than the
-    bar; the rest vote with their confidence, until one answer has enough of the weight (Fu et al. 2025,
-    arXiv 2508.15260).
+class DeepConfOnline(PerQuestion[OnlineSamples]):
+    """Sample a warm-up, then more paths until one answer has enough of the weight (Fu et al. 2025, arXiv 2508.15260).
 
-    Tokens of stopped paths are in the ledger as discarded. Needs a backend that reports alternatives with each token;
-    without them all paths are drawn and the majority answers, and the result says so.
+    A path after the warm-up is cancelled as soon as the confidence of a group of its tokens is below the threshold.
+    The other paths vote with their confidence. Tokens of cancelled paths count as discarded. It needs a backend that
+    reports top log-probabilities. Without them all paths are sampled, the majority answers, and the result has a note.
     """
 
     name: ClassVar[str] = "deepconf-online"
 
     paths: int = 40
-    """Most paths to draw, the warm-up among them."""
+    """Maximum number of paths, including the warm-up."""
     warm_up: int = 16
-    """Paths that set the bar; they are never stopped."""
+    """Paths that set the threshold; they are never cancelled."""
     keep: float = 0.9
-    """Share of the warm-up that is above the bar; the paper tries 0.9 and 0.1."""
+    """Share of the warm-up paths that is at or above the threshold; the paper uses 0.9 and 0.1."""
     consensus: float = 0.95
     """Share of the weight at which the leading answer is final."""
     group: int = 48
-    """Tokens of a group; see DeepConf."""
+    """Tokens per group; see DeepConf."""
     window: int = 4
-    """Paths drawn between decisions after the warm-up."""
+    """Paths sampled between two decisions after the warm-up."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw them."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -60,41 +68,45 @@ class DeepConfOnline(PerQuestion[WatchedSamples]):
         require(self.group >= 1, "group", f"is {self.group}", "use at least 1 token")
         require(self.window >= 1, "window", f"is {self.window}", "use at least 1")
 
-    def begin(self, root: Path) -> WatchedSamples:
-        return WatchedSamples(root)
+    def initial_state(self, root: Path) -> OnlineSamples:
+        return OnlineSamples(root)
 
-    def more(self, samples: WatchedSamples) -> Sequence[Action]:
-        if samples.poor:
-            stopped, samples.poor = samples.poor, []
-            return [Cancel(branch) for branch in stopped]
+    def next_actions(self, samples: OnlineSamples) -> Sequence[Action]:
+        if samples.below:
+            cancelled, samples.below = samples.below, []
+            return [Cancel(branch) for branch in cancelled]
         sampling = with_alternatives(self.sampling)
-        if not samples.asked:
-            return samples.draw(min(self.warm_up, self.paths), sampling)
-        if samples.waiting:
+        if not samples.requested:
+            return samples.sample(min(self.warm_up, self.paths), sampling)
+        if samples.pending:
             return ()
-        if samples.bar is None:
-            samples.bar = bar_of(samples.sure, self.keep)
-        if samples.asked >= self.paths:
+        if samples.threshold is None:
+            samples.threshold = confidence_threshold(samples.confidences, self.keep)
+        if samples.requested >= self.paths:
             return ()
-        votes = samples.above(samples.bar)
+        votes = samples.votes_above(samples.threshold)
         if votes and max(votes.values()) >= self.consensus * sum(votes.values()):
             return ()
-        return samples.draw(min(self.window, self.paths - samples.asked), sampling, _WATCH)
+        return samples.sample(min(self.window, self.paths - samples.requested), sampling, _WATCH_EVERY)
 
-    def take(self, samples: WatchedSamples, event: Event) -> None:
-        if isinstance(event, Progress) and event.top_logprobs and samples.bar is not None:
-            heard = samples.heard.setdefault(event.branch, [])
-            heard.extend(map(token_confidence, event.top_logprobs))
-            if len(heard) >= self.group and lowest_group(heard, self.group) < samples.bar:
-                samples.poor.append(event.branch)
-            del heard[: max(0, len(heard) - self.group + 1)]  # later groups do not reach back to these
+    def observe(self, samples: OnlineSamples, event: Event) -> None:
+        if isinstance(event, Progress) and event.top_logprobs and samples.threshold is not None:
+            self._check_groups(samples, event, samples.threshold)
         elif isinstance(event, Finished) and not event.aside:
             tokens = token_confidences(event.path)
-            samples.sure.append(None if tokens is None else lowest_group(tokens, self.group))
+            samples.confidences.append(None if tokens is None else lowest_group(tokens, self.group))
         if isinstance(event, Finished | Failed) and event.branch is not None:
-            samples.heard.pop(event.branch, None)
+            samples.recent.pop(event.branch, None)
 
-    def decide(self, samples: WatchedSamples) -> Decision:
+    def _check_groups(self, samples: OnlineSamples, event: Progress, threshold: float) -> None:
+        """Mark the branch for cancellation if a group that ends in its new tokens is below the threshold."""
+        recent = samples.recent.setdefault(event.branch, [])
+        recent.extend(map(token_confidence, event.top_logprobs))
+        if len(recent) >= self.group and lowest_group(recent, self.group) < threshold:
+            samples.below.append(event.branch)
+        del recent[: max(0, len(recent) - self.group + 1)]  # no later group reaches back to these tokens
+
+    def decide(self, samples: OnlineSamples) -> Decision:
         if samples.unmeasured:
-            return samples.unweighted(NO_ALTERNATIVES.format(name=self.name))
-        return samples.weighted(samples.above(float("-inf") if samples.bar is None else samples.bar))
+            return samples.unweighted(NO_CONFIDENCE.format(name=self.name))
+        return samples.weighted(samples.votes_above(float("-inf") if samples.threshold is None else samples.threshold))

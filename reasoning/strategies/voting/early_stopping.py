@@ -15,32 +15,32 @@ from branchwise.strategies.strategy import Decision
 
 @dataclass(frozen=True, slots=True)
 class EarlyStopping(PerQuestion[Samples]):
-    """Draw paths in windows until all paths of one state the same answer (ESC, Li et al. 2024, arXiv 2401.10480),
-    then take the majority answer."""
+    """Sample paths in windows until all paths of one window agree, then take the majority answer (ESC, Li et al. 2024,
+    arXiv 2401.10480)."""
 
     name: ClassVar[str] = "esc"
 
     paths: int = 40
-    """Most paths to draw."""
+    """Maximum number of paths."""
     window: int = 5
-    """Paths that must agree."""
+    """Paths per window, all of which must agree."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw them."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
         require(self.window >= 2, "window", f"is {self.window}", "use at least 2: one path always agrees with itself")
 
-    def begin(self, root: Path) -> Samples:
+    def initial_state(self, root: Path) -> Samples:
         return Samples(root)
 
-    def more(self, samples: Samples) -> Sequence[Action]:
-        if samples.waiting or samples.asked >= self.paths or self._unanimous(samples):
+    def next_actions(self, samples: Samples) -> Sequence[Action]:
+        if samples.pending or samples.requested >= self.paths or self._unanimous(samples):
             return ()
-        return samples.draw(min(self.window, self.paths - samples.asked), self.sampling)
+        return samples.sample(min(self.window, self.paths - samples.requested), self.sampling)
 
     def _unanimous(self, samples: Samples) -> bool:
-        """Whether the latest window was; a path that failed or states no answer spoils it."""
+        """Return True if every path of the latest window finished and all state the same answer."""
         if not samples.finished:
             return False
         latest = samples.finished[-1].action

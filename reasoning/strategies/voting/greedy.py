@@ -1,4 +1,4 @@
-"""Greedy decoding: the single most probable continuation, token by token."""
+"""Greedy decoding: one path of the most probable token at every position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,24 +14,24 @@ from branchwise.strategies.strategy import Decision
 
 @dataclass(frozen=True, slots=True)
 class Greedy(PerQuestion[Samples]):
-    """One path at temperature 0: the baseline every other strategy must beat."""
+    """One path at temperature 0: the baseline of every other strategy."""
 
     name: ClassVar[str] = "greedy"
 
     sampling: Sampling = field(default_factory=Sampling)
-    """Limits and stops; its temperature is not used."""
+    """Token limit and stop strings; the temperature is replaced by 0."""
 
     @property
     def alone(self) -> bool:
         return True
 
-    def begin(self, root: Path) -> Samples:
+    def initial_state(self, root: Path) -> Samples:
         return Samples(root)
 
-    def more(self, samples: Samples) -> Sequence[Action]:
-        return samples.ask_once(1, replace(self.sampling, temperature=0.0))
+    def next_actions(self, samples: Samples) -> Sequence[Action]:
+        return samples.sample_once(1, replace(self.sampling, temperature=0.0))
 
     def decide(self, samples: Samples) -> Decision:
         majority = samples.majority()
-        # One path at temperature 0 says nothing of how often the model gives its answer.
+        # One path at temperature 0 gives no estimate of how often the model states its answer.
         return Decision(majority.answer, None, majority.votes)

@@ -1,4 +1,4 @@
-"""Path-consistency: later paths continue the beginnings of those that agree."""
+"""Path-consistency: later paths continue the first steps of earlier paths that agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,36 +16,34 @@ from branchwise.strategies.voting.prefixes import PrefixSamples
 
 @dataclass(frozen=True, slots=True)
 class PathConsistency(PerQuestion[PrefixSamples]):
-    """Draw paths in windows; once an answer leads clearly, continue the first steps of the paths that
-    gave it (Zhu et al. 2024, arXiv 2409.01281).
+    """Sample paths in windows; once an answer leads clearly, continue the first steps of its paths (Zhu et al. 2024,
+    arXiv 2409.01281).
 
-    Prefixes of agreeing paths make the rest shorter, but they are no longer independent samples: the
-    leader reinforces itself. `root_share`, `step_back` and `stop_at` control that bias; `plain()`
-    switches them off.
+    Paths that continue a prefix are shorter, but they are not independent samples: the leader reinforces itself.
+    `root_share`, `step_back` and `stop_at` control that bias; `plain()` switches them off.
     """
 
     name: ClassVar[str] = "path-consistency"
 
     paths: int = 20
-    """Most paths to draw (N in the paper)."""
+    """Maximum number of paths (N in the paper)."""
     window: int = 3
-    """Paths drawn between decisions."""
+    """Paths sampled between two decisions."""
     max_level: int = 6
-    """Most steps a prefix may have."""
+    """Maximum number of steps of a prefix."""
     threshold: float = 0.8
-    """The leading answer's confidence at which prefixes grow by a step."""
+    """Confidence of the leading answer at which prefixes become one step longer."""
     root_share: float = 0.25
-    """Share of the paths after the first window that still start at the bare prompt; 0 is the paper's form."""
+    """Share of the paths after the first window that still start at the bare prompt; the paper uses 0."""
     step_back: bool = True
-    """Shorten the prefixes by a step when confidence falls below the threshold; False is the paper's form."""
+    """Shorten the prefixes by a step when confidence falls below the threshold; the paper does not."""
     stop_at: float | None = 0.95
-    """Stop when paths from the bare prompt alone reach this confidence; None is the paper's form."""
+    """Stop when the paths from the bare prompt alone reach this confidence; the paper does not stop (None)."""
     probe: bool = False
-    """Draw the first path alone: a backend that drafts from finished paths has one for all others then. The paths and
-    votes are the same. It pays where a step takes longer for each further path, not where paths side by side are nearly
-    free."""
+    """Sample the first path alone, so that a backend with a drafter has a finished path to draft the others from. Paths
+    and votes are the same. It pays if a decode step takes longer for each further path in the batch."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw the paths."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -59,38 +57,42 @@ class PathConsistency(PerQuestion[PrefixSamples]):
 
     @classmethod
     def plain(cls, paths: int = 20, sampling: Sampling | None = None) -> "PathConsistency":
-        """The paper's algorithm, without bias control."""
+        """Return the paper's algorithm, without bias control."""
         return cls(paths, root_share=0.0, step_back=False, stop_at=None, sampling=sampling or Sampling())
 
     @property
     def alone(self) -> bool:
         return self.paths == 1
 
-    def begin(self, root: Path) -> PrefixSamples:
+    def initial_state(self, root: Path) -> PrefixSamples:
         return PrefixSamples(root, prefixes=[root])
 
-    def more(self, samples: PrefixSamples) -> Sequence[Action]:
-        if samples.waiting:
+    def next_actions(self, samples: PrefixSamples) -> Sequence[Action]:
+        if samples.pending:
             return ()
-        probed = self.probe and samples.settled == 1 < self.window  # what is left of the first window comes next
-        if samples.settled > samples.looked_at and not probed:
-            samples.looked_at = samples.settled
+        probed = self.probe and samples.ended == 1 < self.window
+        if samples.ended > samples.decided_at and not probed:  # a probe is part of the first window
+            samples.decided_at = samples.ended
             self._decide_level(samples)
-        if samples.settled_early or samples.asked >= self.paths:
+        if samples.stopped or samples.requested >= self.paths:
             return ()
-        first, end = samples.asked, min(samples.asked + self.window - probed, self.paths)
+        first = samples.requested
         if self.probe and not first:
-            end = 1
-        samples.asked = end
-        return samples.extend(range(first, end), self.name, self.root_share, self.sampling)
+            size = 1
+        elif probed:
+            size = self.window - 1
+        else:
+            size = self.window
+        samples.requested = min(first + size, self.paths)
+        return samples.extend(range(first, samples.requested), self.name, self.root_share, self.sampling)
 
     def _decide_level(self, samples: PrefixSamples) -> None:
-        """After a window: stop, or lengthen or shorten the prefixes."""
+        """After a window, stop, or lengthen or shorten the prefixes."""
         if self.stop_at is not None:
-            alone = confidence(samples.settling())
-            samples.settled_early = alone is not None and alone >= self.stop_at
-        samples.change_level(self.threshold, self.max_level, self.step_back)
+            unbiased = confidence(samples.stopping_votes())
+            samples.stopped = unbiased is not None and unbiased >= self.stop_at
+        samples.update_level(self.threshold, self.max_level, self.step_back)
 
     def decide(self, samples: PrefixSamples) -> Decision:
-        notes = samples.uncut(self.name) if self.max_level else ()
+        notes = samples.uncut_notes(self.name) if self.max_level else ()
         return samples.conclude(count(samples.answers), self.root_share, notes)

@@ -1,4 +1,4 @@
-"""Self-consistency: independent paths, majority answer."""
+"""Self-consistency: independent paths and the majority answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ from branchwise.strategies.strategy import Decision
 
 @dataclass(frozen=True, slots=True)
 class SelfConsistency(PerQuestion[Samples]):
-    """Draw paths independently and take the majority answer (Wang et al. 2022, arXiv 2203.11171)."""
+    """Sample paths independently and take the majority answer (Wang et al. 2022, arXiv 2203.11171)."""
 
     name: ClassVar[str] = "self-consistency"
 
     paths: int = 20
-    """How many paths to draw."""
+    """Number of paths."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How to draw them."""
+    """Sampling settings of the paths."""
 
     def __post_init__(self) -> None:
         check_paths(self.paths)
@@ -30,11 +30,11 @@ class SelfConsistency(PerQuestion[Samples]):
     def alone(self) -> bool:
         return self.paths == 1
 
-    def begin(self, root: Path) -> Samples:
+    def initial_state(self, root: Path) -> Samples:
         return Samples(root)
 
-    def more(self, samples: Samples) -> Sequence[Action]:
-        return samples.ask_once(self.paths, self.sampling)
+    def next_actions(self, samples: Samples) -> Sequence[Action]:
+        return samples.sample_once(self.paths, self.sampling)
 
     def decide(self, samples: Samples) -> Decision:
         return samples.majority()

@@ -1,7 +1,7 @@
-"""How sure a model was along a path, from the alternatives it saw at each token.
+"""Trace confidence of DeepConf (Fu et al. 2025, arXiv 2508.15260), from the top log-probabilities of each token.
 
-DeepConf (Fu et al. 2025, arXiv 2508.15260): a token's confidence is minus the mean log-probability of the most
-probable alternatives there: the further the others are behind, the higher. A group is a window of tokens.
+A token's confidence is minus the mean log-probability of the most probable tokens at its position. It is high when
+one token has nearly all the probability. A group is a window of consecutive tokens.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,19 @@ from collections.abc import Sequence
 from branchwise.core.path import Path, TopLogprob
 
 ALTERNATIVES = 20
-"""Alternatives a token's confidence is measured on."""
+"""Number of top log-probabilities a token's confidence is computed from."""
 
 
 def token_confidence(alternatives: Sequence[TopLogprob]) -> float:
-    """Of one token, in nats."""
+    """Return the confidence of one token, in nats."""
     return -sum(other.logprob for other in alternatives) / len(alternatives)
 
 
 def token_confidences(path: Path) -> list[float] | None:
-    """[sampled tokens] in nats; None where a segment has no alternatives, or nothing was sampled."""
+    """Return the confidence of every sampled token, [sampled tokens] in nats.
+
+    None if nothing was sampled or a segment has no top log-probabilities.
+    """
     found: list[float] = []
     for segment in path.segments():
         if segment.forced:
@@ -30,27 +33,27 @@ def token_confidences(path: Path) -> list[float] | None:
 
 
 def group_confidences(tokens: Sequence[float], size: int) -> list[float]:
-    """Means of every window of `size` tokens; of all of them, where they are fewer.
+    """Return the mean of every window of `size` tokens, or of all tokens if there are fewer.
 
-    Each is summed by itself: differences of running sums would be off by what came before, and a path would fall below
-    the bar that its twin has set.
+    Every window is summed from scratch. With running sums, rounding would depend on earlier tokens, and a path could
+    fall below the threshold set by an identical path.
     """
     size = min(size, len(tokens))
     return [sum(tokens[end - size : end]) / size for end in range(size, len(tokens) + 1)]
 
 
 def lowest_group(tokens: Sequence[float], size: int) -> float:
-    """The least sure window."""
+    """Return the confidence of the least confident group."""
     return min(group_confidences(tokens, size))
 
 
-def tail(tokens: Sequence[float], size: int) -> float:
-    """The last window."""
+def last_group(tokens: Sequence[float], size: int) -> float:
+    """Return the confidence of the last group."""
     return group_confidences(tokens, size)[-1]
 
 
 def bottom_groups(tokens: Sequence[float], size: int) -> float:
-    """Mean of the least sure tenth of the windows."""
+    """Return the mean confidence of the least confident tenth of the groups."""
     groups = sorted(group_confidences(tokens, size))
     kept = groups[: max(1, len(groups) // 10)]
     return sum(kept) / len(kept)
