@@ -1,2 +1,1 @@
-"""Watching runs from outside: OpenTelemetry spans and structured logs. Neither holds what was asked or said, unless
-asked for."""
+"""Observability: OpenTelemetry spans and structured logs of runs. Neither contains prompts or replies by default."""

@@ -1,4 +1,4 @@
-"""What spans say, in the names of OpenTelemetry's semantic conventions for generative AI where they have one."""
+"""Span attributes, named by OpenTelemetry's semantic conventions for generative AI where these have a name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ _FINISH_REASONS = {StopReason.END: "stop", StopReason.STOP: "stop", StopReason.L
 
 
 def of_model(run: RunStarted) -> dict[str, Attribute]:
-    """Whom a span asks."""
+    """Return the provider and the model."""
     return {"gen_ai.provider.name": "branchwise", "gen_ai.request.model": run.model}
 
 
 def of_question(run: RunStarted) -> dict[str, Attribute]:
-    """A question is to its caller what an agent is: it takes a prompt, and asks a model as often as it likes."""
+    """Return the attributes of a question's span. To its caller it is an agent that calls a model."""
     return {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": run.strategy,
@@ -34,22 +34,22 @@ def of_question(run: RunStarted) -> dict[str, Attribute]:
 
 
 def of_sampling(sampling: Sampling) -> dict[str, Attribute]:
-    """How a branch is drawn. Stop strings are text of the caller's, and left out."""
-    said: dict[str, Attribute] = {
+    """Return the sampling settings of a branch. Stop strings are the caller's text and are left out."""
+    attributes: dict[str, Attribute] = {
         "gen_ai.request.temperature": sampling.temperature,
         "gen_ai.request.top_p": sampling.top_p,
     }
     if sampling.top_k:
-        said["gen_ai.request.top_k"] = sampling.top_k
+        attributes["gen_ai.request.top_k"] = sampling.top_k
     if sampling.min_p:
-        said["branchwise.min_p"] = sampling.min_p
+        attributes["branchwise.min_p"] = sampling.min_p
     if sampling.max_tokens is not None:
-        said["gen_ai.request.max_tokens"] = sampling.max_tokens
-    return said
+        attributes["gen_ai.request.max_tokens"] = sampling.max_tokens
+    return attributes
 
 
 def of_usage(usage: Usage) -> dict[str, Attribute]:
-    """Tokens in the conventions' names, which count what was reused as input, too, and the whole ledger."""
+    """Return the usage: token counts in the conventions' names, which include reused tokens, and the whole ledger."""
     return {
         "gen_ai.usage.input_tokens": usage.prompt,
         "gen_ai.usage.cache_read.input_tokens": usage.reused,
@@ -59,7 +59,7 @@ def of_usage(usage: Usage) -> dict[str, Attribute]:
 
 
 def of_ledger(usage: Usage) -> dict[str, Attribute]:
-    """The ledger alone: for spans whose tokens are told by others, so that nothing adds them up twice."""
+    """Return the ledger alone, for spans whose tokens other spans report: backends must not add them up twice."""
     return {
         "branchwise.prompt": usage.prompt,
         "branchwise.reused": usage.reused,
@@ -74,34 +74,36 @@ def of_ledger(usage: Usage) -> dict[str, Attribute]:
 
 
 def of_end(path: Path, model: str) -> dict[str, Attribute]:
-    """How a finished branch ended."""
-    said: dict[str, Attribute] = {"gen_ai.response.model": model}
+    """Return the model and the finish reason of a finished branch."""
+    attributes: dict[str, Attribute] = {"gen_ai.response.model": model}
     if path.stop_reason in _FINISH_REASONS:
-        said["gen_ai.response.finish_reasons"] = [_FINISH_REASONS[path.stop_reason]]
-    return said
+        attributes["gen_ai.response.finish_reasons"] = [_FINISH_REASONS[path.stop_reason]]
+    return attributes
 
 
 def of_prompt(messages: Messages) -> dict[str, Attribute]:
-    """What was asked, as JSON; for spans that may hold it."""
-    said: dict[str, Attribute] = {"gen_ai.input.messages": json.dumps([_message(turn) for turn in messages.turns])}
+    """Return the prompt as JSON, for spans that may contain text."""
+    attributes: dict[str, Attribute] = {
+        "gen_ai.input.messages": json.dumps([_message(turn) for turn in messages.turns])
+    }
     if messages.tools:
-        said["gen_ai.tool.definitions"] = json.dumps(messages.tools)
-    return said
+        attributes["gen_ai.tool.definitions"] = json.dumps(messages.tools)
+    return attributes
 
 
 def of_reply(path: Path) -> dict[str, Attribute]:
-    """What a finished branch said, as JSON; for spans that may hold it."""
+    """Return the text of a finished branch as JSON, for spans that may contain text."""
     reason = "stop" if path.stop_reason is None else _FINISH_REASONS.get(path.stop_reason, path.stop_reason.value)
-    said: Mapping[str, JsonValue] = {
+    reply: Mapping[str, JsonValue] = {
         "role": "assistant",
         "parts": [{"type": "text", "content": path.answer_text}],
         "finish_reason": reason,
     }
-    return {"gen_ai.output.messages": json.dumps([said])}
+    return {"gen_ai.output.messages": json.dumps([reply])}
 
 
 def _message(turn: Message) -> dict[str, JsonValue]:
-    """A turn in the form of the conventions: a role, and parts."""
+    """Convert a turn to the conventions' form: a role and parts."""
     parts: list[JsonValue] = []
     if turn.role == "tool":
         parts.append({"type": "tool_call_response", "id": turn.tool_call_id, "response": turn.content})

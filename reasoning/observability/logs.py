@@ -1,4 +1,4 @@
-"""Structured logs on the standard `logging` module: an event's name and its fields, in loggers named branchwise.*."""
+"""Structured logs on the standard `logging` module: an event name and fields, in loggers named branchwise.*."""
 
 import json
 import logging
@@ -15,19 +15,19 @@ Format = Literal["json", "text"]
 Fields = Mapping[str, JsonValue]
 
 ROOT = logging.getLogger("branchwise")
-"""Above all loggers of this library."""
+"""Parent of all loggers of this library."""
 
 
 def emit(logger: logging.Logger, level: int, event: str, fields: Fields) -> None:
-    """Log an event. Fields are in no message and so never formatted; handlers find them as `record.fields`."""
+    """Log an event. Fields are kept out of the message, so they are never formatted; handlers read `record.fields`."""
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"fields": dict(fields)})
 
 
 def configure(format: Format = "json", level: str = "INFO", stream: TextIO | None = None) -> logging.Handler:
-    """Write the logs of this library to `stream` (standard error), one line each; again, to change how.
+    """Write the logs of this library to `stream` (default: standard error), one line each. Call again to change.
 
-    Without this they go where the application's own logging sends them. Raises ConfigError.
+    Without this call, logs follow the application's own logging. Raises ConfigError for an unknown format or level.
     """
     require(format in ("json", "text"), "log_format", f"is {format!r}", "use json or text")
     known = logging.getLevelNamesMapping()
@@ -43,24 +43,24 @@ def configure(format: Format = "json", level: str = "INFO", stream: TextIO | Non
 
 
 class JSONLines(logging.Formatter):
-    """One JSON object a line: time (ISO 8601, UTC), level, logger, event, then the fields."""
+    """Formatter that writes one JSON object per line: time (ISO 8601, UTC), level, logger, event, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(_facts(self, record), default=str)
 
 
 class TextLines(logging.Formatter):
-    """The same for people: time, level and event, then name=value."""
+    """Formatter for people: time, level and event, then name=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = _facts(self, record)
         time, level, logger, event = (facts.pop(name) for name in ("time", "level", "logger", "event"))
-        fields = (f"{name}={_shown(value)}" for name, value in facts.items() if value is not None)
-        return " ".join([f"{time} {level:<7} {logger}: {_shown(event)}", *fields])
+        fields = (f"{name}={_quoted(value)}" for name, value in facts.items() if value is not None)
+        return " ".join([f"{time} {level:<7} {logger}: {_quoted(event)}", *fields])
 
 
 def trace_ids() -> dict[str, JsonValue]:
-    """The trace and the span that are current, if any."""
+    """Return the ids of the current trace and span; empty without one."""
     try:
         from opentelemetry import trace
     except ImportError:
@@ -72,7 +72,7 @@ def trace_ids() -> dict[str, JsonValue]:
 
 
 def _facts(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, JsonValue]:
-    """What a record says. Logs of others in these loggers have no fields."""
+    """Return a record's facts. Records that other code logs to these loggers have no fields."""
     fields: Fields = getattr(record, "fields", {})
     facts: dict[str, JsonValue] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -86,8 +86,8 @@ def _facts(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str,
     return facts
 
 
-def _shown(value: JsonValue) -> str:
-    """A value on one line and unmistakable: quoted unless it is a plain word."""
+def _quoted(value: JsonValue) -> str:
+    """Format a value on one line, quoted unless it is a plain word."""
     if isinstance(value, str) and value.isascii() and value.isprintable() and not set(value) & set(' "=\\'):
         return value or '""'
     return json.dumps(value, default=str)

@@ -1,4 +1,4 @@
-"""What traces and logs call the end of a question."""
+"""Names of outcomes in traces and logs."""
 
 from asyncio import CancelledError
 
@@ -6,7 +6,7 @@ from branchwise.core.result import Outcome
 
 
 def outcome_name(outcome: Outcome | None, raised: BaseException | None) -> str:
-    """The name that results are recorded with; what was torn down was cancelled, or failed."""
+    """Return the outcome's name as results record it. Without an outcome, the run raised: cancelled or failed."""
     if outcome is None:
         outcome = Outcome.CANCELLED if isinstance(raised, CancelledError) else Outcome.FAILED
     return outcome.name.lower()

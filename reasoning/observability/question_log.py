@@ -1,4 +1,4 @@
-"""A line in the log for every question."""
+"""One log line for every question."""
 
 import logging
 
@@ -13,10 +13,7 @@ _LOG = logging.getLogger("branchwise.questions")
 
 
 class QuestionLog:
-    """An observer that logs the end of every question: what it cost and how it went, never what was asked or said.
-
-    Runs may share one.
-    """
+    """Observer that logs the end of every question: its outcome and cost, never its text. Runs may share one."""
 
     standings = False
 
@@ -30,8 +27,8 @@ class QuestionLog:
         elif isinstance(event, RunEnded):
             self._runs.pop(event.run, None)
         elif isinstance(event, QuestionEnded):
-            fine = event.raised is None and event.outcome is not Outcome.FAILED
-            emit(self._logger, logging.INFO if fine else logging.WARNING, "question", self._fields(event))
+            succeeded = event.raised is None and event.outcome is not Outcome.FAILED
+            emit(self._logger, logging.INFO if succeeded else logging.WARNING, "question", self._fields(event))
 
     def _fields(self, event: QuestionEnded) -> dict[str, JsonValue]:
         run, decision, usage = self._runs[event.run], event.decision, event.usage

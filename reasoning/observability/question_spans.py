@@ -1,4 +1,4 @@
-"""The spans of one question: its own, and those of what is done for it."""
+"""Spans of one question: its own, and those of its branches, scores and verifications. `run_spans` owns them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,10 +25,10 @@ from branchwise.strategies.actions import Extend, Score
 
 @dataclass(slots=True, eq=False)
 class _Window:
-    """Branches that were asked for together. Some may be refused: they end without having been started."""
+    """Branches requested together. Refused branches end without having started."""
 
     left: int
-    """Branches that did not end."""
+    """Branches that have not ended."""
     span: Span | None = None
     inside: Context | None = None
     branches: dict[int, Span] = field(default_factory=dict)
@@ -44,21 +44,21 @@ class _Window:
 
 
 class QuestionSpans:
-    """Made when work on a question starts."""
+    """Spans of one question, created when work on it starts."""
 
     def __init__(
-        self, tracer: Tracer, run: RunStarted, outside: Context, content: bool, clock: Callable[[], float]
+        self, tracer: Tracer, run: RunStarted, parent: Context, content: bool, clock: Callable[[], float]
     ) -> None:
-        """`outside` has the span it belongs to; `content` is whether spans may hold text."""
+        """`parent` holds the parent span; with `content`, spans may contain text."""
         self._tracer, self._run, self._content, self._clock = tracer, run, content, clock
-        said = attributes.of_question(run)
-        self._span = tracer.start_span(f"invoke_agent {run.strategy}", outside, attributes=said)
-        self.inside = trace.set_span_in_context(self._span, outside)
-        """The same, with the question's own span."""
+        values = attributes.of_question(run)
+        self._span = tracer.start_span(f"invoke_agent {run.strategy}", parent, attributes=values)
+        self.inside = trace.set_span_in_context(self._span, parent)
+        """Context with the question's own span."""
         self._windows: dict[Extend, _Window] = {}
-        self._opened = 0  # windows
+        self._opened = 0  # number of windows
         self._requests: dict[int, Span] = {}
-        self._silent: dict[int, tuple[Span, float]] = {}  # branches without a token, and when they began
+        self._waiting: dict[int, tuple[Span, float]] = {}  # branches without a token yet, and their start time
         self._prompted = False
 
     def start_branch(self, event: BranchStarted) -> None:
@@ -74,30 +74,30 @@ class QuestionSpans:
             }
             window.span = self._tracer.start_span("branchwise.window", self.inside, attributes=opening)
             window.inside = trace.set_span_in_context(window.span, self.inside)
-        said: dict[str, Attribute] = {
+        values: dict[str, Attribute] = {
             "gen_ai.operation.name": "chat",
             **attributes.of_model(self._run),
             **sampling,
             "branchwise.branch": event.branch,
             "branchwise.aside": event.aside,
         }
-        span = self._tracer.start_span(f"chat {self._run.model}", window.inside, SpanKind.CLIENT, said)
+        span = self._tracer.start_span(f"chat {self._run.model}", window.inside, SpanKind.CLIENT, values)
         window.branches[event.branch] = span
-        self._silent[event.branch] = (span, self._clock())
+        self._waiting[event.branch] = (span, self._clock())
         if self._content:
             self._show_prompt(span, event)
 
     def grew(self, branch: int) -> None:
-        """A branch has new tokens; its first are timed."""
-        if (silent := self._silent.pop(branch, None)) is not None:
-            span, began = silent
+        """Record the time to a branch's first token."""
+        if (waiting := self._waiting.pop(branch, None)) is not None:
+            span, began = waiting
             span.set_attribute("gen_ai.response.time_to_first_chunk", self._clock() - began)
 
     def end_branch(self, event: BranchEnded) -> None:
         window = self._window(event.action)
         window.left -= 1
         window.usage += event.cost
-        self._silent.pop(event.branch, None)
+        self._waiting.pop(event.branch, None)
         if (span := window.branches.pop(event.branch, None)) is not None:
             span.set_attributes(attributes.of_usage(event.cost))
             span.set_attribute("branchwise.answered", event.answer is not None)
@@ -112,8 +112,8 @@ class QuestionSpans:
 
     def start_request(self, event: RequestStarted) -> None:
         if isinstance(event.action, Score):
-            said: dict[str, Attribute] = {"gen_ai.operation.name": "score", **attributes.of_model(self._run)}
-            span = self._tracer.start_span("branchwise.score", self.inside, SpanKind.CLIENT, said)
+            values: dict[str, Attribute] = {"gen_ai.operation.name": "score", **attributes.of_model(self._run)}
+            span = self._tracer.start_span("branchwise.score", self.inside, SpanKind.CLIENT, values)
         else:
             span = self._tracer.start_span("branchwise.verify", self.inside)
         self._requests[event.request] = span
@@ -125,7 +125,7 @@ class QuestionSpans:
             self._close(span, event.done, event.error)
 
     def end(self, event: QuestionEnded) -> None:
-        """The question is answered, or given up."""
+        """End the question's span with its outcome and usage."""
         decision, span = event.decision, self._span
         span.set_attributes(attributes.of_usage(event.usage))
         answer = None if decision is None else decision.answer
@@ -142,7 +142,7 @@ class QuestionSpans:
         self.close()
 
     def close(self) -> None:
-        """End whatever is open."""
+        """End every open span."""
         for span in self._requests.values():
             self._close(span, False, None)
         for window in self._windows.values():
@@ -153,7 +153,7 @@ class QuestionSpans:
         return self._windows.setdefault(action, _Window(action.count))
 
     def _show_prompt(self, span: Span, event: BranchStarted) -> None:
-        """An aside's prompt is its own; all others grow from the question's."""
+        """Attach the prompt: an aside's to its own span, the question's prompt once to the question's span."""
         prompt = event.action.path.root.messages
         if prompt is not None and event.aside:
             span.set_attributes(attributes.of_prompt(prompt))
@@ -162,13 +162,13 @@ class QuestionSpans:
             self._span.set_attributes(attributes.of_prompt(prompt))
 
     def _close(self, span: Span, done: bool, error: Exception | None) -> None:
-        """End the span of something that is done, that failed, or that was cancelled."""
+        """End a span as finished, failed or cancelled."""
         span.set_attribute("branchwise.outcome", "finished" if done else "cancelled" if error is None else "failed")
         if error is not None:
             self._fail(span, error)
         span.end()
 
     def _fail(self, span: Span, error: BaseException | None) -> None:
-        """What an error says may quote what was asked or said: by itself, only its kind is told."""
+        """Mark a span as failed. Error texts may quote prompts or replies, so only `content` includes them."""
         span.set_attribute("error.type", "_OTHER" if error is None else type(error).__name__)
         span.set_status(Status(StatusCode.ERROR, str(error) if self._content and error is not None else None))

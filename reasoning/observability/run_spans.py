@@ -1,4 +1,4 @@
-"""The spans of one run."""
+"""Spans of one run."""
 
 from collections.abc import Callable
 from contextvars import Token
@@ -22,27 +22,27 @@ from branchwise.observability.question_spans import QuestionSpans
 
 
 class RunSpans:
-    """Opens and closes spans as a run's events come.
+    """Opens and closes spans as a run's events arrive.
 
-    A question that is alone in its run is current while it runs: what its backend or its verifier traces by itself
-    belongs to it, too.
+    A question that is alone in its run is the current span while it runs, so spans that its backend or verifier opens
+    become its children.
     """
 
     def __init__(self, tracer: Tracer, run: RunStarted, content: bool, clock: Callable[[], float]) -> None:
         self._tracer, self._run, self._content, self._clock = tracer, run, content, clock
-        self._outside = context.get_current()
+        self._parent = context.get_current()
         self._token: Token[Context] | None = None
         self._questions: dict[int, QuestionSpans] = {}
 
     def grew(self, event: BranchGrew) -> None:
-        """New tokens."""
+        """Handle new tokens of a branch."""
         self._questions[event.question].grew(event.branch)
 
     def take(self, event: RunEvent) -> None:
-        """Any other event of a question."""
+        """Handle any other event of a question."""
         match event:
             case QuestionStarted(question=question):
-                spans = QuestionSpans(self._tracer, self._run, self._outside, self._content, self._clock)
+                spans = QuestionSpans(self._tracer, self._run, self._parent, self._content, self._clock)
                 self._questions[question] = spans
                 if self._run.questions == 1:
                     self._token = context.attach(spans.inside)
@@ -58,7 +58,7 @@ class RunSpans:
                 self._questions[question].end_request(event)
 
     def close(self) -> None:
-        """The run is over: end whatever is open."""
+        """End every open span; the run is over."""
         try:
             while self._questions:
                 self._questions.popitem()[1].close()

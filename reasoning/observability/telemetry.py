@@ -1,4 +1,4 @@
-"""Switching telemetry on for a whole process, the way OTEL_* variables say."""
+"""Telemetry for a whole process, configured by the OTEL_* environment variables."""
 
 import os
 from importlib.metadata import entry_points
@@ -12,10 +12,10 @@ _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 def telemetry(*, spans: bool = False, logs: Format | None = None, level: str = "INFO") -> Observer | None:
-    """What to give `solve(..., observer=)`; None where nothing is asked for.
+    """Return the observer for `solve(..., observer=)`, or None if neither spans nor logs are requested.
 
-    `spans` are exported as the environment says (`start_exporting`), `logs` go to standard error. Raises ConfigError,
-    MissingExtraError.
+    `spans` are exported as the environment configures (`start_exporting`), `logs` go to standard error. Raises
+    ConfigError for invalid settings, MissingExtraError without the extra `telemetry`.
     """
     if logs is not None:
         configure(logs, level)
@@ -29,11 +29,11 @@ def telemetry(*, spans: bool = False, logs: Format | None = None, level: str = "
 
 
 def start_exporting() -> None:
-    """Give this process a tracer provider that exports, unless it has one (`opentelemetry-instrument` sets one, too).
+    """Install a tracer provider that exports, unless the process has one (`opentelemetry-instrument` installs one).
 
-    OTEL_TRACES_EXPORTER names exporters: otlp (the default), console, none, or any that is installed.
-    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_SERVICE_NAME and whatever else the SDK reads hold as
-    ever. Raises ConfigError for a name that makes no sense, MissingExtraError without the extra `telemetry`.
+    OTEL_TRACES_EXPORTER names exporters: otlp (the default), console, none, or any other installed exporter.
+    OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_SERVICE_NAME and all other variables of the SDK
+    apply. Raises ConfigError for an unknown name, MissingExtraError without the extra `telemetry`.
     """
     try:
         from opentelemetry import trace
@@ -56,7 +56,7 @@ def start_exporting() -> None:
 
 
 def _entry_point(exporter: str) -> str:
-    """The name under which an exporter is installed."""
+    """Return the entry point name of an exporter."""
     if exporter == "otlp":
         default = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", default)

@@ -1,10 +1,10 @@
-"""Spans of runs, on the OpenTelemetry API.
+"""Spans of runs on the OpenTelemetry API.
 
-invoke_agent STRATEGY        a question, under whatever span was current when it was asked
-├── branchwise.window        branches that the strategy asked for together
+invoke_agent STRATEGY        a question; child of the span that was current when it started
+├── branchwise.window        branches that the strategy requested together
 │   └── chat MODEL           a branch
 ├── branchwise.score         log-probabilities of given texts
-└── branchwise.verify        the verifier's opinion of a path
+└── branchwise.verify        the verifier's score of a path
 """
 
 import os
@@ -27,14 +27,14 @@ _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 class Tracing:
-    """An observer that makes spans of what it is told; any number of runs may share one.
+    """Observer that turns events into spans. Any number of runs may share one.
 
         tracing = Tracing()
         result = await bw.solve(question, backend, observer=tracing)
 
-    Without a `tracer_provider` the global one gets the spans, and where there is none, nothing is kept. `content` says
-    whether spans hold prompts, replies, answers and what errors say; None asks the variable
-    OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, and without that it is no.
+    Without a `tracer_provider` the global provider receives the spans. With `content`, spans contain prompts, replies,
+    answers and error texts; None reads the variable OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, which is off by
+    default.
     """
 
     standings = False
@@ -46,7 +46,7 @@ class Tracing:
         content: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` gives seconds; first tokens are timed by it."""
+        """`clock` returns seconds; it times first tokens."""
         self._tracer = trace.get_tracer("branchwise", version("branchwise"), tracer_provider)
         self._content = captures_content() if content is None else content
         self._clock = clock
@@ -54,7 +54,7 @@ class Tracing:
 
     @property
     def open_runs(self) -> int:
-        """Runs that have begun and not ended."""
+        """Number of runs that have started and not ended."""
         return len(self._runs)
 
     def __call__(self, event: RunEvent) -> None:
@@ -64,7 +64,7 @@ class Tracing:
         spans = self._runs.get(event.run)
         if spans is None:
             return
-        if isinstance(event, BranchGrew):  # by far the most frequent
+        if isinstance(event, BranchGrew):  # by far the most frequent event
             spans.grew(event)
             return
         try:
@@ -74,7 +74,7 @@ class Tracing:
             else:
                 spans.take(event)
         except Exception:
-            # Told nothing more after this: what is open must end now.
+            # The driver drops an observer that raised: no later event would end the open spans.
             self._runs.pop(event.run, None)
             with suppress(Exception):
                 spans.close()
@@ -82,15 +82,15 @@ class Tracing:
 
 
 def captures_content() -> bool:
-    """Whether the environment asks for text in spans."""
+    """Return whether the environment asks for text in spans."""
     return os.environ.get(_CAPTURE, "").strip().lower() in ("true", "1", "span_only", "span_and_event")
 
 
 @contextmanager
 def remote_parent(headers: Mapping[str, str]) -> Iterator[None]:
-    """Inside, spans belong to the trace that a request's headers name (`traceparent`), if they name one.
+    """Make spans children of the trace that a request's headers name (`traceparent`), if any.
 
-    Names are looked up in lower case.
+    Header names are looked up in lower case.
     """
     token = context.attach(propagate.extract(headers))
     try:
