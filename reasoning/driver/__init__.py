@@ -1,8 +1,6 @@
-"""Run strategies over backends: the front door, the loop, budgets, run events and results."""
+"""Run strategies over backends: `solve` and its variants, budgets, run events and results."""
 
-from branchwise.driver.attempts import retry
-from branchwise.driver.launch import GRACE_SECONDS
-from branchwise.driver.observe import (
+from branchwise.driver.events import (
     BranchEnded,
     BranchGrew,
     BranchStarted,
@@ -17,8 +15,9 @@ from branchwise.driver.observe import (
     Standing,
     together,
 )
-from branchwise.driver.setup import Verifier
-from branchwise.driver.solve import run_sync, solve, solve_batch, solve_sync
+from branchwise.driver.fallbacks import retry
+from branchwise.driver.scheduler import GRACE_SECONDS, Verifier
+from branchwise.driver.solve import SolveOptions, run_sync, solve, solve_batch, solve_sync
 from branchwise.driver.stop import Stop
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "RunEnded",
     "RunEvent",
     "RunStarted",
+    "SolveOptions",
     "Standing",
     "Stop",
     "Verifier",

@@ -1,240 +1,296 @@
 """One run: the loop between a strategy and a backend.
 
-pose:    each question is a prompt to root; those that can't be are over before the strategy starts
-play:    ask, take the actions; then for every single event: tell it, ask, take the actions
-finish:  what is under way is stopped, every action that was taken is answered, the decisions are made
+prepare  make each question a prompt; a question whose prompt fails is over before the strategy starts
+loop     submit the strategy's actions; after every single event, ask it for more
+finish   stop what is under way, deliver the completion of every request, return the decisions as results
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Generic
 
 from branchwise.answers.groups import AnswerGroups
+from branchwise.backends.base import Backend
+from branchwise.core.budget import UNLIMITED, Budget
 from branchwise.core.errors import ConfigError
 from branchwise.core.messages import Question
-from branchwise.core.result import Outcome
-from branchwise.driver.account import Account
-from branchwise.driver.degrade import NO_CANCEL, standing_notes
-from branchwise.driver.launch import Launch
-from branchwise.driver.reporter import Reporter
-from branchwise.driver.roots import Origin, Roots
-from branchwise.driver.setup import Setup
-from branchwise.driver.work import Item, Told, WorkList
-from branchwise.strategies.actions import Action, Cancel, Extend, Failed, Finished, Progress, Root, Rooted, Verify
+from branchwise.core.result import Outcome, Result
+from branchwise.driver.events import Observer, Reporter
+from branchwise.driver.fallbacks import NO_CANCEL, standing_notes
+from branchwise.driver.requests import Arrival, Origin, PendingRequest, RequestQueue, Roots
+from branchwise.driver.results import QuestionState
+from branchwise.driver.scheduler import Scheduler, Verifier
+from branchwise.driver.stop import Stop
+from branchwise.prompts.task import Task
+from branchwise.strategies.actions import (
+    Action,
+    Cancel,
+    Extend,
+    Failed,
+    Progress,
+    Request,
+    Root,
+    Rooted,
+    Verify,
+)
 from branchwise.strategies.strategy import Decision, State, Strategy
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything a run needs besides its strategy and its questions."""
+
+    backend: Backend
+    task: Task
+    budget: Budget = UNLIMITED
+    seed: int = 0
+    verifier: Verifier | None = None
+    observer: Observer | None = None
+    stop: Stop = field(default_factory=Stop)
+    clock: Callable[[], float] = time.monotonic
+    """Returns seconds."""
+
+
 class Run(Generic[State]):
-    """Runs one strategy over one or more questions. Use it once."""
+    """One run of a strategy over one or more questions. Use it once."""
 
-    def __init__(self, strategy: Strategy[State], setup: Setup) -> None:
-        self.strategy, self.setup = strategy, setup
-        self.accounts: list[Account] = []
-        """One for each question, in order."""
-        self.report = Reporter(setup.observer)
-        self._asked: list[Account] = []  # those the strategy started with
-        self._work = WorkList()
+    def __init__(self, strategy: Strategy[State], config: RunConfig) -> None:
+        self.questions: list[QuestionState] = []
+        self._strategy = strategy
+        self._config = config
+        self._active: list[QuestionState] = []  # the questions that the strategy started with
+        self._early_end: Outcome | None = None  # reason why the run ends before the strategy does
+        self._started = config.clock()
+        self._requests = RequestQueue()
         self._roots = Roots()
-        self._launch = Launch(setup, self._work, self._roots, self.report)
-        self._ended: Outcome | None = None  # why the run must end before the strategy is done
-        self._began = setup.clock()
+        self._reporter = Reporter(config.observer)
+        self._scheduler = Scheduler(
+            config.backend,
+            config.budget,
+            seed=config.seed,
+            verifier=config.verifier,
+            requests=self._requests,
+            roots=self._roots,
+            reporter=self._reporter,
+        )
 
-    async def solve(self, questions: Sequence[Question]) -> list[Decision]:
-        """Run to the end; the decision on each question. `accounts` hold the rest."""
-        self.report.run_started(len(questions), self.strategy, self.setup)
+    async def solve(self, questions: Sequence[Question]) -> list[Result]:
+        """Run the strategy to its end; return the result of each question, in order."""
+        config = self._config
+        self._reporter.run_started(
+            questions=len(questions),
+            strategy=getattr(self._strategy, "name", type(self._strategy).__name__),
+            model=config.backend.capabilities.model,
+            task=config.task.name,
+            seed=config.seed,
+        )
         try:
-            decisions = await self._solve(questions)
+            decisions = await self._decide(questions)
         except BaseException as error:
-            self._abandon(error)
+            self._report_raised(error)
             raise
-        for account, decision in zip(self.accounts, decisions, strict=True):
-            self.report.question_ended(account, decision)
-        self.report.run_ended()
-        return decisions
+        for question, decision in zip(self.questions, decisions, strict=True):
+            self._reporter.question_ended(question, decision)
+        self._reporter.run_ended()
+        return [
+            question.result(decision, config.task, self._reporter.error)
+            for question, decision in zip(self.questions, decisions, strict=True)
+        ]
 
-    async def _solve(self, questions: Sequence[Question]) -> list[Decision]:
+    async def _decide(self, questions: Sequence[Question]) -> list[Decision]:
+        """Return the decision on each question; an empty one if its prompt failed."""
+        with self._woken_by_stop():
+            try:
+                await self._prepare(questions)
+                decisions = await self._run_strategy() if self._active else []
+            finally:
+                await self._scheduler.halt()
+                with contextlib.suppress(Exception):  # a hint to the backend, whose failure costs no result
+                    self._config.backend.release(self._scheduler.sampled_paths)
+        by_number = {question.number: d for question, d in zip(self._active, decisions, strict=True)}
+        return [by_number.get(question.number, Decision(None, None)) for question in self.questions]
+
+    async def _prepare(self, questions: Sequence[Question]) -> None:
+        """Make each question a prompt. A question that has none fails alone."""
+        for question in questions:
+            self._submit_prompt(question)
+        while (arrival := await self._next_arrival()) is not None:
+            state = arrival.request.origin.question
+            if isinstance(arrival.event, Rooted):
+                state.root = arrival.event.path
+            elif isinstance(arrival.event, Failed) and arrival.event.error is not None:
+                state.errors.append(arrival.event.error)
+        if self._early_end is not None:
+            await self._scheduler.halt()
+            for state in self.questions:
+                if not state.errors:
+                    state.end_early(self._early_end)
+            return
+        self._active = [state for state in self.questions if state.root is not None]
+        for index, state in enumerate(self._active):
+            state.index = index
+
+    def _submit_prompt(self, question: Question) -> None:
+        task, number = self._config.task, len(self.questions)
+        state = QuestionState(number, number, AnswerGroups(task.format))
+        state.notes.update(dict.fromkeys(standing_notes(self._config.backend.capabilities)))
+        self.questions.append(state)
+        self._reporter.question_started(state)
+        try:
+            messages = task.render(question)
+        except ConfigError as error:
+            state.errors.append(error)
+        else:
+            self._submit(PendingRequest(Root(messages), Origin(state, task)))
+
+    async def _run_strategy(self) -> Sequence[Decision]:
+        """Run the strategy from start to finish; return its decision on each active question."""
+        state = self._strategy.start([question.root for question in self._active if question.root is not None])
+        self._ask(state)
+        while (arrival := await self._next_arrival()) is not None:
+            await self._tell(state, arrival)
+            self._ask(state)
+        reason = self._early_end
+        if reason is not None:
+            for request in self._requests.incomplete():
+                request.origin.question.end_early(reason)
+        await self._scheduler.halt()
+        for arrival in self._requests.drain():
+            await self._tell(state, arrival)
+            if reason is not None:  # a question is complete only if its strategy requests nothing more
+                self._mark_incomplete(self._strategy.ask(state), reason)
+        if self._strategy.batched and reason is not None and any(question.early_end for question in self._active):
+            for question in self._active:  # work that one question missed might have gone to another
+                question.end_early(reason)
+        return self._strategy.finish(state)
+
+    def _ask(self, state: State) -> None:
+        """Submit the actions that the strategy wants now."""
+        for action in self._strategy.ask(state):
+            if isinstance(action, Cancel):
+                self._cancel(action)
+            else:
+                self._take(action)
+        self._scheduler.start_branches()
+
+    def _take(self, action: Request) -> None:
+        """Submit an action: a request, or one for each branch. Raises ConfigError if the action is invalid."""
+        if isinstance(action, Verify) and self._config.verifier is None:
+            problem = f"{self._strategy.name} checks paths but none was given"
+            raise ConfigError("verifier", problem, "pass one (--verifier)")
+        origin = self._origin(action)
+        if not isinstance(action, Extend):
+            self._submit(PendingRequest(action, origin))
+            return
+        for key in self._roots.sample_keys(action):
+            self._submit(PendingRequest(action, origin, key, after_refusal=origin.question.budget_exhausted))
+
+    def _submit(self, request: PendingRequest) -> None:
+        self._requests.add(request)
+        self._scheduler.submit(request)
+
+    def _origin(self, action: Request) -> Origin:
+        """Return the question and the task that an action belongs to. Raises ConfigError if it belongs to none."""
+        if not isinstance(action, Root):
+            return self._roots.origin(action.path)
+        if not 0 <= action.question < len(self._active):
+            raise ConfigError("Root.question", f"is {action.question}", f"use 0 to {len(self._active) - 1}")
+        return Origin(self._active[action.question], action.task or self._config.task, action.task is not None)
+
+    def _cancel(self, action: Cancel) -> None:
+        """Cancel a branch, unless its end was delivered already. Raises ConfigError if there is no such branch."""
+        if not 0 <= action.branch < len(self._requests.branches):
+            raise ConfigError("Cancel.branch", f"{action.branch} does not exist", "use a branch number from an event")
+        request = self._requests.branches[action.branch]
+        if request.delivered or request.cancelled:
+            return
+        if not self._config.backend.capabilities.per_branch_cancel and request.active is not None:
+            request.origin.question.note(NO_CANCEL)
+        self._scheduler.cancel(request)
+
+    def _mark_incomplete(self, actions: Sequence[Action], reason: Outcome) -> None:
+        """Mark the questions for which the strategy requests more, although the run is over."""
+        for action in actions:
+            if not isinstance(action, Cancel):
+                self._origin(action).question.end_early(reason)
+
+    async def _tell(self, state: State, arrival: Arrival) -> None:
+        """Deliver an event to the strategy and the observers, and charge its cost."""
+        request, event = arrival
+        question = request.origin.question
+        if isinstance(event, Progress):
+            self._strategy.tell(state, event)
+            question.seconds = self._seconds
+            return
+        completion = request.failed(None) if request.cancelled else event
+        completion = await question.record(completion, request.cost, request.origin.task)
+        self._strategy.tell(state, completion)
+        question.seconds = self._seconds
+        self._reporter.request_ended(request, completion)
+        if isinstance(request.action, Extend) and not request.origin.aside and self._reporter.wants_standings:
+            self._reporter.standing(question, self._strategy.standing(state, question.index))
+
+    async def _next_arrival(self) -> Arrival | None:
+        """Return the next event to deliver, or None if the run is over. `_early_end` then says if it ended early."""
+        while not self._ends_early() and self._requests.outstanding:
+            if (arrival := self._requests.next()) is not None:
+                return arrival
+            await self._wait()
+            if self._scheduler.internal_error is not None:
+                raise self._scheduler.internal_error
+            self._scheduler.start_branches()  # a branch that ended may have returned a part of its lease
+        return None
+
+    def _ends_early(self) -> bool:
+        remaining = self._seconds_remaining()
+        if self._config.stop.is_set:
+            self._early_end = Outcome.CANCELLED
+        elif remaining is not None and remaining <= 0:
+            self._early_end = Outcome.SECONDS_SPENT
+        if not self._requests.outstanding:
+            self._early_end = None  # there is nothing left to end
+        return self._early_end is not None
+
+    @property
+    def _seconds(self) -> float:
+        """Seconds since the run started."""
+        return self._config.clock() - self._started
+
+    def _seconds_remaining(self) -> float | None:
+        limit = self._config.budget.seconds
+        return None if limit is None else self._started + limit - self._config.clock()
+
+    async def _wait(self) -> None:
+        """Wait until something arrives or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds_remaining()):
+                await self._requests.changed.wait()
+        self._requests.changed.clear()
+
+    @contextlib.contextmanager
+    def _woken_by_stop(self) -> Iterator[None]:
+        """Wake the loop when `config.stop` is set, from whichever thread."""
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
-                loop.call_soon_threadsafe(self._work.changed.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so the run is over
+                loop.call_soon_threadsafe(self._requests.changed.set)
 
-        self.setup.stop.listen(wake)
+        self._config.stop.listen(wake)
         try:
-            await self._pose(questions)
-            decisions = await self._play() if self._asked else []
+            yield
         finally:
-            self.setup.stop.unlisten(wake)
-            await self._launch.halt()  # nothing is left running, whatever happened
-            with contextlib.suppress(Exception):  # a favour to the backend: no result is lost for it
-                self.setup.backend.release(self._launch.grown)
-        decided = {id(account): decision for account, decision in zip(self._asked, decisions, strict=True)}
-        return [decided.get(id(account), Decision(None, None)) for account in self.accounts]
+            self._config.stop.unlisten(wake)
 
-    async def _pose(self, questions: Sequence[Question]) -> None:
-        """Make each question a prompt. One that can't be fails alone."""
-        task = self.setup.task
-        for question in questions:
-            account = Account(len(self.accounts), AnswerGroups(task.format), len(self.accounts))
-            account.notes.update(dict.fromkeys(standing_notes(self.setup.backend.capabilities)))
-            self.accounts.append(account)
-            self.report.question_started(account)
-            try:
-                messages = task.render(question)
-            except ConfigError as error:
-                account.errors.append(error)
-                continue
-            self._start(Item(Root(messages), Origin(account, task)))
-        while (told := await self._next()) is not None:
-            account = told.item.origin.account
-            if isinstance(told.event, Rooted):
-                account.root = told.event.path
-            elif isinstance(told.event, Failed) and told.event.error is not None:
-                account.errors.append(told.event.error)
-        if self._ended is not None:
-            await self._launch.halt()
-            for account in self.accounts:
-                if not account.errors:
-                    account.cut_short(self._ended)
-            return
-        self._asked = [account for account in self.accounts if account.root is not None]
-        for place, account in enumerate(self._asked):
-            account.question = place
-
-    async def _play(self) -> Sequence[Decision]:
-        """The strategy's part, from start to finish."""
-        state = self.strategy.start([account.root for account in self._asked if account.root is not None])
-        self._ask(state)
-        while (told := await self._next()) is not None:
-            await self._tell(state, told)
-            self._ask(state)
-        if self._ended is not None:
-            self._cut_open(self._ended)
-        await self._launch.halt()
-        for told in self._work.rest():
-            await self._tell(state, told)
-            if self._ended is not None:  # what it would go on with says whether it was done
-                self._refuse(self.strategy.ask(state), self._ended)
-        if self.strategy.batched and self._ended is not None and any(account.cut for account in self._asked):
-            for account in self._asked:  # what one didn't get, another might have got
-                account.cut_short(self._ended)
-        return self.strategy.finish(state)
-
-    async def _next(self) -> Told | None:
-        """What the strategy is to be told now; None where the run ends."""
-        while not self._over():
-            if self._work.live == 0:
-                return None
-            if (told := self._work.next()) is not None:
-                return told
-            await self._wait()
-            if self._launch.bug is not None:
-                raise self._launch.bug
-            self._launch.start_branches()  # a branch that ended may have given back what others wait for
-        return None
-
-    def _over(self) -> bool:
-        """Whether the run must end now, and why."""
-        left = self._seconds_left()
-        if self.setup.stop.is_set:
-            self._ended = Outcome.CANCELLED
-        elif left is not None and left <= 0:
-            self._ended = Outcome.SECONDS_SPENT
-        if self._ended is not None and self._work.live == 0:
-            self._ended = None  # it came to its end by itself
-        return self._ended is not None
-
-    def _seconds_left(self) -> float | None:
-        limit = self.setup.budget.seconds
-        return None if limit is None else self._began + limit - self.setup.clock()
-
-    async def _wait(self) -> None:
-        """Until something has arrived, or time is up."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds_left()):
-                await self._work.changed.wait()
-        self._work.changed.clear()
-
-    async def _tell(self, state: State, told: Told) -> None:
-        """Account for what came of an item, and tell it."""
-        item, event = told
-        account = item.origin.account
-        if not isinstance(event, Progress):
-            event = await account.settle(item.failed(None) if item.cancelled else event, item.cost, item.origin.task)
-        self.strategy.tell(state, event)
-        account.seconds = self.setup.clock() - self._began
-        self.report.ended(item, event)
-        ended = isinstance(event, Finished | Failed) and event.branch is not None and not event.aside
-        if ended and self.report.standings:
-            self.report.stands(account, self.strategy.standing(state, account.question))
-
-    def _abandon(self, error: BaseException) -> None:
-        """The run is torn down: account for what was under way, for whoever watches."""
-        for item, _ in self._work.rest():
-            item.origin.account.usage += item.cost.lost()
-            self.report.ended(item, item.failed(None))
-        for account in self.accounts:
-            account.seconds = self.setup.clock() - self._began
-            self.report.question_ended(account, None, error)
-        self.report.run_ended()
-
-    def _ask(self, state: State) -> None:
-        """Take what the strategy wants now."""
-        for action in self.strategy.ask(state):
-            self._take(action)
-        self._launch.start_branches()
-
-    def _take(self, action: Action) -> None:
-        if isinstance(action, Cancel):
-            self._cancel(action.branch)
-            return
-        if isinstance(action, Verify) and self.setup.verifier is None:
-            raise ConfigError(
-                "verifier", f"{self.strategy.name} checks paths but none was given", "pass one (--verifier)"
-            )
-        origin = self._origin(action)
-        if not isinstance(action, Extend):
-            self._start(Item(action, origin))
-            return
-        for key in self._roots.keys(action):
-            self._start(Item(action, origin, key=key, hopeless=origin.account.refused))
-
-    def _start(self, item: Item) -> None:
-        self._work.add(item)
-        self._launch.start(item)
-
-    def _origin(self, action: Action) -> Origin:
-        """Whom an action is for. Raises ConfigError where it is for nobody."""
-        if isinstance(action, Cancel):
-            return self._branch(action.branch).origin
-        if not isinstance(action, Root):
-            return self._roots.origin(action.path)
-        if not 0 <= action.question < len(self._asked):
-            raise ConfigError("Root.question", f"is {action.question}", f"use 0 to {len(self._asked) - 1}")
-        return Origin(self._asked[action.question], action.task or self.setup.task, action.task is not None)
-
-    def _branch(self, branch: int) -> Item:
-        if not 0 <= branch < len(self._work.branches):
-            raise ConfigError("Cancel.branch", f"{branch} was never asked for", "use a branch number from an event")
-        return self._work.branches[branch]
-
-    def _cancel(self, branch: int) -> None:
-        item = self._branch(branch)
-        if item.told or item.cancelled:
-            return
-        if not self.setup.backend.capabilities.per_branch_cancel and item.growth is not None:
-            item.origin.account.note(NO_CANCEL)
-        self._launch.cancel(item)
-
-    def _cut_open(self, why: Outcome) -> None:
-        """The run ends too early for every question that still has work under way."""
-        self._work.take_in()
-        for item in self._work.open():
-            if item.event is None:
-                item.origin.account.cut_short(why)
-
-    def _refuse(self, actions: Sequence[Action], why: Outcome) -> None:
-        for action in actions:
-            if not isinstance(action, Cancel):
-                self._origin(action).account.cut_short(why)
+    def _report_raised(self, error: BaseException) -> None:
+        """Charge what was under way when the run raised, and report its end to the observers."""
+        for request, _ in self._requests.drain():
+            request.origin.question.usage += request.cost.lost()
+            self._reporter.request_ended(request, request.failed(None))
+        for question in self.questions:
+            question.seconds = self._seconds
+            self._reporter.question_ended(question, None, error)
+        self._reporter.run_ended()

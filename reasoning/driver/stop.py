@@ -1,15 +1,14 @@
-"""Stopping a run from outside: from another thread, a signal handler or another task."""
+"""Stop a run early from another thread, a signal handler or another task."""
 
 import threading
 from collections.abc import Callable
 
 
 class Stop:
-    """Set it to end a run early; the run returns its best answer so far."""
+    """A flag that ends a run early when set; the run returns its best answer so far."""
 
     def __init__(self) -> None:
-        # Re-entrant: a signal handler may set it while the same thread is in here.
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # re-entrant, because a signal handler may interrupt a holder in the same thread
         self._set = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -18,7 +17,7 @@ class Stop:
         return self._set
 
     def set(self) -> None:
-        """Ask the run to end. Safe from any thread; setting it twice changes nothing."""
+        """End the run. Safe from any thread; setting it twice changes nothing."""
         with self._lock:
             self._set = True
             listeners, self._listeners = self._listeners, []
@@ -26,7 +25,7 @@ class Stop:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` once when it is set, at once if it is."""
+        """Call `listener` once when the flag is set, or now if it is set already."""
         with self._lock:
             if not self._set:
                 self._listeners.append(listener)
@@ -34,7 +33,7 @@ class Stop:
         listener()
 
     def unlisten(self, listener: Callable[[], None]) -> None:
-        """Don't call `listener` any more."""
+        """Remove `listener`."""
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)

@@ -12,7 +12,7 @@ from branchwise.backends.base import ExtendRequest
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.backends.stream import Extension, Tokens
 from branchwise.core.errors import BudgetError
-from branchwise.driver import BranchEnded, BranchStarted, launch
+from branchwise.driver import BranchEnded, BranchStarted, scheduler
 from tests.support.throwaway import Log, Throwaway, ended, once
 
 
@@ -169,7 +169,7 @@ class Stuck(ScriptedBackend):
 
 
 async def test_a_backend_that_does_not_stop_is_given_up_and_charged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(scheduler, "GRACE_SECONDS", 0.2)
     began = time.monotonic()
     result = await bw.solve("q", Stuck({}), strategy=bw.SelfConsistency(2), budget=bw.Budget(seconds=0.2))
     assert time.monotonic() - began < 3
@@ -184,7 +184,7 @@ async def test_a_branch_given_up_between_two_requests_is_charged_once(monkeypatc
             await asyncio.sleep(60)
             return path
 
-    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(scheduler, "GRACE_SECONDS", 0.1)
     task = bw.Task(name="t", format=Math(), thinking=bw.Thinking(budget=3))
     backend = Unclosing({"": ["a b c d e"]})
     result = await bw.solve("q", backend, strategy=bw.Greedy(), task=task, budget=bw.Budget(seconds=0.2))

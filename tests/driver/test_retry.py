@@ -128,7 +128,7 @@ async def test_what_will_not_pass_is_not_tried_again() -> None:
 
 
 async def test_the_pause_before_another_try_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("branchwise.driver.growth.PAUSES", (60.0,))
+    monkeypatch.setattr("branchwise.driver.branch.RETRY_DELAYS", (60.0,))
     began = time.monotonic()
     strategy = once(lambda log: bw.Extend(log.roots[0]))
     result = await bw.solve("q", Flaky(iter([4, None])), strategy=strategy, budget=bw.Budget(seconds=0.2))
