@@ -1,1 +1,1 @@
-"""Any OpenAI-compatible server as a backend, over HTTP."""
+"""Backend over HTTP for any OpenAI-compatible server."""

@@ -1,4 +1,4 @@
-"""One branch under way: a request, the ones that take its place, and what it cost."""
+"""One running branch: its request, the repetitions of it, and the branch's usage."""
 
 import asyncio
 import math
@@ -6,56 +6,72 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from branchwise.backends.base import ExtendRequest, closed_error
-from branchwise.backends.openai.branch_text import Reading
-from branchwise.backends.openai.dialect import Dialect, Reader, TroubleError, WrongAnswerError
-from branchwise.backends.openai.failures import ServerError, in_stream, malformed
+from branchwise.backends.openai.branch_text import BranchText
+from branchwise.backends.openai.endpoint import Endpoint, InvalidStreamError, StreamedError, StreamReader
 from branchwise.backends.openai.replicas import Replica
-from branchwise.backends.openai.retrying import retrying
+from branchwise.backends.openai.responses import BranchChunk, ReportedUsage
+from branchwise.backends.openai.retry import retry_policy
+from branchwise.backends.openai.server_errors import ServerError, malformed_response, streamed_error
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.wire import Piece, ToldUsage
 from branchwise.backends.stream import Broken, Ended, Extension
 from branchwise.core.errors import BackendError
 from branchwise.core.path import Path, StopReason
 from branchwise.core.usage import Usage
 
-_LAST_WORDS = 5.0  # seconds that a server has to tell the usage of a branch that ended
-_CHARACTERS = 3  # of a token, where a server tells no usage: more rather than less
+_USAGE_SECONDS = 5.0
+"""Seconds to wait for the usage of a branch that has ended."""
+_CHARACTERS_PER_TOKEN = 3
+"""Used to estimate prompts if the server reports no usage. It overestimates most of them."""
 
-Spell = Callable[[Sequence[int]], Awaitable[tuple[str, ...]]]
+TokenStrings = Callable[[Sequence[int]], Awaitable[tuple[str, ...]]]
 
 
-class Means(NamedTuple):
-    """What the branches of a backend work with."""
+class BranchContext(NamedTuple):
+    """Parts that all branches of a backend share."""
 
     transport: Transport
-    dialect: Dialect
-    spell: Spell
-    """What tokens spell, each by itself."""
+    endpoint: Endpoint
+    token_strings: TokenStrings
+    """Returns the text of each token decoded alone."""
 
 
 class Branch:
-    """Runs as a task; its end is delivered however the task ends, by `settle`."""
+    """One branch. It runs as a task, whose end `finish` delivers as the branch's end."""
 
     def __init__(
-        self, means: Means, extension: Extension, copy: int, request: ExtendRequest, key: int, affinity: bytes
+        self,
+        context: BranchContext,
+        extension: Extension,
+        copy: int,
+        request: ExtendRequest,
+        *,
+        key: int,
+        affinity: bytes,
     ) -> None:
-        self._means, self._extension, self._copy = means, extension, copy
-        self._request, self._key, self._affinity = request, key, affinity
-        self._reading = self._begin()
-        self._told: ToldUsage | None = None
+        self._context = context
+        self._extension = extension
+        self._copy = copy
+        self._request = request
+        self._key = key
+        self._affinity = affinity
+        self._text = self._new_text()
+        self._usage: ReportedUsage | None = None
         self._reason: StopReason | None = None
         self._replica: Replica | None = None
-        self._heard = False
+        self._delivered = False
 
     async def run(self) -> None:
-        """Raises ServerError where the branch breaks."""
-        transport = self._means.transport
-        await retrying(transport.settings, lambda: not self._heard, self._elsewhere)(self._attempt)
+        """Run the branch to its end. Raises ServerError if it breaks."""
+        settings = self._context.transport.settings
+        policy = retry_policy(
+            settings, may_retry=lambda: not self._delivered, has_alternative=self._has_alternative_replica
+        )
+        await policy(self._attempt)
 
-    def settle(self, task: asyncio.Task[None], closed: bool) -> None:
-        """Deliver the branch's end. It is cancelled where its task was, unless the backend is closed."""
+    def finish(self, task: asyncio.Task[None], *, backend_closed: bool) -> None:
+        """Deliver the branch's end. A cancelled task is a cancelled branch, unless the backend was closed."""
         error = None if task.cancelled() else task.exception()
-        if task.cancelled() and closed and self._reason is None:
+        if task.cancelled() and backend_closed and self._reason is None:
             error = closed_error()
         elif error is not None and not isinstance(error, BackendError):
             error = BackendError(
@@ -64,104 +80,105 @@ class Branch:
                 hint="report this with the server's name",
             )
         if error is not None:
-            self._extension.deliver(Broken(self._copy, error, self.cost(lost=True)))
+            self._extension.deliver(Broken(self._copy, error, self._cost(discarded=True)))
             return
         reason = self._reason or StopReason.CANCELLED
-        trimmed = self._reading.trimmed if reason is StopReason.STOP else ""
-        cost = self.cost(lost=reason is StopReason.CANCELLED)
+        trimmed = self._text.trimmed if reason is StopReason.STOP else ""
+        cost = self._cost(discarded=reason is StopReason.CANCELLED)
         self._extension.deliver(Ended(self._copy, reason, cost, trimmed))
 
-    def cost(self, *, lost: bool) -> Usage:
-        """What the branch cost so far, by the server or by what was delivered; nothing before its first token."""
-        told, given = self._told, self._means.dialect.given(self._request.path)
-        by_tokens = given is not None
-        sampled = self._reading.count
-        if told is not None and not by_tokens:
-            sampled = told.completion_tokens
-        if not sampled and told is None:
+    def _cost(self, *, discarded: bool) -> Usage:
+        """Return the branch's usage, as reported or as delivered; empty before its first token."""
+        reported = self._usage
+        prompt = self._context.endpoint.prompt_tokens(self._request.path)
+        sampled = self._text.count
+        if reported is not None and prompt is None:
+            sampled = reported.completion_tokens
+        if not sampled and reported is None:
             return Usage()
-        if given is None:
-            given = told.prompt_tokens if told is not None else roughly(self._request.path)
-        reused = min(given, (told.cached if told is not None else None) or 0)
+        if prompt is None:
+            prompt = reported.prompt_tokens if reported is not None else estimate_tokens(self._request.path)
+        reused = min(prompt, (reported.cached if reported is not None else None) or 0)
         return Usage(
-            prompt=given,
+            prompt=prompt,
             reused=reused,
-            prefilled=given - reused,
+            prefilled=prompt - reused,
             sampled=sampled,
-            discarded=sampled if lost else 0,
-            forward_passes=sampled,  # no server tells; one that drafts needs fewer
+            discarded=sampled if discarded else 0,
+            forward_passes=sampled,  # servers do not report passes; with speculative decoding there are fewer
         )
 
-    def _begin(self) -> Reading:
-        sampling, features = self._request.sampling, self._means.dialect.features
-        return Reading(self._copy, sampling.stop, min(sampling.logprobs, features.alternatives))
+    def _new_text(self) -> BranchText:
+        sampling, features = self._request.sampling, self._context.endpoint.features
+        return BranchText(self._copy, sampling.stop, min(sampling.logprobs, features.alternatives))
 
-    def _elsewhere(self) -> bool:
-        return self._replica is not None and self._means.transport.replicas.elsewhere(self._replica)
+    def _has_alternative_replica(self) -> bool:
+        return self._replica is not None and self._context.transport.replicas.has_alternative(self._replica)
 
     async def _attempt(self) -> None:
-        """One request."""
-        transport, dialect = self._means.transport, self._means.dialect
-        self._reading, self._told = self._begin(), None
-        line = await transport.lines.here()
-        async with line.turns:
+        """Send one request and read its response. Raises ServerError."""
+        transport, endpoint = self._context.transport, self._context.endpoint
+        self._text, self._usage = self._new_text(), None
+        connections = await transport.connections.current()
+        async with connections.slots:
             replica = self._replica = transport.replicas.choose(self._affinity, self._replica)
+            body = endpoint.body(self._request, self._key)
             try:
                 async with (
-                    asyncio.timeout(None) as patience,
-                    transport.stream(replica, dialect.path, dialect.body(self._request, self._key)) as events,
+                    asyncio.timeout(None) as usage_timeout,
+                    transport.stream(replica, endpoint.path, body) as events,
                 ):
-                    reader = dialect.reader(self._request)
+                    reader = endpoint.reader(self._request)
                     async for data in events:
                         if data.strip() != b"[DONE]":
-                            enough = await self._take(replica, reader, data, patience)
-                        else:  # a connection that is read to its end is used again
-                            enough = self._reason is None
-                        if enough:
+                            finished = await self._take(replica, reader, data, usage_timeout)
+                        else:  # a connection whose response is read to its end can be used again
+                            finished = self._reason is None
+                        if finished:
                             break
             except (ServerError, TimeoutError):
-                if self._reason is None:  # else it is complete, and only its usage is lost
+                if self._reason is None:  # otherwise the branch is complete, and only its usage is missing
                     raise
         if self._reason is None:
-            raise malformed(replica.url, "ended its answer before the end")
+            raise malformed_response(replica.url, "ended the stream before the branch")
 
-    async def _take(self, replica: Replica, reader: Reader, data: bytes, patience: asyncio.Timeout) -> bool:
-        """Read one event; whether to hear no more."""
-        piece = self._read(replica, reader, data)
-        self._told = piece.usage or self._told
-        if self._reason is not None or piece.empty:
+    async def _take(self, replica: Replica, reader: StreamReader, data: bytes, usage_timeout: asyncio.Timeout) -> bool:
+        """Read one event and deliver its tokens. Return True if no further event is needed."""
+        chunk = self._read(replica, reader, data)
+        self._usage = chunk.usage or self._usage
+        if self._reason is not None or chunk.empty:
             return False
-        strings = piece.strings
-        if self._reading.wants_strings(piece):
-            strings = await self._means.spell(piece.token_ids)
-        tokens = self._reading.read(piece, strings)
+        strings = chunk.strings
+        if self._text.needs_strings(chunk):
+            strings = await self._context.token_strings(chunk.token_ids)
+        tokens = self._text.append(chunk, strings)
         if tokens is not None:
-            self._heard = True
+            self._delivered = True
             self._extension.deliver(tokens)
-        self._reason = self._why(replica, piece)
+        self._reason = self._stop_reason(replica, chunk)
         if self._reason is None:
-            await asyncio.sleep(0)  # whoever hears this may want no more
-        elif piece.finish is None:
-            return True  # a stop that was found here: the server would go on
+            await asyncio.sleep(0)  # the consumer may cancel the branch after these tokens
+        elif chunk.finish is None:
+            return True  # the backend found a stop string; the server would continue
         else:
-            patience.reschedule(asyncio.get_running_loop().time() + _LAST_WORDS)
+            usage_timeout.reschedule(asyncio.get_running_loop().time() + _USAGE_SECONDS)
         return False
 
-    def _read(self, replica: Replica, reader: Reader, data: bytes) -> Piece:
+    def _read(self, replica: Replica, reader: StreamReader, data: bytes) -> BranchChunk:
         try:
             return reader.read(data)
-        except TroubleError as error:
-            raise in_stream(replica.url, error.told, self._means.transport.settings.key()) from None
-        except WrongAnswerError as error:
-            raise malformed(replica.url, str(error)) from None
+        except StreamedError as error:
+            raise streamed_error(replica.url, error.reported, self._context.transport.settings.key()) from None
+        except InvalidStreamError as error:
+            raise malformed_response(replica.url, str(error)) from None
         except ValueError as error:
-            raise malformed(replica.url, "sends what can't be read") from error
+            raise malformed_response(replica.url, "sends events that are not valid JSON") from error
 
-    def _why(self, replica: Replica, piece: Piece) -> StopReason | None:
-        """Why the branch ends behind a piece, if it does."""
-        if self._reading.shown is not None:
+    def _stop_reason(self, replica: Replica, chunk: BranchChunk) -> StopReason | None:
+        """Return the reason if the branch ends with this chunk, or None."""
+        if self._text.stop_at is not None:
             return StopReason.STOP
-        match piece.finish:
+        match chunk.finish:
             case None:
                 return None
             case "stop" | "tool_calls" | "function_call" | "eos" | "end_turn":
@@ -169,14 +186,14 @@ class Branch:
             case "length" | "max_tokens":
                 return StopReason.LENGTH
             case "content_filter":
-                hint = "ask something else, or turn the server's filter off"
-                raise ServerError(f"{replica.url} cut its answer off by a filter", retryable=False, hint=hint)
+                hint = "change the question, or turn the server's filter off"
+                raise ServerError(f"{replica.url} stopped at its content filter", retryable=False, hint=hint)
             case _:
-                raise malformed(replica.url, "broke its answer off")
+                raise malformed_response(replica.url, "aborted the branch")
 
 
-def roughly(path: Path) -> int:
-    """How many tokens a path of text may have."""
+def estimate_tokens(path: Path) -> int:
+    """Return an estimate of the prompt tokens of a path that has text only."""
     messages = path.root.messages
-    given = len("" if messages is None else messages.model_dump_json()) + len(path.whole_text)
-    return math.ceil(given / _CHARACTERS)
+    characters = len("" if messages is None else messages.model_dump_json()) + len(path.whole_text)
+    return math.ceil(characters / _CHARACTERS_PER_TOKEN)

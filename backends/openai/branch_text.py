@@ -1,95 +1,105 @@
-"""The text of one branch as it comes: where its tokens end, and where a stop string cuts it."""
+"""Text of one branch as it is streamed: the ends of its tokens, and the search for stop strings."""
 
 from collections.abc import Sequence
 
-from branchwise.backends.openai.ends import token_ends
-from branchwise.backends.openai.wire import Piece
+from branchwise.backends.openai.responses import BranchChunk
+from branchwise.backends.openai.token_ends import token_ends
 from branchwise.backends.stream import Tokens
 from branchwise.core.path import TopLogprob
 
 
-class Reading:
-    """`text` is all that the tokens say, `shown` how much of it a stop string leaves (None: none was found).
-    Until one is found, the last characters may be its beginning."""
+class BranchText:
+    """Text of a branch. Until a stop string is found, its last characters are held back: they may begin one."""
 
     def __init__(self, copy: int, stops: Sequence[str], alternatives: int) -> None:
         self.text = ""
-        self.shown: int | None = None
+        """Text of all tokens, up to the end of the token that completed a stop string."""
+        self.stop_at: int | None = None
+        """Length of the text before the stop string; None until one is found."""
         self.count = 0
-        """Tokens read, those after a stop left out; pieces, where there are none to see."""
+        """Tokens up to the stop; chunks if the server returns no tokens."""
         self._copy = copy
         self._stops = tuple(stops)
-        self._longest = max(map(len, stops), default=1)
+        self._longest_stop = max(map(len, stops), default=1)
         self._alternatives = alternatives
-        self._taken = 0
+        self._delivered = 0
 
     @property
     def trimmed(self) -> str:
-        """What a stop string and the token that completed it cut off."""
-        return "" if self.shown is None else self.text[self.shown :]
+        """The stop string, and the rest of the token that completed it."""
+        return "" if self.stop_at is None else self.text[self.stop_at :]
 
-    def wants_strings(self, piece: Piece) -> bool:
-        """Whether it takes knowing what each token spells to read a piece."""
-        several = len(piece.token_ids) > 1
-        return piece.strings is None and (several or bool(piece.token_ids and piece.finish and self._stops))
+    def needs_strings(self, chunk: BranchChunk) -> bool:
+        """Return True if `append` needs the text of each token of a chunk, and the chunk does not have it."""
+        if chunk.strings is not None or not chunk.token_ids:
+            return False
+        return len(chunk.token_ids) > 1 or bool(chunk.finish and self._stops)
 
-    def read(self, piece: Piece, strings: Sequence[str] | None) -> Tokens | None:
-        """What a piece brings that can be handed out; None where that is nothing. `strings`: what its tokens spell."""
-        before, ids = len(self.text), piece.token_ids
-        ends = [before + end for end in self._ends(piece, strings)]
-        seen = max(0, before - self._longest + 1)
-        self.text += piece.text
-        kept = self._stop_at(ends if ids else [len(self.text)], seen)
-        if ids and self.shown is not None:
+    def append(self, chunk: BranchChunk, strings: Sequence[str] | None) -> Tokens | None:
+        """Append a chunk and return the event to deliver, or None. `strings`: [tokens] the text of each token alone."""
+        before, ids = len(self.text), chunk.token_ids
+        ends = [before + end for end in self._ends(chunk, strings)]
+        search_from = max(0, before - self._longest_stop + 1)
+        self.text += chunk.text
+        kept = self._find_stop(ends if ids else [len(self.text)], search_from)
+        if ids and self.stop_at is not None:
             ends = ends[:kept]
-            self._complete(ends, piece, strings, kept)
-        text = self._take(final=piece.finish is not None)
-        logprobs = piece.logprobs if piece.logprobs is None or not ids else piece.logprobs[:kept]
+            self._complete_last_token(ends, chunk, strings, kept)
+        text = self._next_text(final=chunk.finish is not None)
+        logprobs = chunk.logprobs if chunk.logprobs is None or not ids else chunk.logprobs[:kept]
         if not (ids or text or logprobs):
             return None
-        self.count += kept if ids else len(logprobs or ()) or bool(piece.text)
+        if ids:
+            self.count += kept
+        else:
+            self.count += len(logprobs or ()) or (1 if chunk.text else 0)
         top = None
-        if self._alternatives and ids and piece.top is not None:
-            top = tuple(_alternatives(row, self._alternatives) for row in piece.top[:kept])
-        return Tokens(self._copy, ids[:kept], text, tuple(ends), logprobs, top)
+        if self._alternatives and ids and chunk.top is not None:
+            top = tuple(_most_probable(row, self._alternatives) for row in chunk.top[:kept])
+        return Tokens(
+            copy=self._copy, token_ids=ids[:kept], text=text, ends=tuple(ends), logprobs=logprobs, top_logprobs=top
+        )
 
-    def _ends(self, piece: Piece, strings: Sequence[str] | None) -> tuple[int, ...]:
-        count = len(piece.token_ids)
+    def _ends(self, chunk: BranchChunk, strings: Sequence[str] | None) -> tuple[int, ...]:
+        """Return [tokens] the ends in the chunk's text. Without strings, the last token has all of it."""
+        count = len(chunk.token_ids)
         if strings is not None and len(strings) == count:
-            return token_ends(piece.text, strings)
-        return (*(0 for _ in range(count - 1)), len(piece.text)) if count else ()
+            return token_ends(chunk.text, strings)
+        return (*(0 for _ in range(count - 1)), len(chunk.text)) if count else ()
 
-    def _stop_at(self, ends: Sequence[int], seen: int) -> int:
-        """How many tokens there are up to the first that completes a stop string; all of them without one."""
+    def _find_stop(self, ends: Sequence[int], search_from: int) -> int:
+        """Return the number of tokens up to the first that completes a stop string, or of all without one."""
         for count, end in enumerate(ends, 1):
-            found = [at for stop in self._stops if (at := self.text.find(stop, seen, end)) >= 0]
+            found = [at for stop in self._stops if (at := self.text.find(stop, search_from, end)) >= 0]
             if found:
-                self.shown, self.text = min(found), self.text[:end]
+                self.stop_at, self.text = min(found), self.text[:end]
                 return count
         return len(ends)
 
-    def _complete(self, ends: list[int], piece: Piece, strings: Sequence[str] | None, kept: int) -> None:
-        """Servers cut the text at a stop's end: what else its last token says is known from the token."""
-        if strings is None or len(strings) != len(piece.token_ids) or kept < len(piece.token_ids):
+    def _complete_last_token(
+        self, ends: list[int], chunk: BranchChunk, strings: Sequence[str] | None, kept: int
+    ) -> None:
+        """Append the rest of the token that completed the stop string: servers cut the text at the string's end."""
+        if strings is None or len(strings) != len(chunk.token_ids) or kept < len(chunk.token_ids):
             return
-        start = ends[-2] if kept > 1 else len(self.text) - len(piece.text)
-        here, whole = self.text[start:], strings[kept - 1].rstrip("\ufffd")
-        for spelled in (whole, " " + whole):
-            if here and spelled.startswith(here):
-                self.text = self.text[:start] + spelled
+        start = ends[-2] if kept > 1 else len(self.text) - len(chunk.text)
+        visible, whole = self.text[start:], strings[kept - 1].rstrip("\ufffd")
+        for string in (whole, " " + whole):
+            if visible and string.startswith(visible):
+                self.text = self.text[:start] + string
                 ends[-1] = len(self.text)
                 return
 
-    def _take(self, final: bool) -> str:
-        """The text not taken yet that no stop string can cut off any more."""
-        safe = len(self.text) if self.shown is None else self.shown
-        if self.shown is None and not final:
-            safe -= self._longest - 1
-        piece = self.text[self._taken : max(self._taken, safe)]
-        self._taken += len(piece)
-        return piece
+    def _next_text(self, *, final: bool) -> str:
+        """Return the undelivered text that no stop string can cut off any more."""
+        safe = len(self.text) if self.stop_at is None else self.stop_at
+        if self.stop_at is None and not final:
+            safe -= self._longest_stop - 1
+        text = self.text[self._delivered : max(self._delivered, safe)]
+        self._delivered += len(text)
+        return text
 
 
-def _alternatives(row: dict[int, float], most: int) -> tuple[TopLogprob, ...]:
-    """The most probable tokens of a row: servers add the one that was drawn."""
+def _most_probable(row: dict[int, float], most: int) -> tuple[TopLogprob, ...]:
+    """Return the most probable tokens of a row. Servers add the sampled token, which need not be one of them."""
     return tuple(sorted((TopLogprob(*one) for one in row.items()), key=lambda one: -one.logprob)[:most])

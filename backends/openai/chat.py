@@ -1,39 +1,39 @@
-"""Branches by text, over chat completions: what a prompt looks like there, and what its answers become."""
+"""Branches by text, over /v1/chat/completions: requests from messages, and chunks from deltas."""
 
 import json
 
 from pydantic import JsonValue
 
 from branchwise.backends.base import ExtendRequest
-from branchwise.backends.openai.dialect import Dialect, Json, Reader, check
-from branchwise.backends.openai.wire import ChatChunk, Delta, Piece
+from branchwise.backends.openai.endpoint import Endpoint, Json, StreamReader, raise_reported
+from branchwise.backends.openai.responses import BranchChunk, ChatChunk, Delta
 from branchwise.core.messages import Message, Messages
 from branchwise.core.path import Path
 
 _THINK, _END_THINK = "<think>", "</think>"
 
 
-def turns(messages: Messages) -> list[JsonValue]:
-    """The turns of a prompt."""
-    return [_turn(turn) for turn in messages.turns]
+def json_messages(messages: Messages) -> list[JsonValue]:
+    """Return the turns of a prompt as the API's `messages`."""
+    return [_json_message(turn) for turn in messages.turns]
 
 
-def options(messages: Messages) -> Json:
-    """What goes with the turns: tools, and the template's switch for thinking."""
+def template_options(messages: Messages) -> Json:
+    """Return the request fields that the chat template reads beside the messages: tools and thinking."""
     body: Json = {}
     if messages.tools:
-        body["tools"] = [_tool(tool) for tool in messages.tools]
+        body["tools"] = [_json_tool(tool) for tool in messages.tools]
     if messages.thinking is not None:
-        # Templates call it the one or the other, and ignore what they don't know.
+        # Templates use one name or the other, and ignore unknown ones.
         body["chat_template_kwargs"] = {"enable_thinking": messages.thinking, "thinking": messages.thinking}
     return body
 
 
-def _tool(tool: Json) -> Json:
+def _json_tool(tool: Json) -> Json:
     return dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)}
 
 
-def _turn(message: Message) -> Json:
+def _json_message(message: Message) -> Json:
     turn: Json = {"role": message.role, "content": message.content}
     if message.tool_calls:
         turn["tool_calls"] = [
@@ -47,21 +47,21 @@ def _turn(message: Message) -> Json:
     return turn
 
 
-class ChatDialect(Dialect):
-    """Prompts and answers are text; a path is continued as the beginning of the assistant's turn."""
+class ChatEndpoint(Endpoint):
+    """Endpoint that takes and returns text. A path is continued as the beginning of the assistant's turn."""
 
     path = "/v1/chat/completions"
 
     def body(self, request: ExtendRequest, key: int) -> Json:
         messages = request.path.root.messages
         assert messages is not None, "a root has its messages"
-        body = self.common(request, key) | options(messages)
-        said, begun = turns(messages), request.path.whole_text
-        if begun:
-            said.append({"role": "assistant", "content": begun})
+        body = self.common_body(request, key) | template_options(messages)
+        turns, beginning = json_messages(messages), request.path.whole_text
+        if beginning:
+            turns.append({"role": "assistant", "content": beginning})
             if self.features.continues:
                 body["continue_final_message"], body["add_generation_prompt"] = True, False
-        body["messages"] = said
+        body["messages"] = turns
         if self.features.logprobs:
             body["logprobs"] = True
         return body
@@ -69,36 +69,40 @@ class ChatDialect(Dialect):
     def reader(self, request: ExtendRequest) -> "ChatReader":
         return ChatReader(self.features.logprobs)
 
-    def given(self, path: Path) -> None:
+    def prompt_tokens(self, path: Path) -> None:
         return None
 
 
-class ChatReader(Reader):
-    """Thoughts and tool calls that a server takes out of the text are put back as models write them."""
+class ChatReader(StreamReader):
+    """Reader of one streamed chat completion.
+
+    Servers separate reasoning and tool calls from the content; the text has both as models write them.
+    """
 
     def __init__(self, logprobs: bool) -> None:
         self._logprobs = logprobs
         self._thinking = False
-        self._calls: dict[int, tuple[str, str]] = {}  # name and arguments so far
+        self._calls: dict[int, tuple[str, str]] = {}  # by index: name and arguments so far
 
-    def read(self, data: bytes) -> Piece:
+    def read(self, data: bytes) -> BranchChunk:
         chunk = ChatChunk.model_validate_json(data)
-        check(chunk)
+        raise_reported(chunk)
         if not chunk.choices:
-            return Piece(usage=chunk.usage)
+            return BranchChunk(usage=chunk.usage)
         choice = chunk.choices[0]
         text = self._text(choice.delta)
         if choice.finish_reason is not None:
-            text += self._end()
+            text += self._closing_text()
         logprobs = None
         if self._logprobs and choice.logprobs is not None and choice.logprobs.content:
             logprobs = tuple(one.logprob for one in choice.logprobs.content)
-        return Piece(text, logprobs=logprobs, finish=choice.finish_reason, usage=chunk.usage)
+        return BranchChunk(text, logprobs=logprobs, finish=choice.finish_reason, usage=chunk.usage)
 
     def _text(self, delta: Delta) -> str:
+        """Return the text of a delta; its tool calls are collected for the end."""
         text = ""
-        if delta.thought:
-            text += ("" if self._thinking else _THINK) + delta.thought
+        if delta.thoughts:
+            text += ("" if self._thinking else _THINK) + delta.thoughts
             self._thinking = True
         if delta.content:
             text += self._end_thoughts() + delta.content
@@ -110,19 +114,19 @@ class ChatReader(Reader):
         return text
 
     def _end_thoughts(self) -> str:
-        was, self._thinking = self._thinking, False
-        return _END_THINK if was else ""
+        was_thinking, self._thinking = self._thinking, False
+        return _END_THINK if was_thinking else ""
 
-    def _end(self) -> str:
-        """What is written once the answer has ended."""
-        calls = [_call(*self._calls[index]) for index in sorted(self._calls)]
+    def _closing_text(self) -> str:
+        """Return the text to append when the response ends: the tool calls."""
+        calls = [_written_call(*self._calls[index]) for index in sorted(self._calls)]
         return self._end_thoughts() + "".join(calls) if calls else ""
 
 
-def _call(name: str, arguments: str) -> str:
-    """A call of a tool as Hermes models write it."""
+def _written_call(name: str, arguments: str) -> str:
+    """Return a tool call in the format of Hermes models."""
     try:
-        told: JsonValue = json.loads(arguments or "{}")
+        parsed: JsonValue = json.loads(arguments or "{}")
     except ValueError:
-        told = arguments
-    return f"<tool_call>{json.dumps({'name': name, 'arguments': told}, ensure_ascii=False)}</tool_call>"
+        parsed = arguments
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': parsed}, ensure_ascii=False)}</tool_call>"

@@ -1,4 +1,4 @@
-"""Connections to servers, of each event loop its own."""
+"""HTTP connections to the servers, separate for each event loop."""
 
 import asyncio
 import threading
@@ -9,61 +9,64 @@ import httpx
 
 from branchwise.backends.openai.settings import OpenAISettings
 
-_PATIENCE = 5.0  # seconds that closing waits for another event loop
+_CLOSE_SECONDS = 5.0
+"""Seconds that closing waits for other event loops."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One event loop's connections, and how many branches may use them at once."""
+class LoopConnections:
+    """Connections of one event loop."""
 
     client: httpx.AsyncClient
-    turns: asyncio.Semaphore
+    slots: asyncio.Semaphore
+    """Limits the branches that run at once."""
 
 
-class Lines:
-    """A line for each event loop that asks for one, closed at the latest when its loop shuts down."""
+class Connections:
+    """Connections for each event loop that requests some, closed at the latest when their loop shuts down."""
 
     def __init__(self, settings: OpenAISettings) -> None:
         self._settings = settings
-        self._open: dict[asyncio.AbstractEventLoop, tuple[Line, AsyncGenerator[None, None]]] = {}
+        self._open: dict[asyncio.AbstractEventLoop, tuple[LoopConnections, AsyncGenerator[None, None]]] = {}
         self._lock = threading.Lock()
 
-    async def here(self) -> Line:
-        """The running loop's."""
+    async def current(self) -> LoopConnections:
+        """Return the running event loop's connections, opened on first use."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            for gone in [one for one in self._open if one.is_closed()]:
-                del self._open[gone]
+            for closed in [one for one in self._open if one.is_closed()]:
+                del self._open[closed]
             if loop in self._open:
                 return self._open[loop][0]
-            line = Line(self._client(), asyncio.Semaphore(self._settings.concurrency))
-            keeper = _keep(line.client)
-            self._open[loop] = line, keeper
-        # A loop that shuts down finishes the generators that were begun in it: asyncio.run closes the line by that.
-        await anext(keeper)
-        return line
+            connections = LoopConnections(self._new_client(), asyncio.Semaphore(self._settings.concurrency))
+            closer = _close_at_end(connections.client)
+            self._open[loop] = connections, closer
+        # A loop that shuts down finishes the asynchronous generators that were started in it, so that
+        # asyncio.run closes the client.
+        await anext(closer)
+        return connections
 
-    async def close_here(self) -> None:
-        """Close the running loop's line, if there is one; another may be opened."""
+    async def close_current(self) -> None:
+        """Close the running event loop's connections, if there are any. They can be opened again."""
         with self._lock:
             found = self._open.pop(asyncio.get_running_loop(), None)
         if found is not None:
             await found[1].aclose()
 
     async def close(self) -> None:
-        """Close all of them, those of other loops in their loops."""
-        await self.close_here()
+        """Close all connections, each in its own event loop."""
+        await self.close_current()
         with self._lock:
             others, self._open = self._open, {}
-        asked = [
-            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(keeper.aclose(), loop))
-            for loop, (_, keeper) in others.items()
+        closing = [
+            asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closer.aclose(), loop))
+            for loop, (_, closer) in others.items()
             if loop.is_running()
         ]
-        if asked:
-            await asyncio.wait(asked, timeout=_PATIENCE)
+        if closing:
+            await asyncio.wait(closing, timeout=_CLOSE_SECONDS)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _new_client(self) -> httpx.AsyncClient:
         settings, key = self._settings, self._settings.key()
         return httpx.AsyncClient(
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
@@ -72,8 +75,8 @@ class Lines:
         )
 
 
-async def _keep(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
-    """Holds a client open until it is finished."""
+async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    """Yield once, and close the client when the generator is finished."""
     try:
         yield
     finally:

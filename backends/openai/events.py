@@ -1,19 +1,20 @@
-"""Server-sent events: the `data` of each, as bytes arrive."""
+"""Server-sent events: the `data` field of each, parsed as bytes arrive."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-_LONGEST = 1 << 24  # bytes of one event
+_MAX_BYTES = 1 << 24
+"""Most bytes of one event."""
 
 
-class OverlongError(Exception):
-    """An event that does not end."""
+class OversizedEventError(Exception):
+    """An event that exceeds the limit of 16 MiB."""
 
 
 async def server_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The data of each event, wherever the bytes were cut.
+    """Yield the data of each event, independent of how the stream is cut into chunks.
 
-    Lines end at line feeds alone: JSON may hold every other character that text calls a line's end. An event that the
-    stream ends in is no event. Raises OverlongError.
+    Only line feeds end a line: JSON may contain the other characters that Unicode counts as line ends. An event that
+    the end of the stream interrupts is dropped. Raises OversizedEventError.
     """
     rest, data = b"", list[bytes]()
     async for chunk in chunks:
@@ -25,7 +26,7 @@ async def server_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, N
                 data = []
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
-        if len(rest) + sum(map(len, data)) > _LONGEST:
-            raise OverlongError
+        if len(rest) + sum(map(len, data)) > _MAX_BYTES:
+            raise OversizedEventError
     if data and not rest:  # some servers leave out the last blank line
         yield b"\n".join(data)

@@ -1,48 +1,51 @@
-"""What a server can do, seen from a few tiny requests."""
+"""Probe a server's features with a few small requests. probe_chat.py does so for servers without token ids."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from branchwise.backends.base import ExtendRequest
-from branchwise.backends.openai.dialect import Dialect, Json, TokenDialect, TroubleError, WrongAnswerError
-from branchwise.backends.openai.failures import ServerError
-from branchwise.backends.openai.features import Features
-from branchwise.backends.openai.retrying import retrying
-from branchwise.backends.openai.scoring import score_one
+from branchwise.backends.openai.completions import CompletionsEndpoint
+from branchwise.backends.openai.endpoint import Endpoint, InvalidStreamError, Json, StreamedError
+from branchwise.backends.openai.responses import BranchChunk, ModelCard, ModelCards, ReportedUsage, Tokenized
+from branchwise.backends.openai.retry import retry_policy
+from branchwise.backends.openai.scoring import score_tokens
+from branchwise.backends.openai.server_errors import ServerError
+from branchwise.backends.openai.server_features import ServerFeatures
 from branchwise.backends.openai.tokenizer import RemoteTokenizer
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.wire import ModelCard, ModelCards, Piece, Tokenized, ToldUsage
 from branchwise.core.errors import ConfigError
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 
-_LONG = 256  # tokens of the prompt that shows what is reused
+_PROMPT_TOKENS = 256
+"""Length of the prompt that shows the reuse of prefixes, if the context has room for it."""
 _ALTERNATIVES = (64, 20, 5, 1)
-_SAID = 8  # tokens of each sample
+_SAMPLE_TOKENS = 8
 
 
-class Heard(NamedTuple):
-    """What one request gave."""
+class ProbeSample(NamedTuple):
+    """One sampled response."""
 
-    pieces: list[Piece]
+    chunks: list[BranchChunk]
     text: str
-    usage: ToldUsage | None
+    usage: ReportedUsage | None
 
     @property
     def cached(self) -> int:
+        """Prompt tokens that came from the prefix cache; 0 if the server does not report them."""
         return (self.usage.cached if self.usage is not None else None) or 0
 
 
 async def find_model(transport: Transport) -> ModelCard:
-    """The model to use. Raises ConfigError where that is not clear."""
+    """Return the model to use. Raises ConfigError if the settings name none and the server has several."""
     wanted = transport.settings.model
     try:
-        cards = (await transport.ask("/v1/models", None, ModelCards)).data
+        cards = (await transport.request("/v1/models", None, ModelCards)).data
     except ServerError as error:
         if wanted is None or error.retryable or error.status in (401, 403):
             raise
-        cards = []  # a server may keep no list
+        cards = []  # some servers have no list of models
     if wanted is not None:
         return next((card for card in cards if card.id == wanted), ModelCard(id=wanted))
     names = {card.id for card in cards}
@@ -54,92 +57,111 @@ async def find_model(transport: Transport) -> ModelCard:
     return cards[0]
 
 
-def context_of(transport: Transport, *told: int | None) -> int:
-    """The context: the settings', or what the server tells. Raises ConfigError without either."""
-    found = next((context for context in (transport.settings.context, *told) if context), None)
+def context_length(transport: Transport, *reported: int | None) -> int:
+    """Return the context length from the settings, or as the server reports it. Raises ConfigError without either."""
+    found = next((context for context in (transport.settings.context, *reported) if context), None)
     if found is None:
-        raise ConfigError("context", "is not told by the server", "set it to the most tokens that the model takes")
+        raise ConfigError("context", "the server does not report it", "set it to the most tokens the model takes")
     return found
 
 
-async def probe_tokens(transport: Transport, card: ModelCard) -> Features | None:
-    """What a server does that takes and shows tokens; None for one that does not. Raises ServerError."""
-    tokenizer = RemoteTokenizer(transport, card.id)
+async def probe_tokens(transport: Transport, card: ModelCard) -> ServerFeatures | None:
+    """Return the features of a server that takes and returns token ids, or None. Raises ServerError."""
+    tokenized = await _tokenize_numbers(transport, card)
+    if tokenized is None:
+        return None
+    context = context_length(transport, card.context, tokenized.max_model_len)
+    length = max(size for size in (16, 32, 64, 128, _PROMPT_TOKENS) if size == 16 or size + _SAMPLE_TOKENS < context)
+    root = Path(None, 1, tuple(tokenized.tokens[:length]), "")
+    most = ServerFeatures(card.id, context, tokens=True, logprobs=True, usage=True, seeds=True)
+    for features in _variants(most):
+        sample = await probe_sample(transport, CompletionsEndpoint(features, transport.settings.extra_body), root)
+        if sample is None:
+            continue
+        by_tokens = sample.usage is not None and sample.usage.prompt_tokens == length
+        if not by_tokens or not all(chunk.token_ids for chunk in sample.chunks if chunk.text):
+            return None
+        features = replace(features, logprobs=any(chunk.logprobs for chunk in sample.chunks))
+        return await _probe_details(transport, features, root, sample)
+    return None
+
+
+async def probe_sample(
+    transport: Transport, endpoint: Endpoint, root: Path, sampling: Sampling | None = None
+) -> ProbeSample | None:
+    """Return one greedy sample, or None if the server refuses the request or streams invalid events."""
+    request = ExtendRequest(root, (1,), sampling or Sampling(temperature=0, max_tokens=_SAMPLE_TOKENS))
+    body, failed = endpoint.body(request, 1), None
+
+    async def attempt() -> list[BranchChunk]:
+        nonlocal failed
+        failed = transport.replicas.choose(b"", failed)
+        reader = endpoint.reader(request)
+        async with transport.stream(failed, endpoint.path, body) as events:
+            return [reader.read(data) async for data in events if data.strip() != b"[DONE]"]
+
+    def has_alternative() -> bool:
+        return failed is not None and transport.replicas.has_alternative(failed)
+
+    # Some servers answer unknown fields with 500, so that a repetition does not help.
+    policy = retry_policy(
+        transport.settings, may_retry=lambda: True, has_alternative=has_alternative, final_statuses=(500,)
+    )
     try:
-        asked: Json = {"model": card.id, "prompt": ", ".join(map(str, range(_LONG))), "add_special_tokens": False}
-        told = await transport.ask("/tokenize", asked, Tokenized)
-        if len(told.tokens) < _LONG or not await tokenizer.decode(told.tokens[:2]):
+        chunks: list[BranchChunk] = await policy(attempt)
+    except (StreamedError, InvalidStreamError, ValueError):
+        return None
+    except ServerError as error:
+        missing = error.status == 404 and not endpoint.features.tokens
+        if error.status in (401, 403) or missing or (error.retryable and error.status != 500):
+            raise
+        return None
+    usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)
+    return ProbeSample(chunks, "".join(chunk.text for chunk in chunks), usage)
+
+
+async def probe_stop(transport: Transport, endpoint: Endpoint, root: Path, first: ProbeSample) -> tuple[bool, int]:
+    """Return whether the server leaves a stop string in the text, and how much of the repeated prompt was cached."""
+    stop = first.text.rstrip()[-1:] or "\n"
+    sampling = Sampling(temperature=0, max_tokens=_SAMPLE_TOKENS, stop=(stop,))
+    with_stop = type(endpoint)(replace(endpoint.features, includes_stop=True), transport.settings.extra_body)
+    sample = await probe_sample(transport, with_stop, root, sampling)
+    if sample is None:
+        again = await probe_sample(transport, endpoint, root)
+        return False, 0 if again is None else again.cached
+    ended = any(chunk.finish == "stop" for chunk in sample.chunks)
+    return ended and sample.text.endswith(stop), sample.cached
+
+
+async def _tokenize_numbers(transport: Transport, card: ModelCard) -> Tokenized | None:
+    """Return the tokens of a text of many numbers, or None if the server does not tokenize and detokenize."""
+    tokenizer = RemoteTokenizer(transport, card.id)
+    numbers = ", ".join(map(str, range(_PROMPT_TOKENS)))
+    try:
+        body: Json = {"model": card.id, "prompt": numbers, "add_special_tokens": False}
+        tokenized = await transport.request("/tokenize", body, Tokenized)
+        if len(tokenized.tokens) < _PROMPT_TOKENS or not await tokenizer.decode(tokenized.tokens[:2]):
             return None
     except ServerError as error:
         if error.retryable or error.status in (401, 403):
             raise
         return None
-    context = context_of(transport, card.context, told.max_model_len)
-    length = max(size for size in (16, 32, 64, 128, _LONG) if size == 16 or size + _SAID < context)
-    root = Path(None, 1, tuple(told.tokens[:length]), "")
-    for features in _variants(Features(card.id, context, tokens=True, logprobs=True, usage=True, seeds=True)):
-        heard = await hear(transport, TokenDialect(features, transport.settings.extra_body), root)
-        if heard is None:
-            continue
-        by_tokens = heard.usage is not None and heard.usage.prompt_tokens == length
-        if not by_tokens or not all(piece.token_ids for piece in heard.pieces if piece.text):
-            return None
-        return await _closer(transport, _seen(features, heard), root, heard)
-    return None
+    return tokenized
 
 
-async def hear(transport: Transport, dialect: Dialect, root: Path, sampling: Sampling | None = None) -> Heard | None:
-    """One greedy sample; None where the server refuses the request or answers what can't be read."""
-    request = ExtendRequest(root, (1,), sampling or Sampling(temperature=0, max_tokens=_SAID))
-    body, failed = dialect.body(request, 1), None
-
-    async def attempt() -> list[Piece]:
-        nonlocal failed
-        failed = transport.replicas.choose(b"", failed)
-        reader = dialect.reader(request)
-        async with transport.stream(failed, dialect.path, body) as events:
-            return [reader.read(data) async for data in events if data.strip() != b"[DONE]"]
-
-    def elsewhere() -> bool:
-        return failed is not None and transport.replicas.elsewhere(failed)
-
-    try:
-        # A server may fail at what it does not know: 500 is no reason to ask again.
-        pieces: list[Piece] = await retrying(transport.settings, lambda: True, elsewhere, final=(500,))(attempt)
-    except (TroubleError, WrongAnswerError, ValueError):
-        return None
-    except ServerError as error:
-        missing = error.status == 404 and not dialect.features.tokens
-        if error.status in (401, 403) or missing or (error.retryable and error.status != 500):
-            raise
-        return None
-    usage = next((piece.usage for piece in reversed(pieces) if piece.usage is not None), None)
-    return Heard(pieces, "".join(piece.text for piece in pieces), usage)
-
-
-async def shows_stops(transport: Transport, dialect: Dialect, root: Path, first: Heard) -> tuple[bool, int]:
-    """Whether a stop string is left in the text, and how much of the same prompt was reused."""
-    stop = first.text.rstrip()[-1:] or "\n"
-    sampling = Sampling(temperature=0, max_tokens=_SAID, stop=(stop,))
-    asking = type(dialect)(replace(dialect.features, stops_shown=True), transport.settings.extra_body)
-    heard = await hear(transport, asking, root, sampling)
-    if heard is None:
-        again = await hear(transport, dialect, root)
-        return False, 0 if again is None else again.cached
-    ended = any(piece.finish == "stop" for piece in heard.pieces)
-    return ended and heard.text.endswith(stop), heard.cached
-
-
-async def _closer(transport: Transport, features: Features, root: Path, first: Heard) -> Features:
-    """The rest of what a server that talks in tokens does."""
+async def _probe_details(
+    transport: Transport, features: ServerFeatures, root: Path, first: ProbeSample
+) -> ServerFeatures:
+    """Return the features with stop strings, reuse, alternatives and scores probed."""
     extra = transport.settings.extra_body
-    shown, cached = await shows_stops(transport, TokenDialect(features, extra), root, first)
-    features = replace(features, stops_shown=shown, reuse=block_size(len(root.token_ids), cached))
+    includes_stop, cached = await probe_stop(transport, CompletionsEndpoint(features, extra), root, first)
+    features = replace(features, includes_stop=includes_stop, reuse=block_size(len(root.token_ids), cached))
     if features.logprobs:
-        features = replace(features, alternatives=await _alternatives(transport, TokenDialect(features, extra), root))
+        most = await _most_alternatives(transport, CompletionsEndpoint(features, extra), root)
+        features = replace(features, alternatives=most)
     ids = root.token_ids[:8]
     try:
-        scored = await score_one(transport, features.model, ids[:4], ids[4:], b"")
+        scored = await score_tokens(transport, features.model, ids[:4], ids[4:], b"")
     except ServerError as error:
         if error.retryable:
             raise
@@ -147,22 +169,23 @@ async def _closer(transport: Transport, features: Features, root: Path, first: H
     return replace(features, score=scored is not None)
 
 
-async def _alternatives(transport: Transport, dialect: Dialect, root: Path) -> int:
-    """Most alternatives that come with each token."""
+async def _most_alternatives(transport: Transport, endpoint: Endpoint, root: Path) -> int:
+    """Return the most alternatives that the server reports for each token."""
     for wanted in _ALTERNATIVES:
         sampling = Sampling(temperature=0, max_tokens=1, logprobs=wanted)
-        heard = await hear(transport, dialect, root, sampling)
-        if heard is not None:
-            rows = [row for piece in heard.pieces for row in piece.top or ()]
+        sample = await probe_sample(transport, endpoint, root, sampling)
+        if sample is not None:
+            rows = [row for chunk in sample.chunks for row in chunk.top or ()]
             return min(wanted, max(map(len, rows), default=0))
     return 0
 
 
 def block_size(prompt: int, cached: int) -> int:
-    """The tokens in a block of what is reused, from how much of a prompt that was just read was reused; 0: nothing was.
+    """Return the block size of a prefix cache from the cached part of a repeated prompt; 0 if nothing was cached.
 
-    Most servers read the last token again, and keep whole blocks alone. A prompt of a power of two shows which power of
-    two they are; other prompts fit several, and the largest promises least.
+    Most servers recompute the last token and cache whole blocks only. The cached part of a prompt whose length is a
+    power of two determines the power of two that is the block size. Other prompts fit several; the largest is the
+    safe one.
     """
     if cached >= prompt > 0:
         return 1
@@ -171,13 +194,9 @@ def block_size(prompt: int, cached: int) -> int:
     return max(fitting, default=1 if sizes else 0)
 
 
-def _variants(most: Features) -> Iterator[Features]:
-    """What to ask for, from the most to the least: a server may refuse what it does not know."""
+def _variants(most: ServerFeatures) -> Iterator[ServerFeatures]:
+    """Yield the features to request, from most to least: servers may refuse fields that they do not know."""
     yield most
     for name in ("seeds", "logprobs"):
         yield replace(most, seeds=name != "seeds", logprobs=name != "logprobs")
     yield replace(most, seeds=False, logprobs=False)
-
-
-def _seen(asked: Features, heard: Heard) -> Features:
-    return replace(asked, logprobs=any(piece.logprobs for piece in heard.pieces))

@@ -1,68 +1,79 @@
-"""What a server can do that takes and shows text alone."""
+"""Probe the features of a server that takes and returns text only."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
-from branchwise.backends.openai.chat import ChatDialect
-from branchwise.backends.openai.failures import ServerError
-from branchwise.backends.openai.features import Features
-from branchwise.backends.openai.probe import Heard, block_size, context_of, hear, shows_stops
+from branchwise.backends.openai.chat import ChatEndpoint
+from branchwise.backends.openai.probe import ProbeSample, block_size, context_length, probe_sample, probe_stop
+from branchwise.backends.openai.responses import ModelCard
+from branchwise.backends.openai.server_errors import ServerError
+from branchwise.backends.openai.server_features import ServerFeatures
 from branchwise.backends.openai.transport import Transport
-from branchwise.backends.openai.wire import ModelCard
 from branchwise.core.messages import as_messages
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 
-_SHORT = Sampling(temperature=0, max_tokens=1)
+_ONE_TOKEN = Sampling(temperature=0, max_tokens=1)
 
 
-async def probe_chat(transport: Transport, card: ModelCard) -> Features:
-    """Raises ServerError where it does not answer chats at all, ConfigError for a context that nobody tells."""
-    context = context_of(transport, card.context)
+async def probe_chat(transport: Transport, card: ModelCard) -> ServerFeatures:
+    """Return the features of a server of chat completions.
+
+    Raises ServerError if the server refuses every chat, ConfigError if its context length is unknown.
+    """
+    context = context_length(transport, card.context)
     numbers = ", ".join(str(number) for number in range(1, min(100, context // 8)))
     root = _root(f"Go on counting: {numbers}")
-    most = Features(card.id, context, tokens=False, logprobs=True, usage=True, running_usage=True, seeds=True)
+    most = ServerFeatures(card.id, context, tokens=False, logprobs=True, usage=True, running_usage=True, seeds=True)
     for features in _variants(most):
-        heard = await hear(transport, ChatDialect(features, transport.settings.extra_body), root)
-        if heard is not None:
-            return await _closer(transport, _seen(features, heard), root, heard)
+        sample = await probe_sample(transport, ChatEndpoint(features, transport.settings.extra_body), root)
+        if sample is not None:
+            return await _probe_details(transport, _observed(features, sample), root, sample)
     raise ServerError(
-        "the server refuses every chat, however little it asks for", retryable=False, hint="check model and base_urls"
+        "the server refuses every chat, even without optional fields",
+        retryable=False,
+        hint="check model and base_urls",
     )
 
 
-async def _closer(transport: Transport, features: Features, root: Path, first: Heard) -> Features:
-    extra = transport.settings.extra_body
-    shown, cached = await shows_stops(transport, ChatDialect(features, extra), root, first)
+async def _probe_details(
+    transport: Transport, features: ServerFeatures, root: Path, first: ProbeSample
+) -> ServerFeatures:
+    """Return the features with stop strings, reuse and continued turns probed."""
+    endpoint = ChatEndpoint(features, transport.settings.extra_body)
+    includes_stop, cached = await probe_stop(transport, endpoint, root, first)
     reuse = 0 if first.usage is None else block_size(first.usage.prompt_tokens, cached)
-    features = replace(features, stops_shown=shown, reuse=reuse)
+    features = replace(features, includes_stop=includes_stop, reuse=reuse)
     return replace(features, continues=await _continues(transport, features))
 
 
-async def _continues(transport: Transport, features: Features) -> bool:
-    """Whether asking to go on with the assistant's turn does anything: the turn then has no end, and fewer tokens.
+async def _continues(transport: Transport, features: ServerFeatures) -> bool:
+    """Return True if the request to continue the assistant's turn has an effect: the prompt then has fewer tokens,
+    because the turn is not closed.
 
-    Some servers go on with a turn that comes last by themselves, some refuse to be asked.
+    Some servers continue a turn that comes last without the request, some refuse the request.
     """
     begun = Path(_root("Count to nine."), 1, (), "One, two, three,")
     extra = transport.settings.extra_body
-    asked = await hear(transport, ChatDialect(replace(features, continues=True), extra), begun, _SHORT)
-    plain = await hear(transport, ChatDialect(replace(features, continues=False), extra), begun, _SHORT)
-    if asked is None:
+    continuing = ChatEndpoint(replace(features, continues=True), extra)
+    requested = await probe_sample(transport, continuing, begun, _ONE_TOKEN)
+    plain_endpoint = ChatEndpoint(replace(features, continues=False), extra)
+    plain = await probe_sample(transport, plain_endpoint, begun, _ONE_TOKEN)
+    if requested is None:
         return False
-    if plain is None or asked.usage is None or plain.usage is None:
+    if plain is None or requested.usage is None or plain.usage is None:
         return True
-    return asked.usage.prompt_tokens < plain.usage.prompt_tokens
+    return requested.usage.prompt_tokens < plain.usage.prompt_tokens
 
 
 def _root(text: str) -> Path:
     return Path(None, 1, (), "", messages=as_messages(text))
 
 
-def _variants(most: Features) -> Iterator[Features]:
-    """What to ask for, from the most to the least: a server may refuse what it does not know."""
-    for limit in ("max_tokens", "max_completion_tokens"):
-        full = replace(most, limit=limit)
+def _variants(most: ServerFeatures) -> Iterator[ServerFeatures]:
+    """Yield the features to request, from most to least: servers may refuse fields that they do not know."""
+    for field in ("max_tokens", "max_completion_tokens"):
+        full = replace(most, max_tokens_field=field)
         yield full
         yield replace(full, running_usage=False)
         yield replace(full, running_usage=False, logprobs=False)
@@ -70,13 +81,13 @@ def _variants(most: Features) -> Iterator[Features]:
         yield replace(full, running_usage=False, logprobs=False, seeds=False, usage=False)
 
 
-def _seen(asked: Features, heard: Heard) -> Features:
-    """What came of what was asked for."""
-    told = [piece.usage is not None and piece.usage.prompt_tokens > 0 for piece in heard.pieces]
-    spoken = [told for told, piece in zip(told, heard.pieces, strict=True) if piece.text]
+def _observed(requested: ServerFeatures, sample: ProbeSample) -> ServerFeatures:
+    """Return the requested features that the sample shows."""
+    reported = [chunk.usage is not None and chunk.usage.prompt_tokens > 0 for chunk in sample.chunks]
+    with_text = [one for one, chunk in zip(reported, sample.chunks, strict=True) if chunk.text]
     return replace(
-        asked,
-        logprobs=any(piece.logprobs for piece in heard.pieces),
-        usage=any(told),
-        running_usage=asked.running_usage and bool(spoken) and all(spoken),
+        requested,
+        logprobs=any(chunk.logprobs for chunk in sample.chunks),
+        usage=any(reported),
+        running_usage=requested.running_usage and bool(with_text) and all(with_text),
     )

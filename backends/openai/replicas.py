@@ -1,32 +1,33 @@
-"""Several servers with one model: which of them a request goes to."""
+"""Replicas of one model: selection of the server for a request, and back-off from unreachable servers."""
 
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds
+_FIRST_PAUSE, _MAX_PAUSE = 1.0, 30.0
+"""Seconds for which an unreachable replica is skipped."""
 
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """A server. One that nobody answers at is left alone for a while, twice as long each time."""
+    """One server. While it cannot be reached, it is skipped for pauses that double each time."""
 
     url: str
-    busy: int = 0
-    """Requests under way."""
+    in_flight: int = 0
+    """Requests that run."""
     failures: int = 0
-    """Attempts in a row that could not reach it."""
-    until: float = field(default=0.0)
-    """When it may be tried again, on the clock."""
+    """Consecutive attempts that could not reach it."""
+    skipped_until: float = 0.0
+    """Time on the clock from which it is tried again."""
 
 
 class Replicas:
-    """Sends what grows from one prompt to one replica, which holds that prompt's prefix, while it can be reached.
+    """Selection that keeps a prompt on one replica, which caches its prefix, as long as that can be reached.
 
-    Rendezvous hashing (Thaler and Ravishankar, 1998) orders the replicas by prompt: when one is lost, only its prompts
-    go elsewhere, to the less busy of the next two in the order. What is down is tried again by the first request after
-    its pause; no task of its own checks it.
+    Rendezvous hashing (Thaler and Ravishankar, 1998) orders the replicas by prompt. If a replica is lost, only its
+    prompts move, to the less busy of the next two in the order. The first request after its pause tries it again;
+    there is no background check.
     """
 
     def __init__(self, urls: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,32 +35,32 @@ class Replicas:
         self._clock = clock
 
     def choose(self, affinity: bytes, avoid: Replica | None = None) -> Replica:
-        """The replica for a prompt; `avoid` is one that just failed, and is taken only where there is no other."""
+        """Return the replica for a prompt. `avoid` just failed, and is returned only if there is no other."""
         now = self._clock()
         first, *others = sorted(self.all, key=lambda one: _rank(affinity, one), reverse=True)
-        if first is not avoid and first.until <= now:
+        if first is not avoid and first.skipped_until <= now:
             return first
-        up = [one for one in others if one is not avoid and one.until <= now]
-        if up:
-            return min(up[:2], key=lambda one: one.busy)
-        if avoid is not None and avoid.until <= now:
+        available = [one for one in others if one is not avoid and one.skipped_until <= now]
+        if available:
+            return min(available[:2], key=lambda one: one.in_flight)
+        if avoid is not None and avoid.skipped_until <= now:
             return avoid
-        return min(self.all, key=lambda one: one.until)
+        return min(self.all, key=lambda one: one.skipped_until)
 
-    def elsewhere(self, failed: Replica) -> bool:
-        """Whether another one may be tried at once."""
+    def has_alternative(self, failed: Replica) -> bool:
+        """Return True if a replica other than `failed` can be tried at once."""
         now = self._clock()
-        return any(one is not failed and one.until <= now for one in self.all)
+        return any(one is not failed and one.skipped_until <= now for one in self.all)
 
-    def failed(self, replica: Replica) -> None:
-        """Nobody answered there."""
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(replica.failures, 10))
+    def mark_unreachable(self, replica: Replica) -> None:
+        """Skip a replica for a pause."""
+        pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(replica.failures, 10))
         replica.failures += 1
-        replica.until = self._clock() + pause
+        replica.skipped_until = self._clock() + pause
 
-    def worked(self, replica: Replica) -> None:
-        """It answered, whatever it said."""
-        replica.failures, replica.until = 0, 0.0
+    def mark_reachable(self, replica: Replica) -> None:
+        """End the pauses of a replica that responded, with any status."""
+        replica.failures, replica.skipped_until = 0, 0.0
 
 
 def _rank(affinity: bytes, replica: Replica) -> bytes:

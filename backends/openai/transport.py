@@ -1,4 +1,4 @@
-"""Requests to the replicas of a server."""
+"""HTTP requests to the replicas of a server, with retries and errors."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -7,79 +7,90 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from branchwise.backends.openai.connections import Lines
-from branchwise.backends.openai.events import OverlongError, server_events
-from branchwise.backends.openai.failures import ServerError, lost, malformed, refusal, unknown
+from branchwise.backends.openai.connections import Connections
+from branchwise.backends.openai.events import OversizedEventError, server_events
 from branchwise.backends.openai.replicas import Replica, Replicas
-from branchwise.backends.openai.retrying import retrying
+from branchwise.backends.openai.retry import retry_policy
+from branchwise.backends.openai.server_errors import (
+    ServerError,
+    connection_error,
+    malformed_response,
+    status_error,
+    unexpected_response,
+)
 from branchwise.backends.openai.settings import OpenAISettings
 
 Body = Mapping[str, JsonValue]
-Shape = TypeVar("Shape", bound=BaseModel)
+ResponseModel = TypeVar("ResponseModel", bound=BaseModel)
 
 
 class Transport:
-    """Asks the server; what it can't do raises ServerError."""
+    """Sender of requests. Failed requests raise ServerError."""
 
     def __init__(self, settings: OpenAISettings) -> None:
         self.settings = settings
         self.replicas = Replicas(settings.urls)
-        self.lines = Lines(settings)
+        self.connections = Connections(settings)
 
-    async def ask(self, path: str, body: Body | None, shape: type[Shape], affinity: bytes = b"") -> Shape:
-        """One request with one answer, made again as long as that may help. Without a body it is a GET."""
+    async def request(
+        self, path: str, body: Body | None, model: type[ResponseModel], affinity: bytes = b""
+    ) -> ResponseModel:
+        """Send a request, retried as the settings allow, and return its parsed response. Without a body it is a GET."""
         failed: Replica | None = None
 
-        async def attempt() -> Shape:
+        async def attempt() -> ResponseModel:
             nonlocal failed
             failed = self.replicas.choose(affinity, failed)
-            return await self._ask(failed, path, body, shape)
+            return await self._request(failed, path, body, model)
 
-        def elsewhere() -> bool:
-            return failed is not None and self.replicas.elsewhere(failed)
+        def has_alternative() -> bool:
+            return failed is not None and self.replicas.has_alternative(failed)
 
-        answer: Shape = await retrying(self.settings, lambda: True, elsewhere)(attempt)
-        return answer
+        policy = retry_policy(self.settings, may_retry=lambda: True, has_alternative=has_alternative)
+        response: ResponseModel = await policy(attempt)
+        return response
 
     @asynccontextmanager
     async def stream(self, replica: Replica, path: str, body: Body) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The events of an answer as it is written; leaving early closes the connection, which stops the server."""
-        line = await self.lines.here()
-        replica.busy += 1
+        """Yield the events of a streamed response. Leaving early closes the connection, which stops the server."""
+        connections = await self.connections.current()
+        replica.in_flight += 1
         try:
-            async with line.client.stream("POST", replica.url + path, json=body) as response:
-                self.replicas.worked(replica)
+            async with connections.client.stream("POST", replica.url + path, json=body) as response:
+                self.replicas.mark_reachable(replica)
                 if response.status_code != 200:
-                    raise await self._refusal(replica, response)
+                    raise await self._status_error(replica, response)
                 async with aclosing(server_events(response.aiter_bytes())) as events:
                     yield events
-        except OverlongError as error:
-            raise malformed(replica.url, "sends an event without an end") from error
+        except OversizedEventError as error:
+            raise malformed_response(replica.url, "sends an event without an end") from error
         except httpx.HTTPError as error:
-            raise self._lost(replica, error) from error
+            raise self._connection_error(replica, error) from error
         finally:
-            replica.busy -= 1
+            replica.in_flight -= 1
 
-    async def _ask(self, replica: Replica, path: str, body: Body | None, shape: type[Shape]) -> Shape:
-        client = (await self.lines.here()).client
+    async def _request(
+        self, replica: Replica, path: str, body: Body | None, model: type[ResponseModel]
+    ) -> ResponseModel:
+        client = (await self.connections.current()).client
         try:
             url = replica.url + path
             response = await (client.get(url) if body is None else client.post(url, json=body))
-            self.replicas.worked(replica)
+            self.replicas.mark_reachable(replica)
             if response.status_code != 200:
-                raise await self._refusal(replica, response)
-            return shape.model_validate_json(response.content)
+                raise await self._status_error(replica, response)
+            return model.model_validate_json(response.content)
         except ValidationError as error:
-            raise unknown(replica.url, path) from error
+            raise unexpected_response(replica.url, path) from error
         except httpx.HTTPError as error:
-            raise self._lost(replica, error) from error
+            raise self._connection_error(replica, error) from error
 
-    async def _refusal(self, replica: Replica, response: httpx.Response) -> ServerError:
+    async def _status_error(self, replica: Replica, response: httpx.Response) -> ServerError:
         body = await response.aread()
-        return refusal(replica.url, response.status_code, response.headers, body, self.settings.key())
+        return status_error(replica.url, response.status_code, response.headers, body, self.settings.key())
 
-    def _lost(self, replica: Replica, error: httpx.HTTPError) -> ServerError:
-        trouble = lost(replica.url, error)
-        if trouble.unreachable:
-            self.replicas.failed(replica)
-        return trouble
+    def _connection_error(self, replica: Replica, error: httpx.HTTPError) -> ServerError:
+        server_error = connection_error(replica.url, error)
+        if server_error.unreachable:
+            self.replicas.mark_unreachable(replica)
+        return server_error

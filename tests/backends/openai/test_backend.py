@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 import branchwise as bw
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.openai.backend import OpenAIBackend
-from branchwise.backends.openai.ends import token_ends
+from branchwise.backends.openai.token_ends import token_ends
 from branchwise.backends.openai.events import server_events
-from branchwise.backends.openai.failures import refusal, retry_after
+from branchwise.backends.openai.server_errors import parse_retry_after, status_error
 from branchwise.backends.openai.probe import block_size
 from branchwise.backends.openai.replicas import Replicas
 from branchwise.backends.openai.settings import OpenAISettings
@@ -117,7 +117,7 @@ def test_an_address_may_end_in_v1_or_not(url: str) -> None:
 def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     given = OpenAISettings(("http://localhost",), api_key="sk-very-secret")
     assert "secret" not in repr(given)
-    error = refusal("http://a", 400, {}, b'{"error": {"message": "bad key sk-very-secret"}}', "sk-very-secret")
+    error = status_error("http://a", 400, {}, b'{"error": {"message": "bad key sk-very-secret"}}', "sk-very-secret")
     assert "secret" not in str(error)
     monkeypatch.setenv("SOME_KEY", "sk-other")
     with serve() as server:
@@ -151,17 +151,17 @@ def test_a_server_that_talks_in_tokens_is_seen_to() -> None:
         (Abilities(alternatives=5), {"alternatives": 5}),
         (Abilities(alternatives=64), {"alternatives": 64}),
         (Abilities(score=False), {"score": False}),
-        (Abilities(stops_shown=False), {"stops_shown": False, "tokens": True}),
-        (Abilities(chunk=3), {"stops_shown": True, "tokens": True}),
+        (Abilities(stops_shown=False), {"includes_stop": False, "tokens": True}),
+        (Abilities(chunk=3), {"includes_stop": True, "tokens": True}),
         (Abilities(refused=("seed",)), {"seeds": False, "tokens": True}),
         (Abilities(refused=("logprobs",)), {"logprobs": False, "alternatives": 0, "tokens": True}),
-        (TEXT, {"tokens": False, "stops_shown": True, "continues": True, "running_usage": True, "logprobs": True}),
+        (TEXT, {"tokens": False, "includes_stop": True, "continues": True, "running_usage": True, "logprobs": True}),
         (replace(TEXT, continues=False), {"continues": False}),
         (replace(TEXT, usage=False), {"usage": False, "running_usage": False, "reuse": 0}),
-        (replace(TEXT, refused=("max_tokens",)), {"limit": "max_completion_tokens"}),
+        (replace(TEXT, refused=("max_tokens",)), {"max_tokens_field": "max_completion_tokens"}),
         (
             replace(STRICT, context=512),
-            {"stops_shown": False, "continues": False, "running_usage": False, "usage": True, "seeds": True},
+            {"includes_stop": False, "continues": False, "running_usage": False, "usage": True, "seeds": True},
         ),
         (replace(TEXT, refused=("logprobs", "seed", "stream_options")), {"logprobs": False, "usage": False}),
     ],
@@ -187,7 +187,7 @@ def test_a_prompt_of_a_power_of_two_shows_the_size_of_blocks(block: int, prompt:
 
 def test_what_a_server_does_not_tell_must_be_given() -> None:
     with serve(abilities=STRICT) as server:
-        with pytest.raises(ConfigError, match=r"^context: is not told") as caught:
+        with pytest.raises(ConfigError, match=r"^context: the server does not report it") as caught:
             OpenAIBackend.load(settings(server))
         assert caught.value.field == "context"
         assert OpenAIBackend.load(settings(server, context=4096)).capabilities.context == 4096
@@ -373,7 +373,7 @@ async def test_stops_are_found_here_where_the_server_does_not_show_them(
 
     with Standin(slowly, replace(abilities, chunk=chunk)) as server:
         backend = await OpenAIBackend.connect(settings(server, context=512))
-        shows = backend.features.stops_shown
+        shows = backend.features.includes_stop
         assert shows is abilities.stops_shown
         server.aborted = 0
         sampling = Sampling(max_tokens=100, stop=("never", stop))
@@ -461,12 +461,12 @@ async def test_what_was_never_sent_costs_nothing() -> None:
 
 def test_servers_say_how_long_to_wait_in_seconds_or_by_date() -> None:
     now = 1_700_000_000.0
-    assert retry_after("3", now) == 3
-    assert retry_after("0.5", now) == 0.5
-    assert retry_after(formatdate(now + 20, usegmt=True), now) == 20
-    assert retry_after(formatdate(now - 20, usegmt=True), now) == 0
-    assert retry_after("soon", now) is None
-    assert retry_after(None, now) is None
+    assert parse_retry_after("3", now) == 3
+    assert parse_retry_after("0.5", now) == 0.5
+    assert parse_retry_after(formatdate(now + 20, usegmt=True), now) == 20
+    assert parse_retry_after(formatdate(now - 20, usegmt=True), now) == 0
+    assert parse_retry_after("soon", now) is None
+    assert parse_retry_after(None, now) is None
 
 
 async def test_a_request_is_made_again_as_late_as_the_server_asks() -> None:
@@ -599,22 +599,22 @@ def test_replicas_keep_their_prompts_while_they_are_up() -> None:
     homes = {prompt: replicas.choose(prompt) for prompt in prompts}
     assert min(sum(home is one for home in homes.values()) for one in replicas.all) > 60  # 100 each, +-8 at 1 sigma
     lost = replicas.all[1]
-    replicas.failed(lost)
+    replicas.mark_unreachable(lost)
     moved = {prompt: replicas.choose(prompt) for prompt in prompts}
     assert all(moved[prompt] is home for prompt, home in homes.items() if home is not lost)
     assert lost not in moved.values()
     lonely = next(prompt for prompt in prompts if homes[prompt] is lost)
-    moved[lonely].busy = 5
+    moved[lonely].in_flight = 5
     assert replicas.choose(lonely) not in (lost, moved[lonely])  # the less busy one
-    moved[lonely].busy = 0
+    moved[lonely].in_flight = 0
     now = 1.0
     assert replicas.choose(lonely) is lost  # tried again
-    replicas.failed(lost)
+    replicas.mark_unreachable(lost)
     now = 2.5
     assert replicas.choose(lonely) is not lost  # and left alone for twice as long
     now = 3.0
-    replicas.worked(lost)
-    replicas.failed(lost)
+    replicas.mark_reachable(lost)
+    replicas.mark_unreachable(lost)
     now = 4.0
     assert replicas.choose(lonely) is lost
 
@@ -622,7 +622,7 @@ def test_replicas_keep_their_prompts_while_they_are_up() -> None:
 def test_without_another_replica_the_one_that_failed_is_asked_again() -> None:
     replicas = Replicas(["http://a"], clock=lambda: 0.0)
     (only,) = replicas.all
-    replicas.failed(only)
+    replicas.mark_unreachable(only)
     assert replicas.choose(b"x", avoid=only) is only
 
 

@@ -1,29 +1,29 @@
-"""What servers answer: the parts of their JSON that are read. Whatever else there is, is ignored."""
+"""JSON that servers answer with: the fields that the backend reads. Other fields are ignored."""
 
 from dataclasses import dataclass
 
 from pydantic import BaseModel, Field, JsonValue
 
 
-class Details(BaseModel):
+class PromptTokensDetails(BaseModel):
     cached_tokens: int | None = None
 
 
-class ToldUsage(BaseModel):
-    """What a server says a request cost."""
+class ReportedUsage(BaseModel):
+    """Usage of one request as the server reports it."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    prompt_tokens_details: Details | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
 
     @property
     def cached(self) -> int | None:
-        """Input tokens it had computed before; None where it does not tell."""
+        """Prompt tokens that came from the server's prefix cache; None if it does not report them."""
         return None if self.prompt_tokens_details is None else self.prompt_tokens_details.cached_tokens
 
 
 class ModelCard(BaseModel):
-    """A model in a server's list; each server has a place of its own for the context."""
+    """A model in a server's list. Servers report its context length in different fields."""
 
     id: str
     max_model_len: int | None = None
@@ -33,9 +33,10 @@ class ModelCard(BaseModel):
 
     @property
     def context(self) -> int | None:
+        """Context length in tokens; None if the server does not report it."""
         trained = (self.meta or {}).get("n_ctx_train")
-        told = self.max_model_len or self.context_length or self.context_window
-        return told or (trained if isinstance(trained, int) else None)
+        reported = self.max_model_len or self.context_length or self.context_window
+        return reported or (trained if isinstance(trained, int) else None)
 
 
 class ModelCards(BaseModel):
@@ -73,22 +74,22 @@ class CompletionChoice(BaseModel):
     finish_reason: str | None = None
 
 
-class Streamed(BaseModel):
-    """What may come amid an answer, whatever it is an answer of."""
+class StreamEvent(BaseModel):
+    """Fields of an event of any kind of stream: an error or the usage."""
 
     error: JsonValue = None
     object: str | None = None
     message: JsonValue = None
-    usage: ToldUsage | None = None
+    usage: ReportedUsage | None = None
 
     @property
-    def trouble(self) -> JsonValue:
-        """What went wrong, in the server's words; None where nothing did."""
+    def failure(self) -> JsonValue:
+        """The error as the server reports it, or None."""
         return self.message if self.object == "error" else self.error
 
 
-class Completion(Streamed):
-    """A completion, or a piece of one."""
+class Completion(StreamEvent):
+    """A completion, or one event of a streamed completion."""
 
     choices: list[CompletionChoice] = []
 
@@ -113,7 +114,8 @@ class Delta(BaseModel):
     tool_calls: list[CallDelta] | None = None
 
     @property
-    def thought(self) -> str:
+    def thoughts(self) -> str:
+        """Reasoning that the server separated from the content; servers name the field differently."""
         return self.reasoning_content or self.reasoning or ""
 
 
@@ -132,25 +134,25 @@ class ChatChoice(BaseModel):
     finish_reason: str | None = None
 
 
-class ChatChunk(Streamed):
+class ChatChunk(StreamEvent):
     choices: list[ChatChoice] = []
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A piece of one branch, whichever way it came. Tokens and text need not end together."""
+class BranchChunk:
+    """New tokens and text of one branch, from either endpoint. Tokens and text need not end at the same place."""
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     strings: tuple[str, ...] | None = None
-    """What each token spells by itself, where the server tells."""
+    """[tokens] the text of each token decoded alone; None if the server does not report it."""
     logprobs: tuple[float, ...] | None = None
     top: tuple[dict[int, float], ...] | None = None
-    """Alternatives to each token."""
+    """[tokens] the alternatives to each token: token id to log-probability."""
     finish: str | None = None
-    usage: ToldUsage | None = None
+    usage: ReportedUsage | None = None
 
     @property
     def empty(self) -> bool:
-        """Whether it brings nothing of the branch itself."""
+        """True for a chunk without tokens, text and end of the branch."""
         return not (self.text or self.token_ids or self.logprobs or self.finish)
