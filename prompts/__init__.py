@@ -1,1 +1,1 @@
-"""Tasks: how a question is put to a model, how its answers are written, where its steps end."""
+"""Tasks: rendering of prompts, answer formats, step boundaries and thinking."""

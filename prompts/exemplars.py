@@ -1,9 +1,9 @@
-"""Worked examples for few-shot prompts, under the MIT licence (see NOTICE.md).
+"""Worked examples for few-shot prompts, under the MIT license (see NOTICE.md).
 
-ARITHMETIC: the eight chain-of-thought exemplars of Wei et al. 2022 (arXiv 2201.11903), as kept in
+ARITHMETIC: the eight chain-of-thought exemplars of Wei et al. 2022 (arXiv 2201.11903), as published in
 EleutherAI/lm-evaluation-harness; Copyright (c) 2020 EleutherAI.
 GAME24: the five of Yao et al. 2023 (arXiv 2305.10601), from princeton-nlp/tree-of-thought-llm; Copyright (c) 2023
-Shunyu Yao. Their line "Steps:" and what follows the expression are left out.
+Shunyu Yao. The line "Steps:" and the text after the expression are omitted.
 """
 
 from branchwise.prompts.task import Exemplar

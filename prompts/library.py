@@ -1,4 +1,4 @@
-"""The tasks known by name."""
+"""The built-in tasks, by name, and tasks with structured answers."""
 
 import difflib
 import json
@@ -68,20 +68,20 @@ TASKS: dict[str, Task] = {
 
 
 def task(name: str) -> Task:
-    """The task called `name`. Raises ConfigError, with the nearest name, when there is none."""
+    """Return the built-in task `name`. Raises ConfigError, which suggests the closest name, if it is unknown."""
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(TASKS)}"
+        closest = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean {closest[0]}?" if closest else f"use one of {', '.join(TASKS)}"
         raise ConfigError("task", f"{name!r} is unknown", hint)
     return TASKS[name]
 
 
 def structured(model: type[BaseModel], base: Task | None = None) -> Task:
-    """A task whose answer is a pydantic object, voted field by field."""
+    """Return a task whose answers are JSON objects of `model`, voted field by field."""
     schema = model.model_json_schema()
-    asked = base or Task(name="structured", format=Text(), instruction="Think step by step.")
+    task = base or Task(name="structured", format=Text(), instruction="Think step by step.")
     return replace(
-        asked,
+        task,
         format=Structured(model),
-        instruction=f"{asked.instruction}\nEnd with one JSON object that fits this JSON schema:\n{json.dumps(schema)}",
+        instruction=f"{task.instruction}\nEnd with one JSON object that fits this JSON schema:\n{json.dumps(schema)}",
     )

@@ -1,8 +1,8 @@
-"""Where the steps of a reasoning path end: after a line or a sentence, at a token boundary.
+"""Segmentation of a path into reasoning steps, which end after a line or a sentence, at a token boundary.
 
-Never inside a number, a LaTeX group, inline mathematics or code, or a code fence: a prefix cut there would
-ask the model to go on from the middle of a thing. A heading ("Step 1.", "## Solution") is part of the step
-it opens. What a path leaves open ends with its paragraph, a code fence with its last line.
+A step never ends inside a number, a LaTeX group, inline mathematics or code, or a code fence, because a model
+cannot continue well from there. A heading ("Step 1.", "## Solution") belongs to the step that follows it. A group
+that is never closed ends with its paragraph; an unclosed code fence ends with the text.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from branchwise.core.path import Path
 
-# What may end a step (a newline, or sentence punctuation before white space), and what opens or
-# closes a region in which nothing ends one.
+# Marks that may end a step (a newline, or sentence punctuation before white space), and marks that open or
+# close a region in which no step ends.
 _MARKS = re.compile(
     r"(?P<fence>^[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?```(?=[^`\n]*$))"
     r"|(?P<escaped>\\[\\${}])"
@@ -20,20 +20,20 @@ _MARKS = re.compile(
     r"|(?P<open>\\\(|\\\[|\\begin\{[^}\n]{0,40}\}|\{)"
     r"|(?P<close>\\\)|\\\]|\\end\{[^}\n]{0,40}\}|\})"
     r"|(?P<display>\$\$)"
-    r"|(?P<newline>\n(?:\s*\n)?)"  # the next line's indentation is its own
+    r"|(?P<newline>\n(?:\s*\n)?)"  # the indentation belongs to the next line
     r"|(?P<sentence>(?P<point>[.!?])[\"')\]*_]*(?=[ \t]))",
     re.MULTILINE,
 )
-# Points that end no sentence, by the text up to them and the text after them.
+# Periods that end no sentence, recognized by the text before and after them.
 _ABBREVIATION = re.compile(
     r"(?:^|\n)\s*\(?(?:\d+|[A-Za-z])$"  # "1. " opens a list item
     r"|\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|cf|[Ee]\.g|[Ii]\.e|etc|approx|Fig|Eq|[A-Z])$"
 )
-_MID_SENTENCE = re.compile(r"\b(?:[ap]\.m|lbs?|oz|ft|hrs?|mins?)$")  # these end one before a capital letter only
+_MID_SENTENCE = re.compile(r"\b(?:[ap]\.m|lbs?|oz|ft|hrs?|mins?)$")  # these end a sentence only before a capital letter
 _NUMBERED = re.compile(r"\b(?:No|Nos|pp?)$")  # "No. 5", where "No. It is" is a sentence
-_LOOK_BACK = 24  # characters, more than any abbreviation is long
-# What opens a step: a heading, "Step 1:", "**Case 2.**", "3.", "(a)", a bold line that is no sentence, or marks
-# alone ("---").
+_CONTEXT = 24  # characters around a period; longer than any abbreviation
+# Beginning of a step: a heading, "Step 1:", "**Case 2.**", "3.", "(a)", a bold line that is not a sentence, or
+# marks alone ("---").
 _HEADING = re.compile(
     r"#{1,6}\s[^\n]*"
     r"|[*_]*(?:step|part|case)\s+\(?\w{1,3}[.:)]{0,2}[*_]*[.:]?"
@@ -42,15 +42,15 @@ _HEADING = re.compile(
     r"|[\W_]*",
     re.IGNORECASE,
 )
-# What a numbered step begins with.
+# Beginning of a numbered step.
 _NUMBER = re.compile(r"[ \t*#_]*(?:step\b|\(?\d{1,3}[.)])", re.IGNORECASE)
-_CUT = re.compile(r"(?:\d[.,]?|\\[A-Za-z]*)\Z")  # what may go on as 3.14 or as a LaTeX command
-_OPENS_INLINE = re.compile(r"\$(?=[A-Za-z\\({\-]|\Z)|`")  # "$5" is money until it turns out not to be
+_UNFINISHED = re.compile(r"(?:\d[.,]?|\\[A-Za-z]*)\Z")  # may continue as 3.14 or as a LaTeX command
+_OPENS_INLINE = re.compile(r"\$(?=[A-Za-z\\({\-]|\Z)|`")  # "$5" may be money or mathematics
 _INLINE = re.compile(r"\n|\\.|\$\$|(?P<code>(?<!`)(?P<ticks>`{1,3})[^`\n]+(?P=ticks))|(?P<dollar>\$)")
 
 
 StepKind = Literal["line", "paragraph", "sentence", "numbered"]
-"""Where steps end: with a line, at a blank line, with a sentence or a line, before a line that opens with a number."""
+"""A step ends with a line, at a blank line, with a sentence or line, or before a line that starts with a number."""
 
 STEP_STOPS: Mapping[StepKind, tuple[str, ...]] = {
     "line": ("\n",),
@@ -58,87 +58,91 @@ STEP_STOPS: Mapping[StepKind, tuple[str, ...]] = {
     "sentence": (". ", "! ", "? ", "\n"),
     "numbered": ("\nStep", "\n**Step", "\n#", *(f"\n{number}{mark}" for number in range(1, 31) for mark in ".)")),
 }
-"""Strings one of which stands where such a step ends; not every one of them ends a step, and where a step ends in
-another way (after `."`, at " 7)" that is indented) it is found at the next of them."""
+"""Stop strings for each kind of step. Not each occurrence ends a step. A step that ends without one of them (after
+`."`, or before an indented " 7)") is found at the next occurrence."""
 
 
 class Span(NamedTuple):
-    """Character positions from `start` up to `end`."""
+    """Character range from `start` up to, but not including, `end`."""
 
     start: int
     end: int
 
 
 def step_ends(path: Path) -> tuple[int, ...]:
-    """Token counts from the prompt on at which the path's steps end; the last is its whole length.
+    """Return the numbers of generated tokens at which the path's steps end; the last is the whole length.
 
-    `path.cut(n)` for one of them is the path up to that step. White space or a heading alone is no step.
+    `path.cut(n)` with one of them is the path up to that step. White space or a heading alone is not a step.
     """
     if path.generated == 0:
         return ()
-    text = path.answer_text  # a stop string is no step
-    begun = len(path.opening)
+    text = path.answer_text  # without the stop string, which is not a step
+    start = len(path.opening)
     last = len(text.rstrip())
     ends = path.token_ends()
     counts: list[int] = []
-    at, before, said = 0, begun, False
+    token, previous, has_content = 0, start, False
     for end in _boundaries(text):
-        if end <= begun or end >= last:
+        if end <= start or end >= last:
             continue
-        said = said or not _HEADING.fullmatch(text[before:end].strip())
-        before = end
-        while at < len(ends) and ends[at] < end:
-            at += 1
-        count = _tokens_up_to(text, end, ends, at)
-        if said and count > (counts[-1] if counts else 0):
+        has_content = has_content or not _HEADING.fullmatch(text[previous:end].strip())
+        previous = end
+        while token < len(ends) and ends[token] < end:
+            token += 1
+        count = _tokens_up_to(text, end, ends, token)
+        if has_content and count > (counts[-1] if counts else 0):
             counts.append(count)
-            said = False
+            has_content = False
     if not counts or counts[-1] < path.generated:
         counts.append(path.generated)
     return tuple(counts)
 
 
-def first_step(path: Path, begun: int, kind: StepKind) -> int | None:
-    """The token count, from the prompt on, at which the first step after `begun` characters of the text is complete.
+def first_step(path: Path, start: int, kind: StepKind) -> int | None:
+    """Return the number of generated tokens up to the end of the first step after `start` characters.
 
-    None where no step is complete yet, or no token ends where it does.
+    None if no step is complete yet, or if no token ends where the step ends.
     """
     text, ends = path.whole_text, path.token_ends()
-    at, before, said = 0, begun, False
+    token, previous, has_content = 0, start, False
     for end in _boundaries(text, kind):
-        if end <= begun or _may_be_inline(text, end):
+        if end <= start or _is_inline_open(text, end):
             continue
-        said = said or not _HEADING.fullmatch(text[before:end].strip())
-        before = end
-        while at < len(ends) and ends[at] < end:
-            at += 1
-        count = _tokens_up_to(text, end, ends, at)
-        if said and count and ends[count - 1] > begun:
+        has_content = has_content or not _HEADING.fullmatch(text[previous:end].strip())
+        previous = end
+        while token < len(ends) and ends[token] < end:
+            token += 1
+        count = _tokens_up_to(text, end, ends, token)
+        if has_content and count and ends[count - 1] > start:
             return count
     return None
 
 
-def last_whole(path: Path, begun: int) -> int | None:
-    """Most tokens, from the prompt on, whose text ends inside nothing and after `begun` characters, if any."""
+def last_cut(path: Path, start: int) -> int | None:
+    """Return the largest number of generated tokens after which the path can be cut, beyond `start` characters.
+
+    A cut is possible where the text ends outside numbers, groups, inline spans and code fences. None if there is no
+    such place.
+    """
     text, ends = path.whole_text, path.token_ends()
     for count in range(len(ends), 0, -1):
-        end, before = ends[count - 1], ends[count - 2] if count > 1 else 0
-        if end <= begun:
+        end, previous = ends[count - 1], ends[count - 2] if count > 1 else 0
+        if end <= start:
             return None
-        if end > before and _is_whole(text[:end]):  # a token without text ends inside a character
+        if end > previous and _can_cut_after(text[:end]):  # a token without text ends inside a character
             return count
     return None
 
 
-def _is_whole(text: str) -> bool:
-    """Whether a text that may go on ends in no number, LaTeX group, inline mathematics or code, or code fence."""
-    if _CUT.search(text) or _may_be_inline(text, len(text)):
+def _can_cut_after(text: str) -> bool:
+    """Return True if the text ends outside numbers, LaTeX groups, inline mathematics or code, and code fences."""
+    if _UNFINISHED.search(text) or _is_inline_open(text, len(text)):
         return False
-    return any(end > len(text) for end in _boundaries(f"{text}x\n"))  # whatever comes, were it to end the line
+    return any(end > len(text) for end in _boundaries(f"{text}x\n"))  # True if a line could end after the text
 
 
-def _may_be_inline(text: str, end: int) -> bool:
-    """Whether mathematics or code that opened in the line before `end` may yet close in what follows the text."""
+def _is_inline_open(text: str, end: int) -> bool:
+    """Return True if inline mathematics or code opened in the line before `end` may close after the text."""
     if "\n" in text[end - 1 :]:
         return False
     line = text.rfind("\n", 0, end) + 1
@@ -150,19 +154,19 @@ def _may_be_inline(text: str, end: int) -> bool:
     )
 
 
-def _tokens_up_to(text: str, end: int, ends: tuple[int, ...], at: int) -> int:
-    """How many tokens make the text up to `end`, where token `at` reaches it; 0 where none do.
+def _tokens_up_to(text: str, end: int, ends: tuple[int, ...], token: int) -> int:
+    """Return the number of tokens up to position `end`, which token `token` reaches; 0 if no token boundary fits.
 
-    The cut is after the token that ends the step. Where that token runs on into the next one, it is
-    before it, if only white space is lost.
+    The cut follows the token that ends the step. If that token continues into the next step, the cut precedes it,
+    provided that only white space is lost.
     """
-    if at < len(ends) and not text[end : ends[at]].strip():
-        return at + 1
-    return at if at and not text[ends[at - 1] : end].strip() else 0
+    if token < len(ends) and not text[end : ends[token]].strip():
+        return token + 1
+    return token if token and not text[ends[token - 1] : end].strip() else 0
 
 
 def _boundaries(text: str, steps: StepKind = "sentence") -> Iterator[int]:
-    """Character positions after which a step ends, in order."""
+    """Yield the character positions at which steps end, in order."""
     inline = _inline_spans(text)
     span = next(inline, None)
     depth, fenced, display = 0, False, False
@@ -175,7 +179,7 @@ def _boundaries(text: str, steps: StepKind = "sentence") -> Iterator[int]:
         elif fenced or (span is not None and span.start <= mark.start()):
             continue
         elif kind == "newline":
-            if mark.group().count("\n") > 1:  # no mathematics runs over a blank line: it was never closed
+            if mark.group().count("\n") > 1:  # mathematics cannot contain a blank line, so it was never closed
                 depth, display = 0, False
             if not depth and not display and _ends_a_line(text, mark, steps):
                 yield mark.end()
@@ -190,16 +194,16 @@ def _boundaries(text: str, steps: StepKind = "sentence") -> Iterator[int]:
 
 
 def _ends_a_line(text: str, mark: re.Match[str], steps: StepKind) -> bool:
-    """Whether a step ends with a line break."""
+    """Return True if a step ends at this line break."""
     if steps == "paragraph":
         return mark.group().count("\n") > 1
     return steps != "numbered" or _NUMBER.match(text, mark.end()) is not None
 
 
 def _ends_a_sentence(text: str, mark: re.Match[str]) -> bool:
-    """Whether a mark ends a sentence, not an abbreviation, a list item's number, "..." or a factorial."""
-    at = mark.start()
-    before, after = text[max(0, at - _LOOK_BACK) : at], text[mark.end() : mark.end() + _LOOK_BACK].lstrip()
+    """Return True if a mark ends a sentence rather than an abbreviation, a list number, "..." or a factorial."""
+    before = text[max(0, mark.start() - _CONTEXT) : mark.start()]
+    after = text[mark.end() : mark.end() + _CONTEXT].lstrip()
     if mark.group("point") == "!" and re.search(r"(?:\d|\b[a-z]|\))$", before):
         return after[:1].isupper()
     if before.endswith(".") or _MID_SENTENCE.search(before):
@@ -208,13 +212,13 @@ def _ends_a_sentence(text: str, mark: re.Match[str]) -> bool:
 
 
 def _inline_spans(text: str) -> Iterator[Span]:
-    """`$...$` and `` `...` `` within a line, in order; "$5 and $6" is money.
+    """Yield `$...$` and `` `...` `` within a line, in order; "$5 and $6" is money.
 
-    A dollar opens before what is no space, and closes after what is none and before no digit (as in
-    Pandoc's tex_math_dollars); `$ x $`, with a space on both sides, is mathematics too. An opening
-    parenthesis or bold mark before a dollar is like a space.
+    A dollar sign opens before a character other than a space. It closes after one, and not before a digit (as in
+    Pandoc's tex_math_dollars). `$ x $`, with a space on both sides, is mathematics, too. An opening parenthesis or
+    a bold mark before a dollar sign counts as a space.
     """
-    opened = -1  # where the dollar stands that waits for its partner
+    opened = -1  # position of an unmatched opening dollar sign
     for mark in _INLINE.finditer(text):
         at = mark.start()
         if mark.group("code"):

@@ -1,4 +1,4 @@
-"""A task: how a kind of question is asked and answered."""
+"""Tasks: the prompt of a kind of question, the format of its answers, and the limits of a branch."""
 
 from dataclasses import dataclass, field
 
@@ -20,29 +20,29 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """How a kind of question is put to a model, and where its answer stands."""
+    """Prompt, answer format and limits for a kind of question."""
 
     name: str
     format: AnswerFormat
     instruction: str = ""
-    """What the system turn says; it is added to a system turn the question already has."""
+    """System turn; appended to a system turn that the question already has."""
     exemplars: tuple[Exemplar, ...] = ()
-    """Shown as earlier turns, in order."""
+    """Worked examples, rendered as earlier turns, in order."""
     prefix: str = ""
-    """How the assistant's turn begins."""
+    """Beginning of the assistant's turn."""
     max_tokens: int = 512
-    """Most tokens of a branch where the sampling does not say."""
+    """Maximum number of tokens per branch, unless the sampling parameters set one."""
     stop: tuple[str, ...] = ()
-    """A branch ends where one of these appears."""
+    """Stop strings."""
     thinking: Thinking = field(default_factory=Thinking)
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 1, "max_tokens", f"is {self.max_tokens}", "use at least 1")
 
     def render(self, question: Question) -> Messages:
-        """The prompt for a question. Raises ConfigError when there is nothing to ask."""
+        """Return the prompt for a question. Raises ConfigError if the question has no content."""
         messages = as_messages(question)
-        shown = tuple(
+        examples = tuple(
             turn
             for exemplar in self.exemplars
             for turn in (
@@ -51,22 +51,22 @@ class Task:
             )
         )
         system = tuple(turn for turn in messages.turns[:1] if turn.role == "system")
-        asked = messages.model_copy(
+        prompt = messages.model_copy(
             update={
-                "turns": (*system, *shown, *messages.turns[len(system) :]),
+                "turns": (*system, *examples, *messages.turns[len(system) :]),
                 "prefix": messages.prefix or self.prefix,
                 "thinking": self.thinking.enabled if messages.thinking is None else messages.thinking,
             }
         )
-        return asked.with_system(self.instruction)
+        return prompt.with_system(self.instruction)
 
     def extract(self, path: Path) -> str | None:
-        """The answer a finished path states, None if it states none."""
+        """Return the answer that a finished path states; None if it states no answer."""
         text = self.thinking.answer_part(path.answer_text)
         if path.stop_reason is StopReason.LENGTH:
             return self.format.extract_cut(text)
         return self.format.extract(text)
 
     def steps(self, path: Path) -> tuple[int, ...]:
-        """Token counts at which the path's steps end."""
+        """Return the token counts at which the path's steps end."""
         return step_ends(path)

@@ -1,1 +1,1 @@
-"""Answers: finding them in text, and telling which are the same."""
+"""Answers: extraction from a branch's text, canonical forms, and equivalence."""

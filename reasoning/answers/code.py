@@ -1,4 +1,4 @@
-"""Programs as answers: where they stand in a text, and when two are the same."""
+"""Python programs as answers: extraction from fenced blocks, and a canonical form for comparison."""
 
 import ast
 import re
@@ -18,8 +18,8 @@ _FENCE = re.compile(
 )
 _PYTHON = ("python", "python3", "py")
 _DEFINITION = re.compile(r"^(?:async[ \t]+def|def|class)\b", re.MULTILINE)
-_FILTERS = threading.Lock()  # those of warnings are the process's
-_LONGEST = 100_000  # characters that are compared as programs rather than as text
+_WARNING_FILTERS = threading.Lock()  # warning filters are global to the process
+_MAX_LENGTH = 100_000  # characters; longer programs are compared as text
 
 
 class _Block(NamedTuple):
@@ -32,47 +32,47 @@ class _Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Code(AnswerFormat):
-    """A Python program: in a fenced block, or the whole text where it is nothing but Python.
+    """A Python program: in a fenced block, or the whole text if it is nothing but Python.
 
-    Of several blocks it is the last one that defines something, else the last; those of other languages don't
-    count, nor those of none where there are some of Python. The code is as it was written, a function's body alone
-    included: `branchwise.verifiers.programs.assemble` makes a whole program of it. Programs are the same
-    where they differ in comments, docstrings and layout.
+    Among several blocks, the last one that defines a function or class is taken, otherwise the last. Blocks of
+    other languages are skipped, and so are untagged blocks if any block is tagged as Python. The code is returned
+    as written, even if it is only a function's body; `branchwise.verifiers.programs.assemble` completes it.
+    Programs that differ only in comments, docstrings and layout are equal.
     """
 
     def extract(self, text: str) -> str | None:
         blocks = list(_blocks(text))
         if blocks:
-            return _chosen(blocks)
-        return _trimmed(text) if _is_program(text) else None
+            return _last_program(blocks)
+        return _strip_blank_lines(text) if _is_program(text) else None
 
     def extract_cut(self, text: str) -> str | None:
-        return _chosen([block for block in _blocks(text) if block.closed])
+        return _last_program([block for block in _blocks(text) if block.closed])
 
     def normal(self, answer: str) -> str:
         tree = parse(answer)
         if tree is None:
             return answer.strip()
         try:
-            return ast.unparse(_without_docstrings(tree))
+            return ast.unparse(_strip_docstrings(tree))
         except (RecursionError, ValueError):
             return answer.strip()
 
     def display(self, answer: str) -> str:
-        return _trimmed(answer)
+        return _strip_blank_lines(answer)
 
 
 def parse(code: str) -> ast.Module | None:
-    """A program, or the body of a function, whose first line may have lost its indentation; None if it is neither."""
-    if len(code) > _LONGEST:
+    """Parse a program or a function's body, whose first line may lack its indentation. None if it is neither."""
+    if len(code) > _MAX_LENGTH:
         return None
     candidates = (code, textwrap.dedent(code), textwrap.dedent(f"    {code.lstrip()}"))
     return next((tree for candidate in candidates if (tree := parse_program(candidate)) is not None), None)
 
 
 def parse_program(source: str) -> ast.Module | None:
-    """A program's tree; None where it is no Python, or too deep. What Python would warn of is not said."""
-    with _FILTERS, warnings.catch_warnings():
+    """Parse a program without emitting warnings. None if it is not Python or is nested too deeply."""
+    with _WARNING_FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return ast.parse(source)
@@ -85,10 +85,10 @@ def _blocks(text: str) -> Iterator[_Block]:
         code = found["code"]
         if indent := found["indent"]:  # a block in a list
             code = "\n".join(line.removeprefix(indent) for line in code.split("\n"))
-        yield _Block(found["language"].lower(), _trimmed(code), found["open"] is None)
+        yield _Block(found["language"].lower(), _strip_blank_lines(code), found["open"] is None)
 
 
-def _chosen(blocks: list[_Block]) -> str | None:
+def _last_program(blocks: list[_Block]) -> str | None:
     tagged = [block.code for block in blocks if block.language in _PYTHON and block.code]
     codes = tagged or [block.code for block in blocks if not block.language and parse(block.code) and block.code]
     defining = [code for code in codes if _DEFINITION.search(code)]
@@ -96,18 +96,18 @@ def _chosen(blocks: list[_Block]) -> str | None:
     return found[-1] if found else None
 
 
-def _trimmed(code: str) -> str:
-    """Without the empty lines around it; its indentation stays."""
+def _strip_blank_lines(code: str) -> str:
+    """Remove blank lines around the code and keep its indentation."""
     return re.sub(r"\A(?:[ \t]*\n)+", "", code).rstrip()
 
 
 def _is_program(text: str) -> bool:
-    """Whether a text is Python and does something: "42" and "Yes" do not."""
+    """Return True if the text is Python with a statement other than an expression; "42" and "Yes" are not."""
     tree = parse(text)
     return tree is not None and any(not isinstance(statement, ast.Expr) for statement in tree.body)
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
+def _strip_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = node.body[0] if node.body else None

@@ -1,4 +1,4 @@
-"""Arithmetic expressions as answers: whole numbers, + - * / and brackets."""
+"""Arithmetic expressions as answers: integers, + - * / and parentheses. The Game-of-24 task and verifier use them."""
 
 import ast
 import re
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from branchwise.answers.extraction import boxed, last_line, statements
 from branchwise.answers.formats import AnswerFormat
-from branchwise.answers.places import boxed, last_line, statements
-from branchwise.answers.values import retracts
+from branchwise.answers.statement import retracts
 
-_LONGEST = 200  # characters
+_MAX_LENGTH = 200  # characters
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_SPELLINGS = (
+_NOTATIONS = (
     (re.compile(r"\\(?:left|right|quad|[,;!:()\[\]])|[$`]"), ""),
     (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])|[×·⋅∙∗]|(?<=[\d)\]])\s*[xX]\s*(?=[\d(\[])"), "*"),
     (re.compile(r"\\div(?![A-Za-z])|[÷∕]"), "/"),
@@ -20,16 +20,17 @@ _SPELLINGS = (
     (re.compile(r"[\[{]"), "("),
     (re.compile(r"[\]}]"), ")"),
 )
-_AROUND = " \t\n.,:;*_"  # sentence and Markdown marks
+_SURROUNDING = " \t\n.,:;*_"  # punctuation and Markdown around an expression
 _CHARACTERS = re.compile(r"[\d\s+*/()-]+")
 _OPERATIONS = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 
 
 @dataclass(frozen=True, slots=True)
 class Expression(AnswerFormat):
-    """An expression: in a box, after "Answer:" and the like, or alone on the last line; "= 24" may follow it.
+    """An arithmetic expression: in a box, after "Answer:" and the like, or alone on the last line.
 
-    A number alone is none. Expressions are the same where they differ in spelling, not where their order does.
+    "= 24" may follow it. A single number is not an expression. Expressions that differ only in notation are equal;
+    those that differ in the order of operands are not.
     """
 
     def extract(self, text: str) -> str | None:
@@ -53,22 +54,24 @@ def _candidates(text: str) -> Iterator[str]:
 
 
 def read_expression(text: str) -> ast.BinOp | None:
-    """The first side of an equation, or an expression alone, that does something with numbers; None where there is
-    none. The other sides must be arithmetic, too, but need not be equal."""
-    if len(text) > _LONGEST:
+    """Parse the first side of an equation that contains an operation, or None if there is no such side.
+
+    A text without "=" is one side. All sides must be arithmetic; their values need not be equal.
+    """
+    if len(text) > _MAX_LENGTH:
         return None
-    while (plain := _FRACTION.sub(r"((\1)/(\2))", text)) != text and len(plain) <= 2 * _LONGEST:
+    while (plain := _FRACTION.sub(r"((\1)/(\2))", text)) != text and len(plain) <= 2 * _MAX_LENGTH:
         text = plain
-    for spelling, meant in _SPELLINGS:
-        text = spelling.sub(meant, text)
-    sides = [_arithmetic(side.strip(_AROUND)) for side in text.split("=")]
+    for notation, plain in _NOTATIONS:
+        text = notation.sub(plain, text)
+    sides = [_arithmetic(side.strip(_SURROUNDING)) for side in text.split("=")]
     if any(side is None for side in sides):
         return None
     return next((side for side in sides if isinstance(side, ast.BinOp)), None)
 
 
 def _arithmetic(text: str) -> ast.expr | None:
-    """The tree of numbers and the four operations; None where there is anything else in it."""
+    """Parse integers and the four operations; None if the text contains anything else."""
     if not _CHARACTERS.fullmatch(text):
         return None
     try:
@@ -85,7 +88,7 @@ def _is_arithmetic(node: ast.expr) -> bool:
 
 
 def numbers(node: ast.expr) -> list[int]:
-    """The numbers of an expression, in order."""
+    """Return the numbers of an expression, in order."""
     if isinstance(node, ast.BinOp):
         return numbers(node.left) + numbers(node.right)
     assert isinstance(node, ast.Constant)
@@ -94,7 +97,7 @@ def numbers(node: ast.expr) -> list[int]:
 
 
 def value(node: ast.expr) -> Fraction | None:
-    """What an expression comes to, exactly; None where it divides by zero."""
+    """Return the exact value of an expression; None if it divides by zero."""
     if not isinstance(node, ast.BinOp):
         return Fraction(*numbers(node))
     left, right = value(node.left), value(node.right)

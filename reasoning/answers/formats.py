@@ -1,6 +1,6 @@
-"""Answer formats: how answers of a task are written, and the form in which equal answers are equal.
+"""Answer formats: extraction of an answer from a text, and its canonical form. Tasks choose one.
 
-`extract` never guesses: a text without an answer in one of the places that `places` names has none.
+`extract` never guesses: it finds an answer only in the places listed in extraction.py.
 """
 
 import json
@@ -11,35 +11,35 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
+from branchwise.answers.extraction import boxed, last_line, statements
 from branchwise.answers.numbers import bare, clean, read_number, write_number
-from branchwise.answers.places import boxed, last_line, statements
-from branchwise.answers.values import retracts, stated_value
+from branchwise.answers.statement import retracts, stated_value
 
 
 class AnswerFormat(ABC):
-    """How answers of a task are written."""
+    """Format of a task's answers."""
 
     symbolic: bool = False
-    """Whether different normal forms may still be the same answer, to be decided by a mathematics library."""
+    """True if different normal forms may still be equal, which a mathematics library then decides."""
 
     @abstractmethod
     def extract(self, text: str) -> str | None:
-        """The answer as the text states it; None when it states none."""
+        """Return the answer as written in the text; None if the text states no answer."""
 
     @abstractmethod
     def normal(self, answer: str) -> str:
-        """The form in which equal answers are equal."""
+        """Return the canonical form of an answer: equal answers have equal forms."""
 
     def is_symbolic(self, normal: str) -> bool:
-        """Whether that holds for this answer."""
+        """Return True if this normal form needs a symbolic comparison."""
         return self.symbolic
 
     def display(self, answer: str) -> str:
-        """The form in which an answer is shown."""
+        """Return the form of an answer that is shown to users."""
         return self.normal(answer)
 
     def extract_cut(self, text: str) -> str | None:
-        """The answer of a text that was cut off: None where the answer would be another if the text went on.
+        """Return the answer of a truncated text; None if a continuation could change it.
 
         "The answer is 7" may be the beginning of 72.
         """
@@ -47,7 +47,7 @@ class AnswerFormat(ABC):
         return answer if all(self.extract(text + more) == answer for more in _CONTINUATIONS) else None
 
 
-# Ways in which a text goes on: a longer number, a longer word, another line, an alternative.
+# Possible continuations of a truncated text: a longer number, a longer word, another line, an alternative.
 _CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)")
 
 
@@ -74,7 +74,7 @@ class Math(AnswerFormat):
         return clean(answer) if number is None else write_number(number)
 
 
-# What may follow a choice: nothing, punctuation, a reason or a remark. "A triangle" and "no one" begin with none.
+# Text that may follow a choice: nothing, punctuation, a reason or a remark. "A triangle" and "no one" do not match.
 _END = (
     r"(?:[\s*_.,:;!)\]}\"'`$]*$|[*_\"'\]}`$]*[.,:;!)][*_\"'`]*(?:\s|$)|[*_]*\s+[–—(-]"
     r"|[*_]*\s+(?:because|since|as|so|which|for)\b)"
@@ -122,7 +122,7 @@ class YesNo(AnswerFormat):
     """Yes or no, boxed, stated or alone ("Yes, because ..."); True and False count as yes and no."""
 
     words: tuple[str, str] = ("yes", "no")
-    """What the two are called in votes and answers."""
+    """Names of the two in votes and answers."""
 
     def extract(self, text: str) -> str | None:
         for candidate in _choices(text):
@@ -138,8 +138,10 @@ class YesNo(AnswerFormat):
 
 
 def _choices(text: str) -> Iterator[str]:
-    """Where a choice may stand: a box, the statements, the whole text if it is one line, and else a last line that
-    is nothing but a word."""
+    """Yield the candidates for a choice: a box, the statements, then the last line.
+
+    The last line counts only if it is the whole text or a single word.
+    """
     if (found := boxed(text)) is not None:
         yield clean(found)
     yield from map(clean, statements(text))
@@ -148,13 +150,13 @@ def _choices(text: str) -> Iterator[str]:
         yield clean(last)
 
 
-# Where a sentence ends: not after "St." and the like.
+# End of a sentence, but not after "St." and the like.
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)\.\s+(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Text(AnswerFormat):
-    """Free text after "Answer:"; case and white space don't count."""
+    """Free text after "Answer:", compared without case and white space."""
 
     def extract(self, text: str) -> str | None:
         found = boxed(text)
@@ -174,7 +176,7 @@ class Text(AnswerFormat):
 
 @dataclass(frozen=True, slots=True)
 class Structured(AnswerFormat):
-    """A JSON object that a pydantic model accepts; the last one in the text."""
+    """The last JSON object in the text that a pydantic model accepts."""
 
     model: type[BaseModel]
 
@@ -192,8 +194,10 @@ class Structured(AnswerFormat):
 
 
 def _json_objects(text: str) -> Sequence[str]:
-    """Every outermost JSON object in a text."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    """Return every outermost JSON object in a text."""
+    decoder = json.JSONDecoder()
+    found: list[str] = []
+    at = 0
     while (at := text.find("{", at)) >= 0:
         try:
             _, end = decoder.raw_decode(text, at)

@@ -1,4 +1,4 @@
-"""Answers of one question, gathered into groups that mean the same."""
+"""Groups of equivalent answers to one question. The driver assigns each finished branch's answer to a group."""
 
 import asyncio
 
@@ -8,16 +8,16 @@ from branchwise.core.answer import Answer
 
 
 class AnswerGroups:
-    """Places answers one after another; a group is called after the first answer placed in it."""
+    """Groups of equivalent answers, each named after the first answer assigned to it."""
 
     def __init__(self, format_: AnswerFormat, equivalence: Equivalence = EQUIVALENCE) -> None:
         self._format = format_
         self._equivalence = equivalence
-        self._groups: dict[str, str] = {}  # normal form -> the normal form of the first in its group
-        self._names: dict[str, str] = {}  # normal form of the first -> how the group is shown
+        self._groups: dict[str, str] = {}  # normal form -> normal form of the first answer of its group
+        self._names: dict[str, str] = {}  # normal form of a group's first answer -> display form
 
     async def place(self, text: str) -> Answer:
-        """The answer `text`, under its group's name."""
+        """Return the answer `text` with its group's name as the value."""
         normal = self._format.normal(text)
         if normal not in self._groups:
             self._groups[normal] = await self._group_of(normal)

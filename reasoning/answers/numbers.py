@@ -1,14 +1,14 @@
-"""Reading plain numbers the way people write them in answers."""
+"""Numbers in answers: parsing of the notations that people and models use, and formatting."""
 
 import re
 from fractions import Fraction
 
-from branchwise.answers.words import SCALES, is_unit
+from branchwise.answers.units import SCALES, is_unit
 
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|math(?:rm|bf|it)|mbox)\s*\{([^{}]*)\}")
 _JOINED = re.compile(r"(?<=\d)(?:\\[,!]|\{,\}|,\\!\s*)(?=\d{3}(?!\d))")  # thousands: "1{,}234", "1\,234"
 _SPACES = re.compile(r"(?<!\\)\\(?:[,;: ]|quad\b|qquad\b)|[~\s]")
-# Marks that carry no meaning: delimiters of mathematics, sizes, currencies and percent signs.
+# Marks without meaning: delimiters of mathematics, sizes, currency and percent signs.
 _DROPPED = re.compile(
     r"(?<!\\)\\[()\[\]!]|\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])|(?<!\\)\\[$%€£]|[$€£¥₹%]"
 )
@@ -23,11 +23,11 @@ _POWER_OF_TEN = re.compile(
 )
 _REPEATING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _MEASURED = re.compile(r"(?P<number>.*?[\d})])(?P<space>\s*)(?P<unit>(?:°|[^\W\d_])[^\d\\]*[\d}]?)")
-_MOST_DIGITS = 400  # longer ones are not answers, and exact arithmetic on them is slow
+_MAX_LENGTH = 400  # characters; longer numbers are not answers, and exact arithmetic on them is slow
 
 
 def clean(text: str) -> str:
-    """An answer without the marks that carry no meaning: `$`, `%`, `\\text`, `\\(`, spacing, outer punctuation."""
+    """Remove the marks that carry no meaning: `$`, `%`, `\\text`, `\\(`, spacing, outer punctuation."""
     text = _JOINED.sub(",", _TEXT.sub(r" \1", text))
     text = _DROPPED.sub("", _SPACES.sub(" ", text)).replace("−", "-")
     text = re.sub(r"\s+", " ", text).strip(' *`"“”')
@@ -37,20 +37,20 @@ def clean(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """Words without what only formats them: bold, quotes, `\\text`, white space, the full stop."""
+    """Remove the formatting of a text: bold, quotes, `\\text`, extra white space, the full stop."""
     text = re.sub(r"\s+", " ", _TEXT.sub(r" \1", text).replace("**", ""))
     return text.strip(' .`"“”') or text.strip()
 
 
 def read_number(text: str) -> Fraction | None:
-    """The number an answer is, units and thousands separators aside; None when it is something else.
+    """Parse an answer as a number, ignoring units and thousands separators; None if it is not a number.
 
     "1,234", "1234.0", "72 clips", "\\frac{1}{2}", "1/2", "0.5", "1 1/2", "x = 3", "1e3", "3 \\times 10^5",
     "0.\\overline{3}", "90^\\circ" and "5 million" are numbers; "2x", "5 pi" and "5 or 6" are not. A percent
     sign is a unit: "50%" is 50. A point is decimal: "1.234" is not 1234.
     """
     text = clean(text)
-    if len(text) > _MOST_DIGITS:
+    if len(text) > _MAX_LENGTH:
         return None
     text = _NAME.sub("", _DEGREES.sub("°", text))
     found = _exact(text)
@@ -63,7 +63,7 @@ def read_number(text: str) -> Fraction | None:
 
 
 def write_number(number: Fraction) -> str:
-    """A number as a decimal where it is a short one, else as a fraction: "72", "12.5", "1/3"."""
+    """Format a number as a decimal if it has at most 12 decimals, else as a fraction: "72", "12.5", "1/3"."""
     for digits in range(13):
         scaled = number * 10**digits
         if scaled.denominator == 1:
@@ -73,7 +73,7 @@ def write_number(number: Fraction) -> str:
 
 
 def _exact(text: str) -> Fraction | None:
-    """The number that a text without units is."""
+    """Parse a number without units."""
     text = text.strip()
     if re.fullmatch(r"\([^(),]*\)|\{[^{},]*\}", text):  # "(1,234)" is a pair
         text = text[1:-1].strip()
@@ -98,7 +98,7 @@ def _exact(text: str) -> Fraction | None:
 
 
 def _mixed(sign: str, whole: str, part: Fraction | None) -> Fraction | None:
-    """`whole` (perhaps "") and `part` together: "2 1/2" is 2.5."""
+    """Return the signed sum of `whole`, which may be "", and `part`: "2 1/2" is 2.5."""
     if part is None:
         return None
     value = int(whole or 0) + part

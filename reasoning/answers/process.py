@@ -1,4 +1,8 @@
-"""The process that compares expressions, seen from outside: it can be asked, and it can be killed."""
+"""Handle of the process that compares expressions (worker.py): start it, query it, kill it.
+
+A plain subprocess rather than a process pool: multiprocessing's start methods import the user's `__main__` again in
+the child, which runs a script without a `__main__` guard twice and fails for a program read from standard input.
+"""
 
 import json
 import queue
@@ -6,11 +10,11 @@ import subprocess
 import sys
 import threading
 
-_START_SECONDS = 60.0  # importing the mathematics takes about one; a loaded machine takes longer
+_START_SECONDS = 60.0  # the worker imports its mathematics in about 1 s, more slowly on a loaded machine
 
 
 class WorkerProcess:
-    """Started when first asked, and again after it was lost. Not safe to use from two threads at once."""
+    """A worker process, started on first use and restarted after it dies. Not thread-safe."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -18,25 +22,25 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The system's number of the process, None while there is none."""
+        """Process id, or None if no process runs."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, pair: tuple[str, str], seconds: float) -> bool | None:
-        """Whether two expressions are the same; None without a verdict: out of time, or the process died."""
-        process = self._running()
+    def compare(self, pair: tuple[str, str], seconds: float) -> bool | None:
+        """Return True if two expressions are equal; None without a verdict, after a timeout or the worker's death."""
+        process = self._ensure_started()
         if process is None or process.stdin is None:
             return None
         try:
             process.stdin.write(json.dumps(pair) + "\n")
             process.stdin.flush()
-            answer: object = json.loads(self._lines.get(timeout=seconds))
+            verdict: object = json.loads(self._lines.get(timeout=seconds))
         except (queue.Empty, OSError, ValueError):
             self.stop()
             return None
-        return answer if isinstance(answer, bool) else None
+        return verdict if isinstance(verdict, bool) else None
 
     def stop(self) -> None:
-        """End the process."""
+        """Kill the process."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -45,8 +49,8 @@ class WorkerProcess:
                     stream.close()
             self._process = None
 
-    def _running(self) -> subprocess.Popen[str] | None:
-        """The process, started unless it runs; None when it can't be."""
+    def _ensure_started(self) -> subprocess.Popen[str] | None:
+        """Return the running process, starting it if necessary; None if it does not start."""
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.stop()
@@ -60,18 +64,18 @@ class WorkerProcess:
         )
         self._process = process
         self._lines = queue.SimpleQueue()
-        threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
+        threading.Thread(target=_read_lines, args=(process, self._lines), daemon=True).start()
         try:
-            started = self._lines.get(timeout=_START_SECONDS)
+            first_line = self._lines.get(timeout=_START_SECONDS)
         except queue.Empty:
-            started = ""
-        if started.strip() != "ready":
+            first_line = ""
+        if first_line.strip() != "ready":
             self.stop()
         return self._process
 
 
-def _pump(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str]") -> None:
-    """Move the worker's lines to a queue, so that reading one can time out on every system; "" at the end."""
+def _read_lines(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str]") -> None:
+    """Put the worker's lines into a queue, then "" at the end. Reading a queue can time out on every platform."""
     assert process.stdout is not None
     try:
         for line in process.stdout:

@@ -1,14 +1,14 @@
-"""The process that compares expressions, fed one JSON pair a line: `[first, second]` -> `true`, `false` or `null`.
+"""Worker process that compares expressions: reads one JSON pair per line, writes `true`, `false` or `null`.
 
-A process of its own because math-verify stops long computations with SIGALRM, which only a main
-thread can take, and because some expressions (`9^{9^{9^9}}`) can only be stopped by killing.
+process.py starts and kills it. It is a separate process because math-verify interrupts long computations with
+SIGALRM, which only a main thread can receive, and because some expressions (`9^{9^{9^9}}`) stop only when killed.
 """
 
 import json
 import re
 import sys
 
-# What people type for what math-verify reads.
+# Typed notation, and the LaTeX that math-verify reads.
 _TYPED = (
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"√\s*(?:\(([^()]*)\)|(\w))"), r"\\sqrt{\1\2}"),
@@ -19,7 +19,7 @@ _TYPED = (
 
 
 def main() -> None:
-    """Answer pairs from standard input until it ends; `null` where there is no verdict."""
+    """Answer pairs from standard input until it ends; `null` means no verdict."""
     limit_memory()
     from math_verify import parse, verify
     from math_verify.errors import TimeoutException
@@ -30,22 +30,22 @@ def main() -> None:
         same: bool | None
         try:
             first, second = (parse(f"${_as_latex(text)}$", raise_on_error=True) for text in pair)
-            # Not symmetric: only the second may be an interval where the first is "-2 < x < 3".
+            # `verify` is not symmetric: it accepts an interval for "-2 < x < 3" only as the second argument.
             same = any(verify(*ordered, raise_on_error=True) for ordered in ((first, second), (second, first)))
         except (TimeoutException, MemoryError):
             same = None
-        except Exception:  # an expression that is none to the library equals no other
+        except Exception:  # an expression that the library cannot read equals no other
             same = False
         print(json.dumps(same), flush=True)
 
 
-def limit_memory(most: int = 2 << 30) -> None:
-    """Fail an allocation rather than take the machine's memory, where the system can limit it."""
+def limit_memory(max_bytes: int = 2 << 30) -> None:
+    """Limit the address space, where the platform supports it, so that an allocation fails before memory runs out."""
     try:
         import resource
-    except ImportError:  # not offered by this system
+    except ImportError:  # not available on this platform
         return
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
 
 
 def _as_latex(text: str) -> str:

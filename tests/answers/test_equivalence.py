@@ -1,4 +1,4 @@
-"""Which mathematical answers are the same, and a worker process that may be slow, stuck or killed."""
+"""Equivalence of mathematical answers, also when the worker process is slow, stuck or killed."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from branchwise.answers import equivalence as module
 from branchwise.answers.equivalence import Equivalence
 
-STUCK = ("12345678901!", "y!")  # takes minutes, were it let
+STUCK = ("12345678901!", "y!")  # takes minutes
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def equivalence() -> Iterator[Equivalence]:
         ("no  solution", "No solution"),
     ],
 )
-def test_the_same_answer_written_otherwise(equivalence: Equivalence, first: str, second: str) -> None:
+def test_equivalent_notations_are_equal(equivalence: Equivalence, first: str, second: str) -> None:
     assert equivalence.same(first, second)
     assert equivalence.same(second, first)
 
@@ -83,14 +83,14 @@ def test_the_same_answer_written_otherwise(equivalence: Equivalence, first: str,
         ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} 2 \\\\ 1 \\end{pmatrix}"),
     ],
 )
-def test_different_answers(equivalence: Equivalence, first: str, second: str) -> None:
+def test_different_answers_are_not_equal(equivalence: Equivalence, first: str, second: str) -> None:
     assert not equivalence.same(first, second)
     assert not equivalence.same(second, first)
 
 
-def test_a_comparison_that_never_ends_is_killed_and_the_next_one_works() -> None:
+def test_worker_restarts_after_a_comparison_times_out() -> None:
     equivalence = Equivalence(seconds=2.0)
-    assert equivalence.same("x+1", "1+x")  # the worker has started: what follows times the pair alone
+    assert equivalence.same("x+1", "1+x")  # starts the worker, so that the time below is that of the pair
     began = time.monotonic()
     assert not equivalence.same(*STUCK)
     assert 1.9 < time.monotonic() - began < 30
@@ -98,27 +98,27 @@ def test_a_comparison_that_never_ends_is_killed_and_the_next_one_works() -> None
     equivalence.close()
 
 
-def test_a_pair_without_a_verdict_is_asked_again_but_not_for_ever() -> None:
+def test_pair_without_a_verdict_has_limited_attempts() -> None:
     equivalence = Equivalence(seconds=0.0)  # no pair gets a verdict
-    for _ in range(module._TRIES):
+    for _ in range(module._MAX_ATTEMPTS):
         assert not equivalence.same("x+1", "1+x")
     equivalence._seconds = 30.0
-    assert not equivalence.same("x+1", "1+x")  # given up
+    assert not equivalence.same("x+1", "1+x")  # no further attempt
     assert equivalence.same("x+2", "2+x")
     equivalence.close()
 
 
-def test_a_pair_that_was_slow_once_may_still_get_its_verdict() -> None:
+def test_pair_that_timed_out_once_can_still_get_a_verdict() -> None:
     equivalence = Equivalence(seconds=0.0)
     assert not equivalence.same("x+1", "1+x")
     equivalence._seconds = 30.0
     assert equivalence.same("x+1", "1+x")
     equivalence._seconds = 0.0
-    assert equivalence.same("x+1", "1+x")  # a verdict is remembered
+    assert equivalence.same("x+1", "1+x")  # from the cache
     equivalence.close()
 
 
-def test_a_worker_killed_in_the_middle_gives_no_and_the_next_comparison_works() -> None:
+def test_worker_killed_during_a_comparison_is_restarted() -> None:
     equivalence = Equivalence(seconds=60.0)
     assert equivalence.same("x+1", "1+x")
     pid = equivalence._worker.pid
@@ -127,37 +127,39 @@ def test_a_worker_killed_in_the_middle_gives_no_and_the_next_comparison_works() 
     killer.start()
     began = time.monotonic()
     assert not equivalence.same(*STUCK)
-    assert 0.4 < time.monotonic() - began < 4  # before the library gives up by itself
+    assert 0.4 < time.monotonic() - began < 4  # before the library's own timeout
     killer.join()
     assert equivalence.same("x+2", "2+x")
     assert equivalence._worker.pid != pid
     equivalence.close()
 
 
-def test_a_worker_killed_between_comparisons_is_started_again() -> None:
+def test_worker_killed_between_comparisons_is_restarted() -> None:
     equivalence = Equivalence(seconds=30.0)
     for pair in (("x+1", "1+x"), ("x+2", "2+x"), ("x+3", "3+x")):
-        assert equivalence.same(*pair) or equivalence.same(*pair)  # the death may show while the pair is written
+        assert equivalence.same(*pair) or equivalence.same(
+            *pair
+        )  # the first call may fail while it writes to the dead worker
         assert equivalence._worker.pid is not None
         os.kill(equivalence._worker.pid, signal.SIGKILL)
     equivalence.close()
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_KNOWN", 3)
+def test_cache_of_verdicts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_VERDICTS", 3)
     equivalence = Equivalence(seconds=30.0)
     for number in range(6):
         assert not equivalence.same(f"x+{number}", "y")
-    assert len(equivalence._known) == 3
+    assert len(equivalence._verdicts) == 3
     equivalence.close()
 
 
-def test_answers_too_long_to_compare_are_different_unless_equal(equivalence: Equivalence) -> None:
+def test_long_answers_are_compared_as_text(equivalence: Equivalence) -> None:
     assert not equivalence.same("x+" * 2000 + "1", "1" + "+x" * 2000)
     assert equivalence.same("x+" * 2000 + "1", " x+" + "x+" * 1999 + "1")
 
 
-def test_threads_may_ask_at_once(equivalence: Equivalence) -> None:
+def test_threads_can_compare_concurrently(equivalence: Equivalence) -> None:
     verdicts: list[bool] = []
     threads = [
         threading.Thread(target=lambda n=n: verdicts.append(equivalence.same(f"z+{n % 2}", f"{n % 2}+z")))

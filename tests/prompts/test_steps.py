@@ -1,4 +1,4 @@
-"""Where reasoning steps end."""
+"""Segmentation of paths into reasoning steps."""
 
 import re
 import time
@@ -16,7 +16,7 @@ TOKENS = r" ?\w+| ?[^\w\s]|\n+|\s"
 
 
 def path_of(text: str, pattern: str = TOKENS) -> Path:
-    """A path whose tokens are words and marks with the space before them, and runs of newlines."""
+    """Return a path whose tokens are words and marks with the space before them, and sequences of newlines."""
     root = Path(None, 0, (0,), "", messages=as_messages("q"))
     ends = tuple(match.end() for match in re.finditer(pattern, text))
     assert not ends or ends[-1] == len(text)
@@ -61,7 +61,7 @@ def steps_of(text: str, pattern: str = TOKENS) -> list[str]:
         ("Add:\n  a. One. Two.\n  b. Three", ["Add:\n", "  a. One.", " Two.\n", "  b. Three"]),
     ],
 )
-def test_steps_end_after_lines_and_sentences_only(text: str, steps: list[str]) -> None:
+def test_steps_end_after_lines_and_sentences(text: str, steps: list[str]) -> None:
     assert steps_of(text) == steps
 
 
@@ -95,7 +95,7 @@ def test_steps_end_after_lines_and_sentences_only(text: str, steps: list[str]) -
         ("So $$x. y$$ is. It costs US$5. End.", ["So $$x. y$$ is.", " It costs US$5.", " End."]),
     ],
 )
-def test_dollars_are_mathematics_in_pairs_and_money_alone(text: str, steps: list[str]) -> None:
+def test_paired_dollar_signs_are_mathematics_and_single_ones_money(text: str, steps: list[str]) -> None:
     assert steps_of(text) == steps
 
 
@@ -118,12 +118,12 @@ def test_dollars_are_mathematics_in_pairs_and_money_alone(text: str, steps: list
         ("- Run:\n\n\t```\n\tx. Y\n\n\t```\n\nOne.", ["- Run:\n\n", "\t```\n\tx. Y\n\n\t```\n\n", "One."]),
         ("Use `x = 1`, then ```y = 2```. One. Two.", ["Use `x = 1`, then ```y = 2```.", " One.", " Two."]),
         ("```y = 2``` is it.\nOne. Two.", ["```y = 2``` is it.\n", "One.", " Two."]),
-        ("Code: ```\nOne. Two.", ["Code: ```\n", "One.", " Two."]),  # no fence: it opens no line
+        ("Code: ```\nOne. Two.", ["Code: ```\n", "One.", " Two."]),  # not a fence, because it does not start the line
         ("Call `a. b` here. End.", ["Call `a. b` here.", " End."]),
         ("A lone ` is none. End.", ["A lone ` is none.", " End."]),
     ],
 )
-def test_what_is_left_open_ends_with_its_paragraph_and_a_fence_with_the_text(text: str, steps: list[str]) -> None:
+def test_unclosed_groups_end_with_their_paragraph(text: str, steps: list[str]) -> None:
     assert steps_of(text) == steps
 
 
@@ -145,18 +145,39 @@ def test_what_is_left_open_ends_with_its_paragraph_and_a_fence_with_the_text(tex
         ("So.\n## Step 2", ["So.\n", "## Step 2"]),
     ],
 )
-def test_a_heading_is_part_of_the_step_it_opens(text: str, steps: list[str]) -> None:
+def test_heading_belongs_to_the_step_that_follows(text: str, steps: list[str]) -> None:
     assert steps_of(text) == steps
 
 
 PIECES = st.sampled_from(
-    ["3", "1,234", ".", "5.5", " ", "\n", "\n\n", "$", "$$", "{", "}", "\\(", "\\)", "\\[", "```", "`", "a", "Two",
-     "# ", "**", "Step 1.", "!", "?", "\\begin{x}", "\\end{x}", "\\", "..."]
-)  # fmt: skip
+    [
+        *(
+            "3",
+            "1,234",
+            ".",
+            "5.5",
+            " ",
+            "\n",
+            "\n\n",
+            "$",
+            "$$",
+            "{",
+            "}",
+            "\\(",
+            "\\)",
+            "\\[",
+            "```",
+            "`",
+            "a",
+            "Two",
+        ),
+        *("# ", "**", "Step 1.", "!", "?", "\\begin{x}", "\\end{x}", "\\", "..."),
+    ]
+)
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
-def test_steps_go_up_to_the_whole_path_and_split_no_number(text: str) -> None:
+def test_steps_cover_the_path_and_do_not_split_numbers(text: str) -> None:
     path = path_of(text, r"\d|\w+|\W")
     ends = step_ends(path)
     assert list(ends) == sorted(set(ends))
@@ -170,41 +191,55 @@ def test_steps_go_up_to_the_whole_path_and_split_no_number(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["One. Two $5. Then \\(x\\) {a}\n", "It is $5. So $x$\n", "$\n", "\n ", " ", ". ", "{", "$", "`", "``", "1.\n",
-     "- ", "\\begin{", ".)", "# ", "**a"],
-)  # fmt: skip
-def test_long_texts_are_cut_fast(piece: str) -> None:
+    [
+        *(
+            "One. Two $5. Then \\(x\\) {a}\n",
+            "It is $5. So $x$\n",
+            "$\n",
+            "\n ",
+            " ",
+            ". ",
+            "{",
+            "$",
+            "`",
+            "``",
+            "1.\n",
+        ),
+        *("- ", "\\begin{", ".)", "# ", "**a"),
+    ],
+)
+def test_segmentation_takes_linear_time(piece: str) -> None:
     path = path_of((piece * 20_000)[:20_000])
     began = time.process_time()
     step_ends(path)
-    assert time.process_time() - began < 0.25  # some 10 ms; anything quadratic takes seconds
+    assert time.process_time() - began < 0.25  # about 10 ms; quadratic code takes seconds
 
 
-def test_steps_are_the_whole_path_in_order() -> None:
+def test_steps_concatenate_to_the_whole_path() -> None:
     text = "First, 2 + 2 = 4.\n\nThen \\(4 \\times 3 = 12\\). So the answer is \\boxed{12}."
     assert "".join(steps_of(text)) == text
 
 
-def test_a_token_that_runs_on_past_the_end_is_not_cut() -> None:
+def test_token_across_a_step_boundary_is_not_cut() -> None:
     assert steps_of("a.\nb c.\nd", r"a\.\nb|.|\n") == ["a.\nb c.\n", "d"]
 
 
-def test_a_token_that_opens_with_the_newline_is_left_to_the_next_step() -> None:
+def test_token_that_starts_with_a_newline_goes_to_the_next_step() -> None:
     assert steps_of("One\nTwo", r"\s*\w+") == ["One", "\nTwo"]
 
 
-def test_a_token_of_a_full_stop_and_newlines_ends_the_step() -> None:
+def test_token_of_a_period_and_newlines_ends_the_step() -> None:
     assert steps_of("a.\n\nb", r"\.\n\n|.") == ["a.\n\n", "b"]
 
 
-def test_prefix_text_is_no_step_of_the_path() -> None:
+def test_assistant_prefix_is_not_a_step() -> None:
     messages = as_messages("q").model_copy(update={"prefix": "Sure. Let me see. "})
     root = Path(None, 0, (0,), "", messages=messages)
     path = Path(root, 1, (1, 2), "One. Two.", (4, 9))
     assert step_ends(path) == (1, 2)
 
 
-def test_steps_run_over_segments() -> None:
+def test_steps_continue_across_segments() -> None:
     root = Path(None, 0, (0,), "", messages=as_messages("q"))
     first = Path(root, 1, (1, 2), "One. Tw", (4, 7))
     second = Path(first, 2, (3, 4), "o. Three.", (2, 9))

@@ -1,8 +1,8 @@
-"""The places in a text where an answer may stand, in the order in which formats look there.
+"""Extraction of candidate answers from a text. The formats look in these places, in this order:
 
-1. In a box: the last `\\boxed{...}` that is complete and holds something.
-2. In a statement: after "the answer is", "**Answer:**", a heading "### Answer", or `####`; the last one first.
-3. Alone: as the whole text, or as its last line. Only formats that can tell an answer from a remark look there.
+1. A box: the last `\\boxed{...}` that is complete and not empty.
+2. A statement: after "the answer is", "**Answer:**", a heading "### Answer", or `####`; the last one first.
+3. The whole text, or its last line. Only formats that can distinguish an answer from a remark look there.
 """
 
 import re
@@ -12,7 +12,7 @@ _BRACES = re.compile(
     r"\\(?:boxed|fbox)\s*(?P<box>\{|(?P<bare>-?\d[\d,.]*\d|-?\d|[A-Z])(?![A-Za-z0-9]))|\\.|(?P<open>\{)|(?P<close>\})"
 )
 # "The final answer to the question is", "**Answer:**", "The correct option is": a colon or a verb follows. "This
-# answer is correct" speaks of one that was given before.
+# answer is correct" refers to an earlier answer, so it does not match.
 _LEAD = re.compile(
     r"(?<!\bthis )(?<!\bthat )(?<!\byour )(?<![A-Za-z])(?:answer|(?:correct|right|best)\s+(?:option|choice))\b[*_]*"
     r"(?:,?\s+(?:to|for|of|in|therefore|thus|then)\b[^.:\n]{0,80}?)?"
@@ -21,16 +21,16 @@ _LEAD = re.compile(
 )
 _TITLE = re.compile(r"^[#*_ \t]*(?:the\s+)?(?:(?:final|correct)\s+)?answer[*_: \t]*$", re.IGNORECASE | re.MULTILINE)
 _HASHES = re.compile(r"^####(?!#)", re.MULTILINE)
-# What may stand between a lead and what it leads to: the next line, in mathematics or in bold, too.
+# Text between a lead and its statement: white space with line breaks, bold marks, an opening of display mathematics.
 _GAP = re.compile(r"(?:[\s:]|\*\*|__|(?:\\\[|\$\$|```)(?=\s*\n))*")
-_LONGEST = 400  # characters of a statement that are read
-_MOST_LEADS = 50  # a text that says "the answer is" more often repeats itself
+_MAX_LENGTH = 400  # characters read of a statement
+_MAX_LEADS = 50  # a text with more of them repeats itself
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last complete `\\boxed{...}`, `\\fbox{...}` or `\\boxed 5` that holds any; else None."""
-    found: tuple[int, str] | None = None  # where the box opens, and what it holds
-    opened: list[int | None] = []  # where the content of each open brace begins; None unless it is a box's
+    """Return the content of the last complete, nonempty `\\boxed{...}`, `\\fbox{...}` or `\\boxed 5`; else None."""
+    found: tuple[int, str] | None = None  # start and content of the box
+    opened: list[int | None] = []  # start of the content for each open brace; None if the brace is not a box's
     for mark in _BRACES.finditer(text):
         if mark.group("bare"):
             found = mark.start(), mark.group("bare")
@@ -46,21 +46,21 @@ def boxed(text: str) -> str | None:
 
 
 def statements(text: str, *, hashes: bool = False) -> Iterator[str]:
-    """What each lead leads to, up to the end of the line, the last first; with `hashes`, `####` is a lead, too.
+    """Yield the text after each lead up to the end of the line, the last lead first.
 
-    A lead at the end of its line leads to the next line that holds something.
+    With `hashes`, `####` is a lead, too. If the lead ends its line, the next nonempty line is the statement.
     """
     ends = [lead.end() for pattern in (_LEAD, _TITLE) for lead in pattern.finditer(text)]
     ends += [lead.end() for lead in _HASHES.finditer(text)] if hashes else []
-    for end in sorted(ends, reverse=True)[:_MOST_LEADS]:
+    for end in sorted(ends, reverse=True)[:_MAX_LEADS]:
         gap = _GAP.match(text, end)
         begin = end if gap is None else gap.end()
-        line, _, _ = text[begin : begin + _LONGEST].partition("\n")
+        line, _, _ = text[begin : begin + _MAX_LENGTH].partition("\n")
         if line.strip():
             yield line.strip()
 
 
 def last_line(text: str) -> str:
-    """The last line that holds anything; "" where it is too long to be an answer alone."""
+    """Return the last nonempty line; "" if it is too long to be only an answer."""
     line = text.rstrip().rpartition("\n")[2].strip()
-    return line if len(line) <= _LONGEST else ""
+    return line if len(line) <= _MAX_LENGTH else ""

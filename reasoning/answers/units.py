@@ -1,4 +1,4 @@
-"""Words beside numbers: units, scales, and words that are mathematics and so never a unit."""
+"""Words next to numbers: units, scales such as "million", and mathematical words, which are never units."""
 
 import re
 from fractions import Fraction
@@ -19,17 +19,17 @@ SCALES = {
     "billion": Fraction(10**9),
     "trillion": Fraction(10**12),
 }
-"""What a number is multiplied by where one of these follows it: "5 million dollars"."""
+"""Factor of a number that the word follows: "5 million dollars"."""
 
-# Words after which the number is not the whole answer: "5 or 6", "3 and a half", "3 more than x", "2 thirds".
+# Words that extend the answer beyond the number: "5 or 6", "3 and a half", "3 more than x", "2 thirds".
 _JOINING = re.compile(
     r"and|or|to|but|if|then|than|not|by|equals|remainder|half|halves|thirds?|fourths?|fifths?|sixths?|sevenths?|eighths?"
     r"|ninths?|tenths?|hundredths?|thousandths?",
     re.IGNORECASE,
 )
-# Letters that are units by themselves, after a space: "3 m". Not x, y, n, a, b and the like; "3m" is a product.
+# Single letters that are units after a space: "3 m". Not x, y, n, a, b and the like; "3m" is a product.
 _LETTERS = frozenset("mgshLlWVNJKCFA")
-# Abbreviations that are written against the number; other letters there are a product, as in "2ab" or "3m".
+# Abbreviations written without a space; other letters there are a product, as in "2ab" or "3m".
 _GLUED = re.compile(
     r"°\s?[CFK]?|[kcmµn]m|[kmµ]g|[mcd][lL]|[mµn]s|ft|in|yd|mi|lbs?|oz|mph|kph|hrs?|mins?|secs?|[ap]\.?m\.?"
     r"|[kMG]?Hz|[km][WVNJ]|[KMGT]B|st|nd|rd|th|USD|EUR"
@@ -39,9 +39,9 @@ _POWER = re.compile(r"\s?\^\s?\{?-?\d\}?|[²³]")
 
 
 def is_unit(text: str, apart: bool) -> bool:
-    """Whether the text after a number names what is counted or measured; `apart`: by a space.
+    """Return True if the text after a number is a unit; `apart` means that a space separates them.
 
-    "clips", "km/h", "cm^2" and "dollars per hour" do; "x", "pi", "or 6" and "more than x" do not.
+    "clips", "km/h", "cm^2" and "dollars per hour" are; "x", "pi", "or 6" and "more than x" are not.
     """
     text = _POWER.sub("", text).strip()
     words = re.split(r"\s*/\s*|\s+", text)
