@@ -1,4 +1,4 @@
-"""The one seam to a model: what every backend offers, and what it says it can do."""
+"""The interface of a backend: strategies and the driver call it, each package beside this module implements it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,61 +14,64 @@ from branchwise.core.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can do. Callers degrade by these, never by a backend's name."""
+    """Features of a backend. Callers adapt to these, never to the name of a backend."""
 
     model: str
-    """The model's name, for results."""
+    """Name of the model, for results."""
     context: int
     """Most tokens of a path, prompt included."""
     token_in: bool = True
     """Paths are continued by their tokens; otherwise by their text, which the server tokenizes again."""
     token_out: bool = True
-    """Generated tokens are shown, with the text they end at; otherwise paths have text only and can't be cut."""
+    """Sampled tokens are returned, with the text lengths at which they end; otherwise paths cannot be cut."""
     prefix_reuse: int = 1
-    """Shared prefixes are computed once, in blocks of this many tokens; 0: not at all."""
+    """Block size in tokens of the prefix cache; 0: prefixes are not cached."""
     per_branch_cancel: bool = True
-    """One branch of a request can be stopped; otherwise a request stops when all its branches are cancelled."""
+    """One branch of a request can be cancelled; otherwise a request stops when all its branches are cancelled."""
     logprobs: bool = True
-    """The log-probability of each generated token is reported."""
+    """The log-probability of each sampled token is returned."""
     top_k_logprobs: int = 64
-    """Most alternatives reported with each token."""
+    """Most alternatives returned with each token."""
     score: bool = True
-    """Log-probabilities of given continuations."""
+    """Log-probabilities of given continuations are available."""
     keyed: bool = True
-    """The same key gives the same tokens."""
+    """Equal keys give equal tokens."""
     counted: bool = True
-    """What a request cost is told by whoever runs the model; otherwise input tokens are estimated."""
+    """The backend measures usage; otherwise input tokens are estimated."""
     changes: tuple[str, ...] = ()
-    """Whatever changes the model's distribution (quantized weights, approximate acceptance), in words."""
+    """Descriptions of everything that changes the model's distribution, such as quantized weights."""
 
     def check_prompt(self, tokens: int) -> None:
-        """Raises ConfigError for a prompt of so many tokens that leaves no room for another."""
+        """Raise ConfigError if a prompt of this length leaves no room for a sampled token."""
         require(
             tokens < self.context,
-            "question", f"its prompt is {tokens} tokens long, the model's context is {self.context}",
+            "question",
+            f"its prompt is {tokens} tokens long, the model's context is {self.context}",
             "shorten it, or use a model with a longer context",
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ExtendRequest:
-    """Grow one branch for each key from `path`; `sampling.max_tokens` is set.
+    """Request to sample one branch for each key from `path`. `sampling.max_tokens` is set.
 
-    `path` goes on where its last token ended: a stop's own tokens are part of it, and so is their text
-    (`Path.whole_text`). A key that the path's last segment already has continues that very sample.
+    The path is continued after its last token: the tokens of a stop string and their text (`Path.whole_text`) are part
+    of it. A key equal to that of the path's last segment continues the same sample.
     """
 
     path: Path
     keys: tuple[int, ...]
     sampling: Sampling
-    priority: int = 0  # lower is served first
+    priority: int = 0
+    """Requests with lower values are scheduled first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """[continuations][tokens] log-probabilities in nats, and what they cost."""
+    """Log-probabilities of continuations, and the usage of computing them."""
 
     logprobs: tuple[tuple[float, ...], ...]
+    """[continuations][tokens], nats."""
     cost: Usage
 
 
@@ -81,43 +84,44 @@ class Backend(ABC):
 
     @abstractmethod
     async def root(self, messages: Messages, key: int) -> Path:
-        """The path of a prompt. User content is tokenized without special tokens.
+        """Return the path of a prompt. User content is tokenized without special tokens.
 
-        Raises ConfigError for a prompt the model cannot take (longer than its context, say), BackendError.
+        Raises ConfigError for a prompt that the model does not accept, such as one longer than its context, and
+        BackendError.
         """
 
     @abstractmethod
     def extend(self, request: ExtendRequest) -> Extension:
-        """Start the branches of `request`; they run until they end or are cancelled.
+        """Start the branches of a request. They run until they end or are cancelled.
 
-        Call it inside a running event loop. Raises BackendError when the request can't be started (the
-        backend is closed, say); then none of its branches runs.
+        Needs a running event loop. Raises BackendError if the request cannot start, for example because the backend
+        is closed; then none of its branches runs.
         """
 
     @abstractmethod
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
-        """Log-probabilities of texts after `path`, in one pass that shares the path. Raises BackendError."""
+        """Return log-probabilities of texts after `path`, which they share. Raises BackendError."""
 
     @abstractmethod
     async def force(self, path: Path, text: str) -> Path:
-        """`path` with `text` appended as if the model had written it; control tokens in it are honoured.
+        """Return `path` with `text` appended as if the model had sampled it. Special tokens in it are honoured.
 
         Raises BackendError.
         """
 
     @abstractmethod
     def release(self, paths: Sequence[Path]) -> None:
-        """These paths will not be continued: what is held for them may go first."""
+        """Evict these paths first: they will not be continued."""
 
     @abstractmethod
     def clear(self) -> None:
-        """Drop everything held for no running branch, so that what follows is counted from nothing."""
+        """Evict everything that no running branch uses, so that usage is measured with an empty cache."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop what runs and free what is held; branches under way break. Safe to call twice."""
+        """Break running branches and free all resources. Safe to call twice."""
 
 
 def closed_error() -> BackendError:
-    """What a request to a closed backend gets."""
+    """Return the error for a request to a closed backend."""
     return BackendError("the backend is closed", retryable=False, hint="make another one")

@@ -1,4 +1,4 @@
-"""A request under way: the branches that grow from one path."""
+"""A running request: the events of its branches. Backends deliver them, the driver iterates over them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,44 +11,51 @@ from branchwise.core.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """New tokens of one branch. `text` is only what can no longer be trimmed by a stop string;
-    `ends` are lengths of the branch's whole text, beyond it where text is held back.
+    """New tokens of one branch.
 
-    A backend that shows no tokens (`token_out=False`) leaves `token_ids` and `ends` empty.
+    Without `token_out`, a backend leaves `token_ids` and `ends` empty.
     """
 
     copy: int
+    """Index of the branch in its request."""
     token_ids: tuple[int, ...]
     text: str
+    """New text that no stop string can trim any more. Later text is held back."""
     ends: tuple[int, ...]
+    """[tokens] length of the branch's whole text after each token, including text that is held back."""
     logprobs: tuple[float, ...] | None
+    """[tokens] nats."""
     top_logprobs: tuple[tuple[TopLogprob, ...], ...] | None
+    """[tokens, alternatives]."""
 
     @property
     def count(self) -> int:
-        """How many tokens these are; a piece of text without tokens or log-probabilities counts as one."""
+        """Number of tokens; text without tokens and log-probabilities counts as one."""
         return len(self.token_ids) or len(self.logprobs or ()) or 1
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A branch ended; `cost` is its own share (input, sampled and drafted tokens, passes).
-
-    `trimmed` is what the branch's tokens spell after all the text that was handed out: a stop string
-    and whatever its last token says beyond it. It is empty unless `stop_reason` is STOP.
-    """
+    """End of a branch."""
 
     copy: int
+    """Index of the branch in its request."""
     stop_reason: StopReason
     cost: Usage
+    """The branch's own share: input, sampled and drafted tokens, and passes."""
     trimmed: str = ""
+    """Text of the branch's tokens after the delivered text: a stop string and the rest of its last token.
+
+    Empty unless `stop_reason` is STOP.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A branch failed, maybe before its first token. Tokens whose text was held back are lost with it."""
+    """Failure of a branch, possibly before its first token. Tokens whose text was held back are lost."""
 
     copy: int
+    """Index of the branch in its request."""
     error: BranchwiseError
     cost: Usage
 
@@ -57,32 +64,32 @@ BranchEvent = Tokens | Ended | Broken
 
 
 class Extension:
-    """The branches of one request: iterate for their events, cancel them one by one.
+    """The branches of one request: iterate over their events, or cancel branches one by one.
 
-    Iterate over all branches at once, or `split` it and iterate over each. An iteration ends when its
-    branches have ended. Events are delivered in the event loop in which the request was made.
+    Iterate over all branches at once, or `split` it and read each. An iteration ends when its branches have ended.
+    Events are delivered in the event loop in which the request was made.
     """
 
     def __init__(self, copies: int, cancel: Callable[[int], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self._open = copies
         self._cancel = cancel
-        together: asyncio.Queue[BranchEvent] = asyncio.Queue()
-        self._queues = [together] * copies
+        shared: asyncio.Queue[BranchEvent] = asyncio.Queue()
+        self._queues = [shared] * copies
 
     def deliver(self, event: BranchEvent) -> None:
-        """Hand over an event; for backends, in the request's own event loop."""
+        """Deliver an event. Backends call it in the request's own event loop."""
         self._queues[event.copy].put_nowait(event)
 
     def cancel(self, copy: int) -> None:
-        """Stop one branch; its Ended event (with CANCELLED, unless it ended before) still comes."""
+        """Cancel one branch. Its Ended event follows, with CANCELLED unless it ended before."""
         self._cancel(copy)
 
     def split(self) -> list["BranchStream"]:
-        """Each branch's events by themselves. Call it once, before iterating."""
-        together, self._queues = self._queues[0], [asyncio.Queue() for _ in self._queues]
-        while not together.empty():
-            self.deliver(together.get_nowait())
+        """Return one stream for each branch. Call it once, before iterating."""
+        shared, self._queues = self._queues[0], [asyncio.Queue() for _ in self._queues]
+        while not shared.empty():
+            self.deliver(shared.get_nowait())
         return [BranchStream(self, copy, queue) for copy, queue in enumerate(self._queues)]
 
     def __aiter__(self) -> AsyncIterator[BranchEvent]:
@@ -98,7 +105,7 @@ class Extension:
 
 
 class BranchStream:
-    """One branch of a request: its tokens, then its end."""
+    """The events of one branch: its tokens, then its end."""
 
     def __init__(self, extension: Extension, copy: int, queue: asyncio.Queue[BranchEvent]) -> None:
         self._extension = extension
@@ -106,9 +113,9 @@ class BranchStream:
         self._queue = queue
 
     def cancel(self) -> None:
-        """Stop the branch; its end still comes."""
+        """Cancel the branch. Its end still follows."""
         self._extension.cancel(self._copy)
 
     async def next(self) -> BranchEvent:
-        """The next event; the last is Ended or Broken."""
+        """Return the next event. The last one is Ended or Broken."""
         return await self._queue.get()

@@ -1,1 +1,1 @@
-"""Backend that replays recorded branches and asks another backend for the rest."""
+"""Backend that replays recorded branches and passes other requests to another backend."""

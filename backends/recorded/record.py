@@ -1,4 +1,4 @@
-"""A record: what a model drew and scored, line by line in a file, found again by name."""
+"""File of recorded prompts, branches and scores, each found by name. The backend beside it replays them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from branchwise.core.path import StopReason
 from branchwise.core.usage import Usage
 
 
-class Drawn(BaseModel):
+class RecordedBranch(BaseModel):
     """One branch of a request, from its first token to its end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,24 +26,24 @@ class Drawn(BaseModel):
     top_logprobs: tuple[tuple[tuple[int, float], ...], ...] | None
     """[tokens, alternatives] token ids and their log-probabilities in nats."""
     alternatives: int
-    """How many were asked for; a backend may report fewer."""
+    """Number of requested alternatives. The backend may have returned fewer."""
     stop_reason: StopReason
     trimmed: str
     cost: Usage
 
 
-class Prompted(BaseModel):
-    """A prompt's tokens."""
+class RecordedPrompt(BaseModel):
+    """Tokens of a prompt, or the error that refused it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     token_ids: tuple[int, ...]
     refused: tuple[str, str, str] | None = None
-    """A ConfigError's field, problem and fix, where the prompt was none."""
+    """Field, problem and fix of the ConfigError; None for an accepted prompt."""
 
 
-class Spelled(BaseModel):
-    """The tokens of a text that was written in the model's place."""
+class RecordedText(BaseModel):
+    """Tokens of a text that was appended to a path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,56 +51,57 @@ class Spelled(BaseModel):
     ends: tuple[int, ...]
 
 
-class ScoredTexts(BaseModel):
-    """[continuations][tokens] log-probabilities in nats, and what they cost."""
+class RecordedScores(BaseModel):
+    """Log-probabilities of continuations, and the usage of computing them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     logprobs: tuple[tuple[float, ...], ...]
+    """[continuations][tokens], nats."""
     cost: Usage
 
 
-_NAMED = re.compile(rb'\{"name": "([!#-~]+)"')  # the rest of a line is read when it is asked for
+_NAME = re.compile(rb'\{"name": "([!#-~]+)"')  # the rest of a line is parsed on access
 Entry = TypeVar("Entry", bound=BaseModel)
 
 
 class Record:
-    """Entries in a file of JSON Lines, one a line, each named once. They are read when they are asked for: only their
-    names and places are held.
+    """A JSON Lines file with one named entry a line. Only names and offsets are in memory.
 
-    A last line without an end (its writer was killed) is no entry, and is cut off when more is written.
+    A last line without a line feed, whose writer was killed, is ignored and truncated at the next write.
     """
 
     def __init__(self, file: Path) -> None:
-        """The record in `file`, empty where there is none. Raises ConfigError for a file that is no record."""
+        """Open the record in `file`, which need not exist. Raises ConfigError if the file is not a record."""
         self.file = file
-        self._places: dict[str, int] = {}
-        self._end = 0  # of the last whole line, in bytes
-        for name, place, end in self._lines():
-            self._places[name] = place
+        self._offsets: dict[str, int] = {}
+        self._end = 0
+        """End of the last complete line, bytes."""
+        for name, offset, end in self._lines():
+            self._offsets[name] = offset
             self._end = end
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._offsets)
 
     def get(self, name: str, kind: type[Entry]) -> Entry | None:
-        """The entry of that name. Raises ConfigError where its line is damaged."""
-        if (place := self._places.get(name)) is None:
+        """Return the entry of that name, or None. Raises ConfigError if its line is damaged."""
+        if (offset := self._offsets.get(name)) is None:
             return None
         try:
             with self.file.open("rb") as lines:
-                lines.seek(place)
+                lines.seek(offset)
                 return kind.model_validate(json.loads(lines.readline())["entry"])
         except OSError as error:
             raise ConfigError("record", f"cannot read {self.file} ({error.strerror})", "use another folder") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                "record", f"{self.file}: the line of {name} is damaged", "delete it: what it held is drawn anew"
+                "record", f"{self.file}: the line of {name} is damaged", "delete it: its entry is then sampled again"
             ) from error
 
     def put(self, name: str, entry: BaseModel) -> None:
-        """Add an entry; one that is there stays. Raises ConfigError where it can't be written."""
-        if name in self._places:
+        """Append an entry, unless there is one of that name. Raises ConfigError if it cannot be written."""
+        if name in self._offsets:
             return
         line = json.dumps({"name": name, "entry": entry.model_dump(mode="json")}, ensure_ascii=False).encode() + b"\n"
         try:
@@ -109,26 +110,27 @@ class Record:
             with self.file.open("ab") as lines:
                 lines.write(line)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise ConfigError(
-                "record", f"cannot write {self.file} ({why})", "free some space or use another"
+                "record", f"cannot write {self.file} ({reason})", "free some space or use another file"
             ) from error
-        self._places[name], self._end = self._end, self._end + len(line)
+        self._offsets[name] = self._end
+        self._end += len(line)
 
     def _lines(self) -> Iterator[tuple[str, int, int]]:
-        """Every whole line: its entry's name, where it begins and where it ends."""
+        """Yield the name, the offset and the end of every complete line."""
         if not self.file.exists():
             return
-        place = 0
+        offset = 0
         try:
             with self.file.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         return
-                    if (named := _NAMED.match(line)) is None:
-                        problem = f"{self.file}, line {number}, is no entry"
-                        raise ConfigError("record", problem, "delete it: what it held is drawn anew")
-                    yield named.group(1).decode(), place, place + len(line)
-                    place += len(line)
+                    if (match := _NAME.match(line)) is None:
+                        problem = f"{self.file}, line {number}, is not an entry of a record"
+                        raise ConfigError("record", problem, "delete it: its entry is then sampled again")
+                    yield match.group(1).decode(), offset, offset + len(line)
+                    offset += len(line)
         except OSError as error:
             raise ConfigError("record", f"cannot read {self.file} ({error.strerror})", "use another folder") from error

@@ -1,1 +1,1 @@
-"""Scripted backend: a deterministic test double."""
+"""Scripted backend: a deterministic test double that answers from a script."""

@@ -1,16 +1,15 @@
-"""The scripted backend: a deterministic double that answers from a script.
+"""Scripted backend: a deterministic test double, for tests, examples and strategies without a model.
 
-For tests, examples and developing strategies without a model. It tells the truth in its ledger: it
-remembers which prefixes it has seen, and counts them as reused. Given other capabilities it acts
-accordingly: it shows no tokens, reports no log-probabilities, keeps no prefixes, and so on.
+Its usage is exact: it counts prefixes that it has seen before as reused. It behaves as its capabilities say, for
+example without tokens, log-probabilities or a prefix cache.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores, closed_error
-from branchwise.backends.scripted.reply import Reply, Speech, Stops, pause, prepare
-from branchwise.backends.scripted.vocabulary import Held, Vocabulary
+from branchwise.backends.scripted.reply import Cancellation, PlannedBranch, Reply, plan_branch, wait_or_stop
+from branchwise.backends.scripted.vocabulary import PrefixTree, Vocabulary
 from branchwise.backends.stream import Broken, Ended, Extension, Tokens
 from branchwise.core.errors import BackendError
 from branchwise.core.messages import Messages
@@ -23,12 +22,12 @@ Script = Mapping[str, Sequence[str | Reply]] | Callable[[Path, int], str | Reply
 
 
 class ScriptedBackend(Backend):
-    """Replies from a script.
+    """Backend that replies from a script.
 
-    `script` is a mapping from what a path has generated so far ("" at the prompt) to the replies its
-    branches get, in the order in which they are asked for, over and over; or a function of the path
-    and of how many branches it has had before. Words and punctuation marks are its tokens; a reply ends its turn
-    where its text ends. `scores` gives log-probabilities of whole continuations.
+    `script` maps the text that a path has generated so far ("" at the prompt) to the replies of its branches, which
+    repeat in order; or it is a function of the path and of the number of branches requested from it before. Words and
+    punctuation marks are the tokens. The end of a reply ends the model's turn. `scores` has the log-probabilities of
+    whole continuations, in nats; others have -10.
     """
 
     def __init__(
@@ -42,10 +41,11 @@ class ScriptedBackend(Backend):
         self._scores = dict(scores or {})
         self._capabilities = capabilities or Capabilities(model="scripted", context=100_000)
         self.vocabulary = Vocabulary()
-        self._asked: dict[tuple[str, str], int] = {}
-        self._held = Held()
+        self._requested: dict[tuple[str, str], int] = {}
+        """Number of branches requested from each prompt and generated text."""
+        self._prefixes = PrefixTree()
         self.running: dict[asyncio.Task[None], asyncio.Event] = {}
-        """Branches under way and how to stop them; for tests of cancellation, too."""
+        """Running branches and the events that stop them. Tests of cancellation read it, too."""
         self.released: list[Path] = []
         self._closed = False
 
@@ -62,30 +62,30 @@ class ScriptedBackend(Backend):
     def extend(self, request: ExtendRequest) -> Extension:
         if self._closed:
             raise closed_error()
-        # The script may fail: nothing is started before it has spoken for every branch.
-        speeches = [prepare(self._reply(request.path), request.sampling, self.vocabulary) for _ in request.keys]
-        stops = Stops(len(speeches), self._capabilities.per_branch_cancel)
-        extension = Extension(len(speeches), stops.cancel)
-        for copy, (speech, stop) in enumerate(zip(speeches, stops.events, strict=True)):
-            task = asyncio.create_task(self._speak(extension, copy, request, speech, stop))
+        # The script may raise: no branch starts before each has its reply.
+        planned = [plan_branch(self._reply(request.path), request.sampling, self.vocabulary) for _ in request.keys]
+        cancellation = Cancellation(len(planned), per_branch=self._capabilities.per_branch_cancel)
+        extension = Extension(len(planned), cancellation.cancel)
+        for copy, (branch, stop) in enumerate(zip(planned, cancellation.events, strict=True)):
+            task = asyncio.create_task(self._run(extension, copy, request, branch, stop))
             self.running[task] = stop
             task.add_done_callback(self.running.pop)
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
         if not self._capabilities.score:
-            raise BackendError("score: this backend can't", retryable=False, hint="use one that scores given texts")
-        given = self._given(path)
-        reused = self._held.hold(given, self._capabilities.prefix_reuse)
+            raise BackendError("score: this backend does not support it", retryable=False, hint="use one that does")
+        prompt = self._prompt_tokens(path)
+        reused = self._prefixes.insert(prompt, self._capabilities.prefix_reuse)
         rows = []
         for text in continuations:
             tokens = self.vocabulary.tokens(text)
             total = self._scores.get(text, -10.0)
             rows.append(tuple(total / len(tokens) for _ in tokens))
         cost = Usage(
-            prompt=len(given),
+            prompt=len(prompt),
             reused=reused,
-            prefilled=len(given) - reused,
+            prefilled=len(prompt) - reused,
             scored=sum(map(len, rows)),
             forward_passes=1,
         )
@@ -103,88 +103,87 @@ class ScriptedBackend(Backend):
         self.released.extend(paths)
 
     def clear(self) -> None:
-        self._held = Held()
+        self._prefixes = PrefixTree()
 
     async def close(self) -> None:
         self._closed = True
-        here, mine = asyncio.get_running_loop(), []
+        current, stopped = asyncio.get_running_loop(), []
         for task, stop in list(self.running.items()):
-            if task.get_loop() is here:
+            if task.get_loop() is current:
                 stop.set()
-                mine.append(task)
+                stopped.append(task)
             elif not task.get_loop().is_closed():
                 task.get_loop().call_soon_threadsafe(stop.set)
-        await asyncio.gather(*mine)
+        await asyncio.gather(*stopped)
 
     def _reply(self, path: Path) -> Reply:
-        said = "".join(segment.text for segment in path.segments())
-        place = (str(path.root.token_ids), said)
-        before = self._asked.get(place, 0)
-        self._asked[place] = before + 1
+        generated = "".join(segment.text for segment in path.segments())
+        position = (str(path.root.token_ids), generated)
+        before = self._requested.get(position, 0)
+        self._requested[position] = before + 1
         if callable(self._script):
             reply = self._script(path, before)
-        elif said in self._script:
-            replies = self._script[said]
+        elif generated in self._script:
+            replies = self._script[generated]
             reply = replies[before % len(replies)]
         else:
-            raise BackendError(f"the script has no reply after {said!r}", retryable=False, hint="add one")
+            raise BackendError(f"the script has no reply after {generated!r}", retryable=False, hint="add one")
         return Reply(reply) if isinstance(reply, str) else reply
 
-    async def _speak(
-        self, extension: Extension, copy: int, request: ExtendRequest, speech: Speech, stop: asyncio.Event
+    async def _run(
+        self, extension: Extension, copy: int, request: ExtendRequest, branch: PlannedBranch, stop: asyncio.Event
     ) -> None:
-        """Say it, some tokens at a time."""
-        given, said, trimmed = self._given(request.path), 0, ""
-        reused = self._held.hold(given, self._capabilities.prefix_reuse)
-        for chunk in speech.chunks():
-            if await pause(stop, speech.reply.delay):
+        """Deliver the branch's events until it ends or is stopped."""
+        prompt, sampled, trimmed = self._prompt_tokens(request.path), 0, ""
+        reused = self._prefixes.insert(prompt, self._capabilities.prefix_reuse)
+        for chunk in branch.chunks():
+            if await wait_or_stop(stop, branch.reply.delay):
                 break
-            start = len(self.vocabulary.spell(speech.tokens[:said]))
-            said += len(chunk)
-            text = self.vocabulary.spell(chunk)
-            shown = max(0, speech.shown - start)
+            start = len(self.vocabulary.decode(branch.tokens[:sampled]))
+            text = self.vocabulary.decode(chunk)
+            shown = max(0, branch.shown - start)
             trimmed += text[shown:]
-            extension.deliver(self._event(copy, request, speech, said - len(chunk), chunk, text[:shown]))
-        whole = said == len(speech.tokens)
-        kept = whole and speech.reason is not None
+            extension.deliver(self._tokens(copy, request, branch, sampled, chunk, text[:shown]))
+            sampled += len(chunk)
+        is_complete = sampled == len(branch.tokens)
         cost = Usage(
-            prompt=len(given),
+            prompt=len(prompt),
             reused=reused,
-            prefilled=len(given) - reused,
-            sampled=said,
-            discarded=0 if kept else said,
-            forward_passes=said,
+            prefilled=len(prompt) - reused,
+            sampled=sampled,
+            discarded=0 if is_complete and branch.reason is not None else sampled,
+            forward_passes=sampled,
         )
-        self._held.hold((*given, *speech.tokens[:said]), 1)
-        if whole and speech.reason is None:
-            error = BackendError("the script says so", retryable=speech.reply.retryable, hint="change the script")
+        self._prefixes.insert((*prompt, *branch.tokens[:sampled]), 1)
+        if is_complete and branch.reason is None:
+            error = BackendError("the script says so", retryable=branch.reply.retryable, hint="change the script")
             extension.deliver(Broken(copy, error, cost))
-        elif self._closed and not whole:
+        elif self._closed and not is_complete:
             extension.deliver(Broken(copy, closed_error(), cost))
         else:
-            reason = (whole and speech.reason) or StopReason.CANCELLED
+            reason = (is_complete and branch.reason) or StopReason.CANCELLED
             extension.deliver(Ended(copy, reason, cost, trimmed if reason is StopReason.STOP else ""))
 
-    def _event(
-        self, copy: int, request: ExtendRequest, speech: Speech, before: int, chunk: Sequence[int], text: str
+    def _tokens(
+        self, copy: int, request: ExtendRequest, branch: PlannedBranch, before: int, chunk: Sequence[int], text: str
     ) -> Tokens:
-        """New tokens as this backend shows them."""
-        able, logprob = self._capabilities, speech.reply.logprob
-        ends = self.vocabulary.ends(speech.tokens[: before + len(chunk)])[before:]
+        """Return the event for new tokens, with the fields that the capabilities have."""
+        capabilities, logprob = self._capabilities, branch.reply.logprob
+        ends = self.vocabulary.ends(branch.tokens[: before + len(chunk)])[before:]
         top = None
-        if able.logprobs and min(request.sampling.logprobs, able.top_k_logprobs):
+        if capabilities.logprobs and min(request.sampling.logprobs, capabilities.top_k_logprobs):
             top = tuple((TopLogprob(token, logprob),) for token in chunk)
         return Tokens(
-            copy,
-            tuple(chunk) if able.token_out else (),
-            text,
-            ends if able.token_out else (),
-            (logprob,) * len(chunk) if able.logprobs else None,
-            top,
+            copy=copy,
+            token_ids=tuple(chunk) if capabilities.token_out else (),
+            text=text,
+            ends=ends if capabilities.token_out else (),
+            logprobs=(logprob,) * len(chunk) if capabilities.logprobs else None,
+            top_logprobs=top,
         )
 
-    def _given(self, path: Path) -> tuple[int, ...]:
-        """The tokens of a request's input: the path's own, or what its text makes."""
+    def _prompt_tokens(self, path: Path) -> tuple[int, ...]:
+        """Return the input tokens of a request: those of the path, or of its text if the path has none."""
         if self._capabilities.token_in and self._capabilities.token_out:
             return path.all_token_ids()
         return path.root.token_ids + self.vocabulary.tokens("".join(segment.text for segment in path.segments()))

@@ -1,4 +1,4 @@
-"""What one branch of the scripted backend says: how much of a reply, in what pieces, until it is stopped."""
+"""One branch of the scripted backend: its reply, cut at stops and limits, and its cancellation."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -12,75 +12,79 @@ from branchwise.core.sampling import Sampling
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the backend says to one branch."""
+    """Scripted reply to one branch."""
 
     text: str
     logprob: float = -0.1
-    """Of every token, nats."""
+    """Log-probability of every token, nats."""
     delay: float = 0.0
-    """Seconds before each delivery."""
+    """Seconds before each event."""
     fail_after: int | None = None
-    """Break the branch after so many tokens."""
+    """Number of tokens after which the branch breaks; None: it does not break."""
     retryable: bool = False
-    """Whether what broke it may pass."""
+    """Value of `retryable` in the error of a broken branch."""
     chunk: int = 1
-    """Tokens delivered at a time."""
+    """Tokens in an event."""
 
     def __post_init__(self) -> None:
         require(self.chunk >= 1, "Reply.chunk", f"is {self.chunk}", "use at least 1")
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """A reply as one branch will say it."""
+class PlannedBranch:
+    """A reply as one branch will deliver it."""
 
     reply: Reply
     tokens: tuple[int, ...]
-    shown: int  # characters of it that a stop leaves
-    reason: StopReason | None  # None: it breaks
+    shown: int
+    """Length of the text before a stop string."""
+    reason: StopReason | None
+    """None: the branch breaks."""
 
     def chunks(self) -> Iterator[Sequence[int]]:
-        """The tokens delivered together."""
+        """Yield the tokens of each event."""
         for start in range(0, len(self.tokens), self.reply.chunk):
             yield self.tokens[start : start + self.reply.chunk]
 
 
-def prepare(reply: Reply, sampling: Sampling, vocabulary: Vocabulary) -> Speech:
-    """What a branch will say, and how it will end."""
+def plan_branch(reply: Reply, sampling: Sampling, vocabulary: Vocabulary) -> PlannedBranch:
+    """Return the tokens that a branch will deliver, and its end."""
     tokens, text = vocabulary.tokens(reply.text), ""
     limit = sampling.max_tokens or len(tokens)
     for count, token in enumerate(tokens, 1):
         if reply.fail_after is not None and count > reply.fail_after:
-            return Speech(reply, tokens[: count - 1], len(text), None)
+            return PlannedBranch(reply, tokens[: count - 1], len(text), None)
         if count > limit:
-            return Speech(reply, tokens[:limit], len(text), StopReason.LENGTH)
-        text += vocabulary.spell((token,))
+            return PlannedBranch(reply, tokens[:limit], len(text), StopReason.LENGTH)
+        text += vocabulary.decode((token,))
         found = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
         if found:
-            return Speech(reply, tokens[:count], min(found), StopReason.STOP)
-    broken = reply.fail_after is not None and reply.fail_after >= len(tokens)
-    return Speech(reply, tokens, len(text), None if broken else StopReason.END)
+            return PlannedBranch(reply, tokens[:count], min(found), StopReason.STOP)
+    breaks = reply.fail_after is not None and reply.fail_after >= len(tokens)
+    return PlannedBranch(reply, tokens, len(text), None if breaks else StopReason.END)
 
 
-class Stops:
-    """The cancelling of one request: branch by branch, or where that can't be, when none is wanted."""
+class Cancellation:
+    """Cancellation of one request: branch by branch, or of all branches once each is cancelled."""
 
-    def __init__(self, copies: int, one_by_one: bool) -> None:
+    def __init__(self, copies: int, *, per_branch: bool) -> None:
         self.events = [asyncio.Event() for _ in range(copies)]
-        self._one_by_one = one_by_one
-        self._unwanted: set[int] = set()
+        """Set for each branch that stops."""
+        self._per_branch = per_branch
+        self._cancelled: set[int] = set()
 
     def cancel(self, copy: int) -> None:
-        self._unwanted.add(copy)
-        if self._one_by_one:
+        """Cancel one branch."""
+        self._cancelled.add(copy)
+        if self._per_branch:
             self.events[copy].set()
-        elif len(self._unwanted) == len(self.events):
+        elif len(self._cancelled) == len(self.events):
             for event in self.events:
                 event.set()
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait before the next tokens; whether the branch was stopped meanwhile."""
+async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait before the next event. Return True as soon as the branch is stopped."""
     if seconds == 0:
         await asyncio.sleep(0)
         return stop.is_set()
