@@ -1,1 +1,1 @@
-"""Where models come from: local folders, the model hub, package indexes; GGUF conversion; the cache."""
+"""Find, fetch and convert models: local folders, GGUF files, the model hub and the cache of converted models."""

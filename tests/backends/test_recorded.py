@@ -227,7 +227,7 @@ def test_an_invalid_file_is_refused_by_its_line(tmp_path: FilePath) -> None:
         Record(file).get("root:1", RecordedText)
     for broken in (b'{"name": "root:1\n', b'{"name": "\xff\xfe"}\n', b'{"name": ""}\n'):
         file.write_bytes(broken)
-        with pytest.raises(bw.ConfigError, match="line 1, is not an entry; delete it"):
+        with pytest.raises(bw.ConfigError, match="line 1, is not an entry of a record; delete it"):
             Record(file)
 
 

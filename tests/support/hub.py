@@ -1,18 +1,20 @@
-"""A model hub of this machine, for the tests."""
+"""A model hub on this machine that serves one repository."""
 
 import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.wheels import Files
+import pytest
+
+from tests.support.files import FileHandler
 
 COMMIT = "0" * 40
 
 
-class Hub(Files):
-    """The hub's answers about the one repository in its folder."""
+class HubHandler(FileHandler):
+    """Handler that answers as the hub does for the repository x/y in its folder."""
 
-    def do_GET(self) -> None:  # noqa: N802  # the server calls it so
+    def do_GET(self) -> None:  # noqa: N802  # the base class defines the name
         path = urlsplit(self.path).path
         if not path.startswith("/api/"):
             super().do_GET()
@@ -36,3 +38,9 @@ class Hub(Files):
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{Path(urlsplit(self.path).path).name}"')
         super().end_headers()
+
+
+def hide_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Make the hub refuse connections, and `folder` its cache."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
