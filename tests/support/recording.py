@@ -1,4 +1,4 @@
-"""A scripted backend that remembers what it was asked."""
+"""A scripted backend that records the requests it receives."""
 
 from dataclasses import dataclass
 
@@ -9,28 +9,28 @@ from branchwise.backends.stream import Extension
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request for branches that grow from a prompt."""
+class RecordedRequest:
+    """A request for branches that continue a prompt."""
 
     prompt: bw.Messages
     sampling: bw.Sampling
     keys: tuple[int, ...]
 
 
-class Recording(ScriptedBackend):
-    """Replies with the given texts in turn, for each prompt from the first on."""
+class RecordingBackend(ScriptedBackend):
+    """Replies to each prompt with the given texts in turn, starting with the first."""
 
     def __init__(self, *replies: str, scores: dict[str, float] | None = None) -> None:
         super().__init__({"": replies}, scores=scores)
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
 
     def extend(self, request: ExtendRequest) -> Extension:
         prompt = request.path.root.messages
         assert prompt is not None
-        self.asked.append(Asked(prompt, request.sampling, request.keys))
+        self.requests.append(RecordedRequest(prompt, request.sampling, request.keys))
         return super().extend(request)
 
     @property
     def turns(self) -> list[list[tuple[str, str]]]:
-        """The turns of each prompt asked, as role and content."""
-        return [[(turn.role, turn.content) for turn in asked.prompt.turns] for asked in self.asked]
+        """The turns of each requested prompt, as role and content."""
+        return [[(turn.role, turn.content) for turn in request.prompt.turns] for request in self.requests]

@@ -1,4 +1,4 @@
-"""Throwaway strategies, for tests of the driver."""
+"""Throwaway strategies for tests of the driver."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,16 @@ import branchwise as bw
 
 @dataclass
 class Log:
-    """A throwaway strategy's state: its roots, and what it was told."""
+    """State of a throwaway strategy: its roots and the events it received."""
 
     roots: Sequence[bw.Path]
-    told: list[bw.Event] = field(default_factory=list)
-    asked: int = 0
+    events: list[bw.Event] = field(default_factory=list)
+    requested: int = 0
+    """A counter for the plan's own use."""
 
 
 class Throwaway(bw.Strategy[Log]):
-    """Asks what `plan` says, given the log; answers with the first finished branch of each question."""
+    """Requests the actions that `plan` returns. The first finished branch of a question answers it."""
 
     name = "throwaway"
 
@@ -32,32 +33,32 @@ class Throwaway(bw.Strategy[Log]):
         return self.plan(state)
 
     def tell(self, state: Log, event: bw.Event) -> None:
-        state.told.append(event)
+        state.events.append(event)
 
     def finish(self, state: Log) -> Sequence[bw.Decision]:
         decisions = []
         for question in range(len(state.roots)):
-            found = [e.answer for e in state.told if isinstance(e, bw.Finished) and e.question == question]
-            decisions.append(bw.Decision(next(filter(None, found), None), None))
+            answers = [e.answer for e in state.events if isinstance(e, bw.Finished) and e.question == question]
+            decisions.append(bw.Decision(next(filter(None, answers), None), None))
         return decisions
 
 
 def once(*actions: Callable[[Log], bw.Action]) -> Throwaway:
-    """Ask everything at the start."""
+    """Return a strategy that requests everything at the start."""
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        if log.asked:
+        if log.requested:
             return ()
-        log.asked = 1
+        log.requested = 1
         return [action(log) for action in actions]
 
     return Throwaway(plan)
 
 
 def ended(log: Log) -> list[tuple[int | None, str]]:
-    """The branches told of their ends, in order, and what came of each."""
+    """Return the branches whose end was delivered, in order, each with "kept", "cancelled" or its error's type."""
     return [
         (e.branch, "kept" if isinstance(e, bw.Finished) else type(e.error).__name__ if e.error else "cancelled")
-        for e in log.told
+        for e in log.events
         if isinstance(e, bw.Finished | bw.Failed)
     ]

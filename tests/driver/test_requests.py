@@ -1,6 +1,5 @@
-"""The order of events: it depends on what branches say, never on when or in how many pieces they say it."""
+"""Order of events: it depends on the texts of the branches, never on timing or chunk sizes."""
 
-import asyncio
 import random
 from collections.abc import Sequence
 
@@ -12,19 +11,19 @@ from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.backends.stream import Ended, Extension, Tokens
 from branchwise.core.path import StopReason
 from branchwise.core.usage import Usage
-from branchwise.registry import STRATEGIES, strategy
+from branchwise.registry import STRATEGIES, make_strategy
 from tests.support.throwaway import Log, Throwaway, ended, once
 
 WORDS = 37  # tokens of a branch of `jittery`, before its answer
 
 
 def jittery(seed: int) -> ScriptedBackend:
-    """Ten different branches whose timing and pieces depend on the seed."""
-    lots, numbers = random.Random(seed), iter(range(100))
+    """Return a backend of different branches whose timing and chunk sizes depend on the seed."""
+    rng, numbers = random.Random(seed), iter(range(100))
 
     def reply(path: bw.Path, before: int) -> Reply:
         number = next(numbers)
-        delay, chunk = lots.choice([0.0, 0.0, 0.001, 0.003]), lots.choice([1, 2, 3, 5, 8, 40])
+        delay, chunk = rng.choice([0.0, 0.0, 0.001, 0.003]), rng.choice([1, 2, 3, 5, 8, 40])
         text = "word " * (WORDS - 4 * (number % 5)) + f"The answer is {number % 3}."
         return Reply(text, logprob=-0.1 * (1 + number % 4), delay=delay, chunk=chunk)
 
@@ -32,35 +31,35 @@ def jittery(seed: int) -> ScriptedBackend:
 
 
 class Impatient(Throwaway):
-    """Watches ten branches: gives up the improbable ones after eight tokens, and draws five more at the first end."""
+    """Cancels the improbable ones of ten branches after eight tokens, and requests five more at the first end."""
 
     def __init__(self) -> None:
         super().__init__(self._plan)
 
     def _plan(self, log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 10
+        if not log.requested:
+            log.requested = 10
             return [bw.Extend(log.roots[0], 10, watch_every=4)]
-        last = log.told[-1] if log.told else None
+        last = log.events[-1] if log.events else None
         if isinstance(last, bw.Progress) and last.count == 8 and sum(last.logprobs) < -1:
             return [bw.Cancel(last.branch)]
-        if isinstance(last, bw.Finished) and log.asked == 10:
-            log.asked = 15
+        if isinstance(last, bw.Finished) and log.requested == 10:
+            log.requested = 15
             return [bw.Extend(log.roots[0], 5)]
         return []
 
 
 def by_branch(log: Log) -> dict[int, list[tuple[object, ...]]]:
-    """What was told of each branch."""
-    told: dict[int, list[tuple[object, ...]]] = {}
-    for event in log.told:
+    """Return the events of each branch."""
+    events: dict[int, list[tuple[object, ...]]] = {}
+    for event in log.events:
         if isinstance(event, bw.Progress):
-            told.setdefault(event.branch, []).append(("progress", event.count, event.token_ids, event.logprobs))
+            events.setdefault(event.branch, []).append(("progress", event.count, event.token_ids, event.logprobs))
         elif isinstance(event, bw.Finished):
-            told.setdefault(event.branch, []).append(("end", event.path.key, event.path.answer_text))
+            events.setdefault(event.branch, []).append(("end", event.path.key, event.path.answer_text))
         elif isinstance(event, bw.Failed) and event.branch is not None:
-            told.setdefault(event.branch, []).append(("failed", event.error))
-    return told
+            events.setdefault(event.branch, []).append(("failed", event.error))
+    return events
 
 
 async def play(seed: int) -> tuple[dict[int, list[tuple[object, ...]]], list[tuple[int | None, str]], bw.Result]:
@@ -69,36 +68,36 @@ async def play(seed: int) -> tuple[dict[int, list[tuple[object, ...]]], list[tup
     return by_branch(strategy.log), ended(strategy.log), result
 
 
-async def test_timing_and_pieces_change_nothing() -> None:
-    told, ends, result = await play(0)
+async def test_timing_and_chunk_sizes_change_no_event() -> None:
+    events, ends, result = await play(0)
     assert [branch for branch, _ in ends] == list(range(15))
     assert {"cancelled", "kept"} == set(dict(ends).values())
     for seed in range(1, 12):
         again, ends_again, other = await play(seed)
-        assert again == told
+        assert again == events
         assert ends_again == ends
         assert (other.answer, other.votes) == (result.answer, result.votes)
         assert [(b.number, b.path.key, b.path.answer_text) for b in other.paths] == [
             (b.number, b.path.key, b.path.answer_text) for b in result.paths
         ]
         kept = sum(len(branch.path.token_ids) for branch in other.paths)
-        assert other.usage.sampled - other.usage.discarded == kept  # more or less may be discarded
+        assert other.usage.sampled - other.usage.discarded == kept  # the number of discarded tokens depends on timing
 
 
 @pytest.mark.parametrize("budget", [bw.Budget(), bw.Budget(tokens=333), bw.Budget(paths=13)])
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-async def test_timing_changes_no_strategys_result_and_no_budgets_end(name: str, budget: bw.Budget) -> None:
-    """Two questions in one run; the script speaks by what a path says, so that branches can be told apart."""
+async def test_timing_changes_no_result_of_any_strategy_or_budget(name: str, budget: bw.Budget) -> None:
+    """Two questions in one run. Replies depend on the path, so that branches differ."""
 
     async def run(seed: int) -> list[tuple[object, ...]]:
-        lots = random.Random(seed)
+        rng = random.Random(seed)
 
         def reply(path: bw.Path, before: int) -> Reply:
             text = f"Go {before}. Then {before}. " * (before % 3) + f"The answer is {before % 2}."
             gap = " " if path.generated else ""
-            return Reply(gap + text, delay=lots.choice([0.0, 0.001, 0.004]), chunk=lots.choice([1, 2, 7, 30]))
+            return Reply(gap + text, delay=rng.choice([0.0, 0.001, 0.004]), chunk=rng.choice([1, 2, 7, 30]))
 
-        chosen = strategy(name, 10, bw.Sampling(max_tokens=40))
+        chosen = make_strategy(name, 10, bw.Sampling(max_tokens=40))
         results = await bw.solve_batch(["q", "r"], ScriptedBackend(reply), strategy=chosen, budget=budget)
         return [(r.record()["paths"], r.answer, r.votes, r.outcome, r.usage.sampled) for r in results]
 
@@ -107,13 +106,27 @@ async def test_timing_changes_no_strategys_result_and_no_budgets_end(name: str, 
         assert await run(seed) == first
 
 
+async def test_completions_are_delivered_in_issue_order() -> None:
+    delays = [0.05, 0.0, 0.03, 0.01]
+    backend = ScriptedBackend({"": [Reply(f"The answer is {i}.", delay=d) for i, d in enumerate(delays)]})
+    strategy = once(lambda log: bw.Extend(log.roots[0], 4))
+    await bw.solve("q", backend, strategy=strategy)
+    assert [e.branch for e in strategy.log.events if isinstance(e, bw.Finished)] == [0, 1, 2, 3]
+
+
+async def test_a_finished_branch_behind_an_unfinished_one_counts() -> None:
+    backend = ScriptedBackend({"": [Reply("never " * 1000, delay=0.05), "The answer is 1."]})
+    result = await bw.solve("q", backend, strategy=bw.SelfConsistency(2), budget=bw.Budget(seconds=0.2))
+    assert result.answer == "1"
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100])
 @pytest.mark.parametrize("every", [1, 4, 5, 10, 11])
-async def test_progress_is_told_at_exact_multiples_and_never_after_the_end(chunk: int, every: int) -> None:
+async def test_progress_comes_at_exact_multiples_and_before_the_end(chunk: int, every: int) -> None:
     text = " ".join("abcdefghij")
     strategy = once(lambda log: bw.Extend(log.roots[0], sampling=bw.Sampling(logprobs=1), watch_every=every))
     await bw.solve("q", ScriptedBackend({"": [Reply(text, chunk=chunk)]}), strategy=strategy)
-    *progress, end = strategy.log.told
+    *progress, end = strategy.log.events
     assert isinstance(end, bw.Finished)
     assert [e.count for e in progress if isinstance(e, bw.Progress)] == list(range(every, 11, every))
     seen = [token for e in progress if isinstance(e, bw.Progress) for token in e.token_ids]
@@ -122,7 +135,7 @@ async def test_progress_is_told_at_exact_multiples_and_never_after_the_end(chunk
 
 
 class Burst(ScriptedBackend):
-    """Everything a request has to say arrives at once."""
+    """A backend that delivers all events of a request at once."""
 
     def extend(self, request: ExtendRequest) -> Extension:
         extension = Extension(len(request.keys), lambda _: None)
@@ -135,38 +148,38 @@ class Burst(ScriptedBackend):
         return extension
 
 
-async def test_after_every_single_event_the_strategy_is_asked() -> None:
+async def test_the_strategy_is_asked_after_every_event() -> None:
     asked: list[int] = []
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        asked.append(len(log.told))
+        asked.append(len(log.events))
         return [bw.Extend(log.roots[0], 5, watch_every=2)] if len(asked) == 1 else []
 
     await bw.solve("q", Burst({}), strategy=Throwaway(plan))
-    assert asked == list(range(1 + 5 * 3))  # two pieces and an end for each branch
+    assert asked == list(range(1 + 5 * 3))  # two chunks and an end for each branch
 
 
-async def test_a_branch_cancelled_after_it_ended_but_before_that_was_told_is_cancelled() -> None:
+async def test_cancelling_an_ended_but_undelivered_branch_discards_it() -> None:
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 1
+        if not log.requested:
+            log.requested = 1
             return [bw.Extend(log.roots[0], 2, watch_every=2)]
-        last = log.told[-1]
+        last = log.events[-1]
         return [bw.Cancel(0)] if isinstance(last, bw.Progress) and (last.branch, last.count) == (0, 2) else []
 
     strategy = Throwaway(plan)
     result = await bw.solve("q", Burst({}), strategy=strategy)
     assert ended(strategy.log) == [(0, "cancelled"), (1, "kept")]
-    assert [e.count for e in strategy.log.told if isinstance(e, bw.Progress) and e.branch == 0] == [2]
+    assert [e.count for e in strategy.log.events if isinstance(e, bw.Progress) and e.branch == 0] == [2]
     assert [branch.number for branch in result.paths] == [1]
     assert (result.usage.sampled, result.usage.discarded) == (10, 5)
     assert not result.errors
 
 
-async def test_cancelling_a_branch_whose_end_was_told_does_nothing() -> None:
+async def test_cancelling_a_delivered_branch_does_nothing() -> None:
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 1
+        if not log.requested:
+            log.requested = 1
             return [bw.Extend(log.roots[0])]
         return [bw.Cancel(0)]
 
@@ -178,8 +191,8 @@ async def test_cancelling_a_branch_whose_end_was_told_does_nothing() -> None:
 
 async def test_a_branch_cancelled_before_it_started_costs_nothing() -> None:
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 1
+        if not log.requested:
+            log.requested = 1
             return [bw.Extend(log.roots[0], 3), bw.Cancel(1)]
         return []
 
@@ -199,7 +212,7 @@ async def test_equal_questions_in_a_run_get_the_samples_they_get_alone() -> None
     assert keys[1] != keys[0]
 
 
-async def test_one_path_for_equal_prompts_is_two_questions_all_the_same() -> None:
+async def test_two_questions_may_share_one_prompt_path() -> None:
     class Sharing(Burst):
         shared: bw.Path | None = None
 
@@ -221,11 +234,3 @@ async def test_the_priority_of_an_action_reaches_the_backend() -> None:
 
     await bw.solve("q", Listening({}), strategy=once(lambda log: bw.Extend(log.roots[0], priority=7)))
     assert seen == [7]
-
-
-async def test_a_stop_that_outlives_runs_does_not_collect_listeners() -> None:
-    stop = bw.Stop()
-    for _ in range(3):
-        await bw.solve("q", Burst({}), strategy=bw.Greedy(), stop=stop)
-    assert not stop._listeners
-    await asyncio.sleep(0)

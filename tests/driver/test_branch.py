@@ -1,4 +1,4 @@
-"""What breaks for a reason that may pass is tried again, as the same sample."""
+"""Branches that break: they are retried as the same sample."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,97 +15,96 @@ from branchwise.core.usage import Usage
 from tests.support.throwaway import ended, once
 
 
-def passing(problem: str = "busy") -> bw.BackendError:
+def retryable(problem: str = "busy") -> bw.BackendError:
     return bw.BackendError(problem, retryable=True, hint="wait")
 
 
 class Flaky(ScriptedBackend):
-    """A keyed backend whose requests break: every sample says the same from wherever it is continued."""
+    """A keyed backend whose requests break. Every sample has the same text, wherever it is continued."""
 
-    SAID = "One two three four five. The answer is 7."
+    TEXT = "One two three four five. The answer is 7."
 
-    def __init__(self, breaks: Iterator[int | None], held: int = 0) -> None:
+    def __init__(self, breaks: Iterator[int | None], withheld: int = 0) -> None:
         super().__init__({})
         self._breaks = breaks  # tokens until each request breaks
-        self._back = held  # tokens whose text is held back when it breaks
+        self._withheld = withheld  # tokens whose text is withheld when a request breaks
         self.requests: list[ExtendRequest] = []
 
     def extend(self, request: ExtendRequest) -> Extension:
         self.requests.append(request)
         extension = Extension(len(request.keys), lambda _: None)
         for copy in range(len(request.keys)):
-            self._say(extension, copy, request, next(self._breaks))
+            self._deliver(extension, copy, request, next(self._breaks))
         return extension
 
-    def _say(self, extension: Extension, copy: int, request: ExtendRequest, breaks: int | None) -> None:
-        tokens = self.vocabulary.tokens(self.SAID)[request.path.generated :]
-        ends, spoken = self.vocabulary.ends(tokens), tokens if breaks is None else tokens[:breaks]
-        for at, token in enumerate(spoken):
-            held = breaks is not None and at >= len(spoken) - self._back
-            text = self.vocabulary.spell((token,))
-            if held:  # the first character may be safe to show
-                text = text[:1] if at == len(spoken) - self._back else ""
+    def _deliver(self, extension: Extension, copy: int, request: ExtendRequest, breaks: int | None) -> None:
+        tokens = self.vocabulary.tokens(self.TEXT)[request.path.generated :]
+        ends, delivered = self.vocabulary.ends(tokens), tokens if breaks is None else tokens[:breaks]
+        for at, token in enumerate(delivered):
+            withheld = breaks is not None and at >= len(delivered) - self._withheld
+            text = self.vocabulary.decode((token,))
+            if withheld:  # the first character may be safe to show
+                text = text[:1] if at == len(delivered) - self._withheld else ""
             extension.deliver(Tokens(copy, (token,), text, (ends[at],), (-0.1,), None))
         given = len(request.path.all_token_ids())
-        cost = Usage(prompt=given, prefilled=given, sampled=len(spoken))
+        cost = Usage(prompt=given, prefilled=given, sampled=len(delivered))
         if breaks is None:
             extension.deliver(Ended(copy, StopReason.END, cost))
         else:
-            extension.deliver(Broken(copy, passing(), cost.lost()))
+            extension.deliver(Broken(copy, retryable(), cost.lost()))
 
 
-WHOLE = 11  # tokens of what Flaky says
+WHOLE = 11  # tokens of Flaky.TEXT
 
 
 @pytest.mark.parametrize("breaks", [(4,), (0,), (4, 3), (0, 0), (WHOLE,)])
-async def test_a_break_that_may_pass_is_continued_as_the_same_sample(breaks: tuple[int, ...]) -> None:
-    calm, flaky = Flaky(iter([None])), Flaky(iter([*breaks, None]))
+async def test_a_retry_continues_the_same_sample(breaks: tuple[int, ...]) -> None:
+    steady, flaky = Flaky(iter([None])), Flaky(iter([*breaks, None]))
     strategies = [once(lambda log: bw.Extend(log.roots[0], watch_every=3)) for _ in range(2)]
     whole, again = [
         await bw.solve("q", backend, strategy=strategy)
-        for backend, strategy in zip((calm, flaky), strategies, strict=True)
+        for backend, strategy in zip((steady, flaky), strategies, strict=True)
     ]
     assert not again.errors
     ours, theirs = again.paths[0].path, whole.paths[0].path
-    assert (ours.token_ids, ours.text, ours.ends, ours.logprobs) == (
-        theirs.token_ids, theirs.text, theirs.ends, theirs.logprobs,
-    )  # fmt: skip
-    assert [e.token_ids for e in strategies[1].log.told if isinstance(e, bw.Progress)] == [
-        e.token_ids for e in strategies[0].log.told if isinstance(e, bw.Progress)
+    assert (ours.token_ids, ours.text) == (theirs.token_ids, theirs.text)
+    assert (ours.ends, ours.logprobs) == (theirs.ends, theirs.logprobs)
+    assert [e.token_ids for e in strategies[1].log.events if isinstance(e, bw.Progress)] == [
+        e.token_ids for e in strategies[0].log.events if isinstance(e, bw.Progress)
     ]
     assert len({request.keys for request in flaky.requests}) == 1
     assert (again.usage.sampled, again.usage.discarded) == (WHOLE, 0)
     assert again.usage.prompt == again.usage.prefilled > whole.usage.prompt
 
 
-async def test_tokens_whose_text_was_lost_are_drawn_again_and_counted_twice() -> None:
-    flaky = Flaky(iter([6, None]), held=2)
+async def test_tokens_whose_text_was_lost_are_resampled_and_charged_twice() -> None:
+    flaky = Flaky(iter([6, None]), withheld=2)
     strategy = once(lambda log: bw.Extend(log.roots[0], watch_every=5))
     result = await bw.solve("q", flaky, strategy=strategy)
-    assert result.paths[0].path.text == Flaky.SAID
+    assert result.paths[0].path.text == Flaky.TEXT
     assert (result.usage.sampled, result.usage.discarded) == (WHOLE + 2, 2)
     assert flaky.requests[1].path.generated == 4
-    progress = [e for e in strategy.log.told if isinstance(e, bw.Progress)]
+    progress = [e for e in strategy.log.events if isinstance(e, bw.Progress)]
     assert [e.count for e in progress] == [5, 10]
     assert [token for e in progress for token in e.token_ids] == list(result.paths[0].path.token_ids[:10])
     assert result.paths[0].path.ends == flaky.vocabulary.ends(result.paths[0].path.token_ids)
 
 
-async def test_an_answer_after_thoughts_is_tried_again_too() -> None:
+async def test_the_answer_after_a_thinking_budget_is_retried_too() -> None:
     task = bw.Task(name="t", format=Math(), thinking=bw.Thinking(budget=3, closing="</think>"))
-    forced = 4  # tokens of the closing, which the double takes for said
+    forced = 4  # tokens of the closing, which Flaky counts as a part of its text
 
     class Thinking(Flaky):
-        def _say(self, extension: Extension, copy: int, request: ExtendRequest, breaks: int | None) -> None:
+        def _deliver(self, extension: Extension, copy: int, request: ExtendRequest, breaks: int | None) -> None:
             if request.sampling.max_tokens != 3:
-                super()._say(extension, copy, request, breaks)
+                super()._deliver(extension, copy, request, breaks)
                 return
             tokens = self.vocabulary.tokens("One two three")
             for token, end in zip(tokens, self.vocabulary.ends(tokens), strict=True):
-                extension.deliver(Tokens(copy, (token,), self.vocabulary.spell((token,)), (end,), (-0.1,), None))
+                extension.deliver(Tokens(copy, (token,), self.vocabulary.decode((token,)), (end,), (-0.1,), None))
             extension.deliver(Ended(copy, StopReason.LENGTH, Usage(prompt=1, prefilled=1, sampled=3)))
 
-    flaky = Thinking(iter([None, 2, None]), held=1)
+    flaky = Thinking(iter([None, 2, None]), withheld=1)
     result = await bw.solve("q", flaky, strategy=bw.Greedy(), task=task)
     answer = result.paths[0].path
     assert result.answer == "7"
@@ -114,20 +113,20 @@ async def test_an_answer_after_thoughts_is_tried_again_too() -> None:
     assert (result.usage.sampled, result.usage.discarded) == (kept + 1, 1)
 
 
-async def test_a_branch_is_tried_three_times_and_no_more() -> None:
+async def test_a_branch_is_retried_twice_and_no_more() -> None:
     flaky = Flaky(iter([2, 2, 2, None]))
     result = await bw.solve("q", flaky, strategy=bw.Greedy())
     assert (len(flaky.requests), result.outcome) == (3, bw.Outcome.FAILED)
     assert (result.usage.sampled, result.usage.discarded) == (6, 6)
 
 
-async def test_what_will_not_pass_is_not_tried_again() -> None:
+async def test_a_permanent_error_is_not_retried() -> None:
     backend = ScriptedBackend({"": [Reply("a b c", fail_after=1)], "a": ["x"]})
     result = await bw.solve("q", backend, strategy=bw.Greedy())
     assert (result.outcome, result.usage.sampled) == (bw.Outcome.FAILED, 1)
 
 
-async def test_the_pause_before_another_try_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_delay_before_a_retry_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("branchwise.driver.branch.RETRY_DELAYS", (60.0,))
     began = time.monotonic()
     strategy = once(lambda log: bw.Extend(log.roots[0]))
@@ -137,14 +136,14 @@ async def test_the_pause_before_another_try_ends_with_the_run(monkeypatch: pytes
     assert (result.usage.sampled, result.usage.discarded) == (4, 4)
 
 
-async def test_prompts_and_scores_are_tried_again_too() -> None:
+async def test_prompts_and_scores_are_retried_too() -> None:
     class Busy(ScriptedBackend):
         failures = 2
 
         def _fail(self) -> None:
             if self.failures:
                 self.failures -= 1
-                raise passing()
+                raise retryable()
 
         async def root(self, messages: bw.Messages, key: int) -> bw.Path:
             self._fail()
@@ -161,4 +160,4 @@ async def test_prompts_and_scores_are_tried_again_too() -> None:
     strategy = once(lambda log: bw.Score(log.roots[0], ("x",)))
     backend.failures = 0
     await bw.solve("q", backend, strategy=strategy)
-    assert isinstance(strategy.log.told[0], bw.Scored)
+    assert isinstance(strategy.log.events[0], bw.Scored)

@@ -1,4 +1,4 @@
-"""Budgets: what they refuse, what they never lose, and whose they are."""
+"""Budgets: refusals, leases, and the usage of branches that do not finish."""
 
 import asyncio
 import time
@@ -20,15 +20,46 @@ def one() -> ScriptedBackend:
     return ScriptedBackend({"": ["The answer is 1."]}, scores={" yes": -0.5})
 
 
-async def test_a_spent_budget_lets_a_strategy_finish_its_judging() -> None:
+@pytest.mark.parametrize("tokens", [1, 7, 23, 60, 61, 1000])
+async def test_the_token_budget_is_never_exceeded_and_never_wasted(tokens: int) -> None:
+    backend = ScriptedBackend({"": [Reply("So it goes. The answer is 1.", delay=0.001 * i) for i in range(3)]})
+    strategy = bw.SelfConsistency(12, bw.Sampling(max_tokens=20))  # 9 tokens each, 108 in all
+    result = await bw.solve("q", backend, strategy=strategy, budget=bw.Budget(tokens=tokens))
+    spent = result.usage.sampled + result.usage.scored
+    assert spent == min(tokens, 108)
+    assert result.outcome is (bw.Outcome.COMPLETE if tokens >= 108 else result.outcome)
+    if tokens < 9:
+        assert result.answer is None
+    if 9 <= tokens < 108:
+        assert result.outcome is bw.Outcome.TOKENS_SPENT
+        assert result.answer == "1"
+
+
+async def test_timing_does_not_change_the_result_of_a_budget() -> None:
+    results = []
+    for delays in ([0.0] * 4, [0.004, 0.0, 0.002, 0.001]):
+        replies = [Reply("a " * n + "The answer is 1.", delay=d) for n, d in zip((9, 2, 5, 1), delays, strict=True)]
+        strategy = bw.SelfConsistency(12, bw.Sampling(max_tokens=20))
+        result = await bw.solve("q", ScriptedBackend({"": replies}), strategy=strategy, budget=bw.Budget(tokens=50))
+        results.append([(b.number, b.path.answer_text) for b in result.paths])
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(("field", "value"), [("tokens", 0), ("seconds", -1.0), ("paths", 0)])
+def test_an_invalid_budget_raises(field: str, value: float) -> None:
+    with pytest.raises(bw.ConfigError, match=f"budget_{field}"):
+        bw.Budget(**{field: value})  # type: ignore[arg-type]
+
+
+async def test_verifications_and_scores_go_on_after_the_budget_is_spent() -> None:
     judge = bw.Messages(turns=(bw.Message(role="user", content="judge this"),))
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 1
+        if not log.requested:
+            log.requested = 1
             return [bw.Extend(log.roots[0], 4)]
-        if len(log.told) == 4:
-            path = log.told[0].path
+        if len(log.events) == 4:
+            path = log.events[0].path
             return [bw.Verify(path), bw.Score(path, (" yes",)), bw.Root(judge)]
         return []
 
@@ -36,7 +67,7 @@ async def test_a_spent_budget_lets_a_strategy_finish_its_judging() -> None:
     budget = bw.Budget(paths=2)
     result = await bw.solve("q", one(), strategy=strategy, budget=budget, verifier=lambda path: 0.5)
     assert ended(strategy.log) == [(0, "kept"), (1, "kept"), (2, "BudgetError"), (3, "BudgetError")]
-    assert [type(event) for event in strategy.log.told[4:]] == [bw.Verified, bw.Scored, bw.Rooted]
+    assert [type(event) for event in strategy.log.events[4:]] == [bw.Verified, bw.Scored, bw.Rooted]
     assert (result.outcome, result.answer, result.errors) == (bw.Outcome.PATHS_SPENT, "1", ())
 
 
@@ -48,42 +79,42 @@ async def test_scored_tokens_are_counted_and_not_limited() -> None:
 
 
 def window(log: Log) -> Sequence[bw.Action]:
-    """Five more whenever nothing is under way, forever."""
-    if log.asked > len(log.told):
+    """Request five branches whenever none is active, without end."""
+    if log.requested > len(log.events):
         return []
-    log.asked += 5
+    log.requested += 5
     return [bw.Extend(log.roots[0], 5)]
 
 
 def in_flight(log: Log) -> Sequence[bw.Action]:
-    """Always four under way, forever."""
-    wanted = 4 - (log.asked - len(log.told))
-    log.asked += wanted
+    """Keep four branches active, without end."""
+    wanted = 4 - (log.requested - len(log.events))
+    log.requested += wanted
     return [bw.Extend(log.roots[0], wanted)] if wanted else []
 
 
 @pytest.mark.parametrize("plan", [window, in_flight])
 @pytest.mark.parametrize("budget", [bw.Budget(paths=7), bw.Budget(tokens=7 * 5)])
-async def test_a_strategy_that_never_has_enough_ends_with_its_budget(plan: object, budget: bw.Budget) -> None:
+async def test_a_strategy_that_always_wants_more_ends_with_its_budget(plan: object, budget: bw.Budget) -> None:
     strategy = Throwaway(plan)  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         result = await bw.solve("q", one(), strategy=strategy, budget=budget)
     assert len(result.paths) == 7
     assert result.outcome is (bw.Outcome.PATHS_SPENT if budget.paths else bw.Outcome.TOKENS_SPENT)
     assert [what for _, what in ended(strategy.log)[:7]] == ["kept"] * 7
-    assert len(strategy.log.told) == strategy.log.asked  # every branch that was asked for is answered
-    error = next(e.error for e in strategy.log.told if isinstance(e, bw.Failed))
+    assert len(strategy.log.events) == strategy.log.requested  # every branch has a completion
+    error = next(e.error for e in strategy.log.events if isinstance(e, bw.Failed))
     assert isinstance(error, BudgetError)
     assert "raise it" in str(error)
 
 
-async def test_the_last_of_a_batch_can_still_judge_when_the_first_wants_more() -> None:
-    """Question 0 asks for branches without end; question 1 checks its branch once it is refused another."""
+async def test_refusals_of_one_question_do_not_end_the_work_of_another() -> None:
+    """Question 0 requests branches without end; question 1 verifies its branch after a refusal."""
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.told:
+        if not log.events:
             return [bw.Extend(log.roots[0], 2), bw.Extend(log.roots[1], 2)]
-        last = log.told[-1]
+        last = log.events[-1]
         if isinstance(last, bw.Failed):
             return [bw.Extend(log.roots[0])] if last.question == 0 else [bw.Verify(log.roots[1])]
         return []
@@ -92,41 +123,10 @@ async def test_the_last_of_a_batch_can_still_judge_when_the_first_wants_more() -
     budget = bw.Budget(paths=1)
     async with asyncio.timeout(10):
         await bw.solve_batch(["a", "b"], one(), strategy=strategy, budget=budget, verifier=lambda path: 1.0)
-    assert any(isinstance(event, bw.Verified) for event in strategy.log.told)
+    assert any(isinstance(event, bw.Verified) for event in strategy.log.events)
 
 
-async def test_the_outcome_is_each_questions_own() -> None:
-    def reply(path: bw.Path, before: int) -> Reply:
-        slow = "slow" in str(path.root.messages)
-        return Reply("never " * 1000, delay=0.05) if slow and before else Reply("The answer is 1.")
-
-    questions = ["quick", "slow", "word " * 200]
-    backend = ScriptedBackend(reply, capabilities=bw.Capabilities(model="short", context=150))
-    results = await bw.solve_batch(questions, backend, strategy=bw.SelfConsistency(2), budget=bw.Budget(seconds=1.0))
-    outcomes = [bw.Outcome.COMPLETE, bw.Outcome.SECONDS_SPENT, bw.Outcome.FAILED]
-    assert [result.outcome for result in results] == outcomes
-    assert [result.answer for result in results] == ["1", "1", None]
-    assert "its prompt is" in results[2].errors[0]
-
-
-async def test_a_question_whose_strategy_wanted_more_is_not_complete() -> None:
-    """A window ends behind another question's slow branch; what it would draw next is not drawn in time."""
-
-    def reply(path: bw.Path, before: int) -> Reply:
-        slow = "slow" in str(path.root.messages)
-        return Reply("never " * 1000, delay=0.05) if slow else Reply(f"First. The answer is {before % 2}.")
-
-    results = await bw.solve_batch(
-        ["slow", "quick"],
-        ScriptedBackend(reply),
-        strategy=bw.PathConsistency(10, window=5),
-        budget=bw.Budget(seconds=1.0),
-    )
-    assert [result.outcome for result in results] == [bw.Outcome.SECONDS_SPENT] * 2
-    assert len(results[1].paths) == 5
-
-
-async def test_a_branch_cut_by_the_last_tokens_is_said_to_be() -> None:
+async def test_a_branch_cut_by_the_budget_has_the_outcome_tokens_spent() -> None:
     strategy = bw.SelfConsistency(2, bw.Sampling(max_tokens=20))
     result = await bw.solve("q", one(), strategy=strategy, budget=bw.Budget(tokens=7))
     assert [len(branch.path.token_ids) for branch in result.paths] == [5, 2]
@@ -141,7 +141,7 @@ async def test_a_branch_cut_by_its_own_limit_is_complete() -> None:
     assert (result.answer, result.outcome) == ("1", bw.Outcome.COMPLETE)
 
 
-async def test_what_a_branch_gives_back_starts_the_next_one_at_once() -> None:
+async def test_the_rest_of_a_lease_starts_the_next_branch_at_once() -> None:
     replies = [Reply("word " * 15 + "The answer is 1.", delay=0.01), "The answer is 2.", "The answer is 3."]
     seen: list[tuple[str, int]] = []
 
@@ -157,7 +157,7 @@ async def test_what_a_branch_gives_back_starts_the_next_one_at_once() -> None:
 
 
 class Stuck(ScriptedBackend):
-    """Delivers three tokens and never an end."""
+    """A backend that delivers three tokens and never an end."""
 
     def extend(self, request: ExtendRequest) -> Extension:
         extension = Extension(len(request.keys), lambda _: None)
@@ -168,7 +168,7 @@ class Stuck(ScriptedBackend):
         return extension
 
 
-async def test_a_backend_that_does_not_stop_is_given_up_and_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_backend_that_does_not_stop_is_abandoned_and_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "GRACE_SECONDS", 0.2)
     began = time.monotonic()
     result = await bw.solve("q", Stuck({}), strategy=bw.SelfConsistency(2), budget=bw.Budget(seconds=0.2))
@@ -178,7 +178,7 @@ async def test_a_backend_that_does_not_stop_is_given_up_and_charged(monkeypatch:
     assert usage.prompt == usage.reused + usage.prefilled > 0
 
 
-async def test_a_branch_given_up_between_two_requests_is_charged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_branch_abandoned_between_requests_is_charged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Unclosing(ScriptedBackend):
         async def force(self, path: bw.Path, text: str) -> bw.Path:
             await asyncio.sleep(60)
@@ -192,7 +192,7 @@ async def test_a_branch_given_up_between_two_requests_is_charged_once(monkeypatc
     assert result.usage.prompt == result.usage.reused + result.usage.prefilled
 
 
-async def test_the_account_of_cancelled_failed_and_timed_out_branches_adds_up() -> None:
+async def test_usage_of_cancelled_and_failed_branches_adds_up() -> None:
     replies = [
         Reply("The answer is 1."),
         Reply("oh no " * 9, fail_after=7),
@@ -201,10 +201,10 @@ async def test_the_account_of_cancelled_failed_and_timed_out_branches_adds_up() 
     ]
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        if not log.asked:
-            log.asked = 1
+        if not log.requested:
+            log.requested = 1
             return [bw.Extend(log.roots[0], 4, watch_every=5)]
-        last = log.told[-1]
+        last = log.events[-1]
         return [bw.Cancel(2)] if isinstance(last, bw.Progress) and (last.branch, last.count) == (2, 10) else []
 
     strategy = Throwaway(plan)

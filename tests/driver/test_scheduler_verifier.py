@@ -1,4 +1,4 @@
-"""How the driver calls verifiers."""
+"""Calls of verifiers: async ones at once, plain ones one at a time in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,12 +9,12 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
-from branchwise.registry import strategy
+from branchwise.registry import make_strategy
 
 
 @dataclass
-class Counted:
-    """How many calls were under way at once."""
+class CallCounter:
+    """Counts concurrent calls."""
 
     now: int = 0
     most: int = 0
@@ -29,14 +29,14 @@ class Counted:
 
 @dataclass(eq=False)
 class Together:
-    """An object whose call is async: it answers once four calls wait for it."""
+    """A verifier with an async call, which returns once four calls wait."""
 
-    counted: Counted = field(default_factory=Counted)
+    calls: CallCounter = field(default_factory=CallCounter)
     full: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, path: bw.Path) -> float:
-        with self.counted:
-            if self.counted.now == 4:
+        with self.calls:
+            if self.calls.now == 4:
                 self.full.set()
             await asyncio.wait_for(self.full.wait(), 20)
             return 0.5
@@ -44,63 +44,63 @@ class Together:
 
 @dataclass(eq=False)
 class Plain:
-    """An object whose call is not, and not safe in two threads."""
+    """A verifier with a plain call."""
 
-    counted: Counted = field(default_factory=Counted)
+    calls: CallCounter = field(default_factory=CallCounter)
 
     def __call__(self, path: bw.Path) -> float:
-        with self.counted:
+        with self.calls:
             return 0.5
 
 
-def solved(verifier: object) -> bw.Result:
+def solve(verifier: object) -> bw.Result:
     backend = ScriptedBackend({"": ["The answer is 1.", "The answer is 2.", "The answer is 1.", "The answer is 3."]})
-    checked = strategy("best-of-n:value=verifier,paths=4", 4, bw.Sampling())
+    checked = make_strategy("best-of-n:value=verifier,paths=4", 4, bw.Sampling())
     return bw.solve_sync("q", backend, strategy=checked, verifier=verifier)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def threaded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What was called in a thread."""
+    """Return the functions that were called in a thread."""
     called: list[object] = []
-    really = asyncio.to_thread
+    to_thread = asyncio.to_thread
 
-    async def spy(function: Callable[..., object], *given: object) -> object:
+    async def spy(function: Callable[..., object], *arguments: object) -> object:
         called.append(function)
-        return await really(function, *given)
+        return await to_thread(function, *arguments)
 
     monkeypatch.setattr(asyncio, "to_thread", spy)
     return called
 
 
-def test_an_object_with_an_async_call_is_awaited_for_all_paths_at_once(threaded: list[object]) -> None:
+def test_an_object_with_an_async_call_runs_for_all_paths_at_once(threaded: list[object]) -> None:
     verifier = Together()
-    result = solved(verifier)
-    assert (result.errors, verifier.counted.most) == ((), 4)
+    result = solve(verifier)
+    assert (result.errors, verifier.calls.most) == ((), 4)
     assert verifier not in threaded
 
 
-def test_so_is_a_part_of_an_async_function() -> None:
-    counted = Counted()
+def test_a_partial_of_an_async_function_runs_for_all_paths_at_once() -> None:
+    calls = CallCounter()
 
-    async def check(counted: Counted, path: bw.Path) -> float:
-        with counted:
+    async def check(calls: CallCounter, path: bw.Path) -> float:
+        with calls:
             await asyncio.sleep(0.05)
             return 0.5
 
-    assert solved(partial(check, counted)).errors == ()
-    assert counted.most > 1
+    assert solve(partial(check, calls)).errors == ()
+    assert calls.most > 1
 
 
 def test_a_plain_object_is_called_for_one_path_at_a_time_in_a_thread(threaded: list[object]) -> None:
     verifier = Plain()
-    assert solved(verifier).errors == ()
-    assert verifier.counted.most == 1
+    assert solve(verifier).errors == ()
+    assert verifier.calls.most == 1
     assert threaded.count(verifier) == 4
 
 
-def test_what_gives_an_awaitable_without_being_async_is_awaited() -> None:
+def test_an_awaitable_from_a_plain_function_is_awaited() -> None:
     async def half() -> float:
         return 0.5
 
-    assert solved(lambda path: half()).errors == ()
+    assert solve(lambda path: half()).errors == ()
