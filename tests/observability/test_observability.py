@@ -161,15 +161,15 @@ async def test_the_ledger_of_branches_and_scores_sums_to_the_results(traced: Tra
     )
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        log.asked += 1
-        if log.asked == 1:
+        log.requested += 1
+        if log.requested == 1:
             root = log.roots[0]
             return [
                 bw.Extend(root, 3, watch_every=2),
                 bw.Score(root, (" yes",)),
                 bw.Root(JUDGE, task=bw.task("yes-no")),
             ]
-        last = log.told[-1]
+        last = log.events[-1]
         if isinstance(last, bw.Rooted):
             return [bw.Extend(last.path)]
         return [bw.Cancel(2)] if isinstance(last, bw.Progress) and last.branch == 2 else []
@@ -292,10 +292,10 @@ async def test_a_branch_that_fails_has_a_status_and_one_that_is_cancelled_says_s
     double = backend(Reply(SAID, fail_after=2), Reply("on " * 500, delay=0.001))
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        log.asked += 1
-        if log.asked == 1:
+        log.requested += 1
+        if log.requested == 1:
             return [bw.Extend(log.roots[0], 2, watch_every=5)]
-        return [bw.Cancel(1)] if isinstance(log.told[-1], bw.Progress) else []
+        return [bw.Cancel(1)] if isinstance(log.events[-1], bw.Progress) else []
 
     await bw.solve(QUESTION, double, strategy=Throwaway(plan), observer=traced.observer())
     failed, cancelled = sorted(traced.named("chat"), key=lambda span: int(str(attributes(span)["branchwise.branch"])))
@@ -344,9 +344,9 @@ async def test_a_cancelled_call_ends_every_span_and_accounts_for_what_it_drew(tr
 
 async def test_a_run_that_raises_ends_every_span(traced: Traced) -> None:
     def plan(log: Log) -> Sequence[bw.Action]:
-        if log.told:
+        if log.events:
             raise ZeroDivisionError("a strategy with a broken wing")
-        return [bw.Extend(log.roots[0], 2)] if not log.asked and not setattr(log, "asked", 1) else []
+        return [bw.Extend(log.roots[0], 2)] if not log.requested and not setattr(log, "asked", 1) else []
 
     tracing = traced.observer()
     with pytest.raises(ZeroDivisionError):
@@ -387,12 +387,12 @@ async def _tell_everything(observer: Observer) -> None:
         return Reply(SAID, fail_after=4 if before == 1 else None)
 
     def plan(log: Log) -> Sequence[bw.Action]:
-        log.asked += 1
-        if log.asked == 1:
+        log.requested += 1
+        if log.requested == 1:
             root = log.roots[0]
             more = [bw.Extend(root, sampling=sampling) for _ in range(3)]
             return [*more, bw.Score(root, (" herd",)), bw.Verify(root), bw.Root(JUDGE, task=bw.task("yes-no"))]
-        return [bw.Extend(log.told[-1].path)] if isinstance(log.told[-1], bw.Rooted) else []
+        return [bw.Extend(log.events[-1].path)] if isinstance(log.events[-1], bw.Rooted) else []
 
     tool = {"type": "function", "function": {"name": "count_zebras", "parameters": {"type": "object"}}}
     asked = bw.Messages(turns=(bw.Message(role="user", content=QUESTION),), tools=(tool,))

@@ -95,7 +95,7 @@ async def test_a_deadline_ends_scores_checks_and_prompts_at_once() -> None:
     began = time.monotonic()
     result = await bw.solve("q", Slow(ANSWER), strategy=strategy, verifier=verifier, budget=bw.Budget(seconds=0.2))
     assert time.monotonic() - began < 3
-    assert [e.error for e in strategy.log.told if isinstance(e, bw.Failed)] == [None, None]
+    assert [e.error for e in strategy.log.events if isinstance(e, bw.Failed)] == [None, None]
     assert (result.outcome, cancelled) == (bw.Outcome.SECONDS_SPENT, [True])
 
 
@@ -131,7 +131,7 @@ async def test_a_plain_verifier_is_called_for_one_path_at_a_time() -> None:
     strategy = once(*[lambda log: bw.Verify(log.roots[0])] * 5)
     await bw.solve("q", ScriptedBackend(ANSWER), strategy=strategy, verifier=verifier)
     assert most == [1]
-    assert len(strategy.log.told) == 5
+    assert len(strategy.log.events) == 5
 
 
 # Code that was handed in
@@ -178,7 +178,7 @@ class Buggy(ScriptedBackend):
 async def test_a_backends_own_bugs_cost_their_requests_alone() -> None:
     strategy = once(lambda log: bw.Extend(log.roots[0], 2), lambda log: bw.Score(log.roots[0], ("x",)))
     result = await bw.solve("q", Buggy(ANSWER), strategy=strategy)
-    errors = [e.error for e in strategy.log.told if isinstance(e, bw.Failed)]
+    errors = [e.error for e in strategy.log.events if isinstance(e, bw.Failed)]
     assert len(errors) == 3
     assert all(isinstance(error, bw.BackendError) and not error.retryable for error in errors)
     assert result.outcome is bw.Outcome.FAILED
