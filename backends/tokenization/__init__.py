@@ -1,1 +1,1 @@
-"""Prompts and texts as tokens: chat templates, special tokens, detokenization. Shared by the engine and vLLM."""
+"""Prompts and text as tokens: chat templates, special tokens, detokenization. The engine and vLLM use all of it."""

@@ -1,4 +1,4 @@
-"""A model's chat template, and the forms of a prompt it may need."""
+"""Chat template: writes messages as a model was trained to read them, in the first form its template accepts."""
 
 import json
 import re
@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
-from branchwise.backends.tokenization.special_tokens import Guard
+from branchwise.backends.tokenization.special_tokens import Escaper
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Message, Messages
 
-_THINKING_SWITCHES = ("enable_thinking", "thinking")  # what templates call it
+_THINKING_SWITCHES = ("enable_thinking", "thinking")  # names of the variable in templates
 
 Turns = tuple[Message, ...]
 
 
 class ChatTemplate:
-    """Writes messages as one model was trained to read them."""
+    """The chat template of one model. False if the model has none."""
 
     def __init__(
         self,
@@ -25,40 +25,40 @@ class ChatTemplate:
         source: str | None = None,
         variables: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """`source` takes the place of the model's own template, `variables` are given to it."""
+        """`source` replaces the model's own template, `variables` are passed to it."""
         found = tokenizer.chat_template if source is None else source
         self._tokenizer = tokenizer
         self._variables = dict(variables or {})
         self._named: dict[str, str] = {"default": found} if isinstance(found, str) else dict(found or {})
 
     def __bool__(self) -> bool:
-        """Whether the model has one."""
         return bool(self._named)
 
-    def render(self, messages: Messages, guard: Guard) -> str:
-        """The prompt up to where the assistant speaks.
+    def render(self, messages: Messages, escaper: Escaper) -> str:
+        """Return the prompt up to the assistant's reply, its content escaped.
 
-        System turns are put into the next user turn where the template has no place for them, and
-        neighbours of one role are joined where it wants roles to alternate. Raises ConfigError for what
-        it refuses or would leave out.
+        If the template supports no system turns, they open the next user turn; if it requires roles to alternate,
+        neighbours of one role are joined. Raises ConfigError for a prompt that the template refuses or would truncate.
         """
         source = self._source(bool(messages.tools))
         switches = _switches(messages, source)
         require(
             not any(turn.tool_calls for turn in messages.turns) or "tool_calls" in source,
-            "tool_calls", "this model's chat template leaves them out", "use a model that calls tools",
-        )  # fmt: skip
+            "tool_calls",
+            "this model's chat template leaves them out",
+            "use a model that calls tools",
+        )
         refusal: Exception | None = None
         for turns in _forms(messages.turns):
-            for as_text in (False, True):  # some templates print the arguments of calls, and so want text
+            for as_text in (False, True):  # some templates print arguments, and need them as text
                 try:
-                    text = self._write(source, turns, messages, guard, switches, as_text)
-                except Exception as error:  # a template is a program of the model's makers
+                    text = self._write(source, turns, messages, escaper, switches, as_text)
+                except Exception as error:  # a template is code of the model's authors, and may raise anything
                     refusal = refusal or error
                     continue
-                if not as_text and _prints_objects(messages, text, guard):
+                if not as_text and _prints_python_objects(messages, text, escaper):
                     continue
-                if _tells_system(turns, text, guard):
+                if _contains_system_turns(turns, text, escaper):
                     return text
         reason = re.sub(r"\s+", " ", str(refusal)).strip()[:300]
         raise ConfigError(
@@ -70,13 +70,13 @@ class ChatTemplate:
         source: str,
         turns: Turns,
         messages: Messages,
-        guard: Guard,
+        escaper: Escaper,
         switches: dict[str, bool],
         as_text: bool,
     ) -> str:
         text = self._tokenizer.apply_chat_template(
-            [_turn(turn, guard, as_text) for turn in turns],  # type: ignore[arg-type]  # tool calls are no text
-            tools=[guard.value(dict(tool)) for tool in messages.tools] or None,  # type: ignore[misc]
+            [_turn(turn, escaper, as_text) for turn in turns],  # type: ignore[arg-type]  # tool calls are not strings
+            tools=[escaper.value(dict(tool)) for tool in messages.tools] or None,  # type: ignore[misc]
             chat_template=source,
             add_generation_prompt=True,
             tokenize=False,
@@ -85,7 +85,7 @@ class ChatTemplate:
         return str(text)
 
     def _source(self, tools: bool) -> str:
-        """The template to use, of those the model has."""
+        """Return the template to use. Raises ConfigError if none of several is the default."""
         names = ("tool_use", "default") if tools else ("default",)
         source = next((self._named[name] for name in names if name in self._named), None)
         if source is None and len(self._named) == 1:
@@ -98,30 +98,32 @@ class ChatTemplate:
             )
         require(
             not tools or "tools" in source,
-            "tools", "this model's chat template takes none", "leave them out, or use a model that calls tools",
-        )  # fmt: skip
+            "tools",
+            "this model's chat template takes none",
+            "leave them out, or use a model that calls tools",
+        )
         return source
 
 
 def _switches(messages: Messages, source: str) -> dict[str, bool]:
-    """The template's own variables that switch thinking."""
+    """Return the template's variables that switch thinking. Raises ConfigError if it has none."""
     if messages.thinking is None:
         return {}
     switches = {name: messages.thinking for name in _THINKING_SWITCHES if name in source}
-    plain = not messages.thinking and "think" not in source  # a model that does not think need not be told
+    plain = not messages.thinking and "think" not in source  # without a switch: the model never thinks
     require(bool(switches) or plain, "thinking", "this model's chat template has no thinking switch", "leave it out")
     return switches
 
 
 def _forms(turns: Turns) -> Iterator[Turns]:
-    """The turns as they are, then in the forms that templates ask for, the closest first."""
+    """Yield the turns as they are, then in forms that more templates accept, the most faithful first."""
     folded = _without_system(turns)
     forms = (turns, folded, _alternating(turns), _alternating(folded))
     yield from dict.fromkeys(forms)
 
 
 def _without_system(turns: Turns) -> Turns:
-    """What system turns say opens the next user turn."""
+    """Return turns in which the content of system turns opens the next user turn."""
     waiting: list[str] = []
     kept: list[Message] = []
     for turn in turns:
@@ -136,7 +138,7 @@ def _without_system(turns: Turns) -> Turns:
 
 
 def _alternating(turns: Turns) -> Turns:
-    """Neighbours of one role become one turn, unless they call tools or tell what those said."""
+    """Return turns in which neighbours of one role are joined, except tool results and turns with tool calls."""
     kept: list[Message] = []
     for turn in turns:
         last = kept[-1] if kept else None
@@ -151,38 +153,38 @@ def _joined(turn: Message, texts: Sequence[str]) -> Message:
     return turn.model_copy(update={"content": "\n\n".join(texts)})
 
 
-def _tells_system(turns: Turns, text: str, guard: Guard) -> bool:
-    """Whether the text holds what every system turn says: some templates leave them out without a word."""
-    return all(guard.text(turn.content).strip() in text for turn in turns if turn.role == "system")
+def _contains_system_turns(turns: Turns, text: str, escaper: Escaper) -> bool:
+    """Return whether the text contains every system turn: some templates drop them silently."""
+    return all(escaper.text(turn.content).strip() in text for turn in turns if turn.role == "system")
 
 
-def _prints_objects(messages: Messages, text: str, guard: Guard) -> bool:
-    """Whether the template prints the arguments of a call as Python does, where the model was trained on JSON."""
-    arguments = [guard.arguments(call) for turn in messages.turns for call in turn.tool_calls]
+def _prints_python_objects(messages: Messages, text: str, escaper: Escaper) -> bool:
+    """Return whether the template prints arguments as Python objects, where the model was trained on JSON."""
+    arguments = [escaper.arguments(call) for turn in messages.turns for call in turn.tool_calls]
     return any(
         isinstance(value, dict) and repr(value) in text and repr(value) != json.dumps(value, ensure_ascii=False)
         for value in arguments
     )
 
 
-def _turn(message: Message, guard: Guard, as_text: bool) -> dict[str, object]:
-    """A message as chat templates take it."""
-    content = guard.text(message.content, answer=message.role == "assistant")
+def _turn(message: Message, escaper: Escaper, as_text: bool) -> dict[str, object]:
+    """Return an escaped message in the form that chat templates read."""
+    content = escaper.text(message.content, answer=message.role == "assistant")
     turn: dict[str, object] = {"role": message.role, "content": content}
     if message.tool_calls:
         turn["tool_calls"] = [
             {
-                "id": guard.text(call.id),
+                "id": escaper.text(call.id),
                 "type": "function",
                 "function": {
-                    "name": guard.text(call.name),
-                    "arguments": guard.text(call.arguments) if as_text else guard.arguments(call),
+                    "name": escaper.text(call.name),
+                    "arguments": escaper.text(call.arguments) if as_text else escaper.arguments(call),
                 },
             }
             for call in message.tool_calls
         ]
     if message.tool_call_id is not None:
-        turn["tool_call_id"] = guard.text(message.tool_call_id)
+        turn["tool_call_id"] = escaper.text(message.tool_call_id)
     if message.name is not None:
-        turn["name"] = guard.text(message.name)
+        turn["name"] = escaper.text(message.name)
     return turn

@@ -1,4 +1,4 @@
-"""From messages to tokens: the chat template, and user content that stays content."""
+"""Prompt encoder: the tokens of messages, with the chat template's special tokens and none from the content."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,16 @@ from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from branchwise.backends.tokenization.chat_template import ChatTemplate
-from branchwise.backends.tokenization.special_tokens import Controls, Guard
+from branchwise.backends.tokenization.special_tokens import Escaper, SpecialTokens
 from branchwise.core.errors import require
 from branchwise.core.messages import Messages
 
-# Stands before a text that goes on another one; no vocabulary has a token that joins it with what follows.
 _ANCHOR = "\ue000"
+"""Precedes a text that continues another one; no vocabulary has a token that joins it with what follows."""
 
 
-class Prompter:
-    """Tokenizes prompts for one model."""
+class PromptEncoder:
+    """Encodes prompts for one model."""
 
     def __init__(
         self,
@@ -23,32 +23,32 @@ class Prompter:
         chat_template: str | None = None,
         variables: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """`chat_template` takes the place of the model's own, `variables` are given to it."""
+        """`chat_template` replaces the model's own, `variables` are passed to it."""
         self.tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template, variables)
-        self._controls = Controls(tokenizer)
+        self._special_tokens = SpecialTokens.of(tokenizer)
         self._anchor = self._ids(_ANCHOR)
-        # SentencePiece tokenizers take the start of a text for the start of a word.
-        self._opens_words = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
+        # SentencePiece tokenizers treat the start of a text as the start of a word.
+        self._marks_word_starts = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
 
     def tokens(self, messages: Messages) -> tuple[int, ...]:
-        """The tokens of a prompt, as the model's own template writes it.
+        """Return the tokens of a prompt as the chat template writes it.
 
-        Content that spells a control token (`<|im_end|>`) is tokenized as the letters it is written
-        with. Raises ConfigError for prompts the template refuses.
+        Content that spells a special token (`<|im_end|>`) is tokenized as its letters. Raises ConfigError for a prompt
+        that the template refuses.
         """
-        guard = Guard(self._controls, messages)
-        text = self._template.render(messages, guard) if self._template else _plain(messages, guard)
-        first, *rest = guard.cut(text + guard.text(messages.prefix, answer=True))
-        # A template writes the token a text begins with itself.
+        escaper = Escaper(self._special_tokens, messages)
+        text = self._template.render(messages, escaper) if self._template else _without_template(messages, escaper)
+        first, *rest = escaper.split(text + escaper.text(messages.prefix, answer=True))
+        # A template writes the begin-of-text token itself.
         ids = [*([] if self._template else self._opening()), *self._ids(first)]
         for piece in rest:
             ids.extend(self.encode(piece))
         return tuple(ids)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a text that goes on another one."""
-        if self._opens_words:
+        """Return the tokens of a text that continues another one."""
+        if self._marks_word_starts:
             ids, opening = self._ids(_ANCHOR + text), len(self._anchor)
             if ids[:opening] == self._anchor:
                 return ids[opening:]
@@ -58,19 +58,19 @@ class Prompter:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _opening(self) -> list[int]:
-        """What the tokenizer puts at the start of every text, and not what it puts at the end."""
+        """Return the tokens that the tokenizer puts before every text."""
         bare, whole = self._ids("a"), list(self.tokenizer.encode("a"))
         starts = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
         return whole[: next(starts, 0)]
 
 
-def _plain(messages: Messages, guard: Guard) -> str:
-    """A prompt for models without a chat template: the turns' contents, one after another."""
-    for field, given in (
+def _without_template(messages: Messages, escaper: Escaper) -> str:
+    """Return the prompt of a model without a chat template: the contents of the turns, one after another."""
+    for field, used in (
         ("thinking", messages.thinking is not None),
         ("tools", bool(messages.tools)),
         ("tool_calls", any(turn.tool_calls for turn in messages.turns)),
     ):
-        require(not given, field, "this model has no chat template", "leave them out, or use a chat model")
-    parts = [guard.text(turn.content, answer=turn.role == "assistant") for turn in messages.turns if turn.content]
+        require(not used, field, "this model has no chat template", "leave them out, or use a chat model")
+    parts = [escaper.text(turn.content, answer=turn.role == "assistant") for turn in messages.turns if turn.content]
     return "\n\n".join(parts) + "\n"
