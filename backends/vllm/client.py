@@ -1,4 +1,4 @@
-"""What is used of vLLM's engine client (`vllm.engine.protocol.EngineClient`, of which `AsyncLLM` is one)."""
+"""The part of vLLM's engine client that the backend uses (`vllm.engine.protocol.EngineClient`, such as `AsyncLLM`)."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -8,24 +8,24 @@ if TYPE_CHECKING:
 
 
 class Logprob(Protocol):
-    """A token's log-probability."""
+    """The log-probability of a token."""
 
     @property
     def logprob(self) -> float: ...
 
 
-class Drafts(Protocol):
-    """What speculation did for a request."""
+class SpecDecodeMetrics(Protocol):
+    """Speculation in one request."""
 
     @property
     def histogram(self) -> Sequence[int]:
-        """[accepted tokens] how many steps accepted so many."""
+        """[accepted tokens] the number of steps that accepted this many."""
 
     @property
     def num_draft_tokens(self) -> int: ...
 
 
-class Completion(Protocol):
+class CompletionOutput(Protocol):
     """New tokens of a request."""
 
     @property
@@ -38,11 +38,11 @@ class Completion(Protocol):
     def finish_reason(self) -> str | None: ...
 
 
-class Output(Protocol):
-    """What a request is told."""
+class RequestOutput(Protocol):
+    """One output of a request."""
 
     @property
-    def outputs(self) -> Sequence[Completion]: ...
+    def outputs(self) -> Sequence[CompletionOutput]: ...
 
     @property
     def prompt_logprobs(self) -> Sequence[Mapping[int, Logprob] | None] | None: ...
@@ -52,7 +52,7 @@ class Output(Protocol):
 
 
 class Client(Protocol):
-    """The engine. All of it is called in the event loop it was started in."""
+    """The engine client. All of it must be called in the event loop that it was started in."""
 
     @property
     def vllm_config(self) -> "VllmConfig": ...
@@ -66,7 +66,7 @@ class Client(Protocol):
         lora_request: object | None = None,
         priority: int = 0,
         data_parallel_rank: int | None = None,
-    ) -> AsyncGenerator[Output, None]: ...
+    ) -> AsyncGenerator[RequestOutput, None]: ...
 
     async def reset_prefix_cache(self) -> bool: ...
 

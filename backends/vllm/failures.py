@@ -1,22 +1,22 @@
-"""What the backend says when something goes wrong in vLLM."""
+"""Errors of vLLM as BackendErrors."""
 
 from branchwise.core.errors import BackendError
 
 
-def given_up(reason: str) -> BackendError:
-    """What a branch gets that vLLM ended in the middle, without a fault of its own."""
+def aborted_error(reason: str) -> BackendError:
+    """Return the error of a branch that vLLM aborted."""
     return BackendError(f"vLLM gave the request up ({reason})", retryable=True, hint="ask again")
 
 
-def failed(error: BaseException) -> BackendError:
-    """What a request gets for which vLLM raised `error`.
+def request_error(error: BaseException) -> BackendError:
+    """Return the error of a request for which vLLM raised `error`.
 
-    vLLM's own classes are told by name: they have moved between its versions.
+    vLLM's own classes are recognized by name, for they have moved between its versions.
     """
     if isinstance(error, BackendError):
         return error
     names = {ancestor.__name__ for ancestor in type(error).__mro__}
-    said = f"{type(error).__name__}: {error}"
+    description = f"{type(error).__name__}: {error}"
     if "EngineDeadError" in names:
         return BackendError("vLLM's engine died", retryable=False, hint="see its log, then load it again")
     if "GracefulHTTPError" in names:
@@ -25,7 +25,7 @@ def failed(error: BaseException) -> BackendError:
         return BackendError(f"vLLM refuses the request ({error})", retryable=False, hint="change what it names")
     cause = f", from {type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ is not None else ""
     return BackendError(
-        f"vLLM failed in the request ({said}{cause})",
+        f"vLLM failed in the request ({description}{cause})",
         retryable="EngineGenerateError" in names,
         hint="see its log, and report this with the model's name and vLLM's version",
     )

@@ -1,4 +1,4 @@
-"""How vLLM runs a model."""
+"""Settings of vLLM, and the engine arguments they make."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from branchwise.core.errors import ConfigError, require
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
 
-_CPU_BLOCK = 32  # tokens: the CPU's default of 128 shares nothing of a shorter prompt
+_CPU_BLOCK = 32  # tokens; with the CPU's default of 128, shorter prompts are not shared
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -33,71 +33,69 @@ class LoRAAdapter:
 
 @dataclass(frozen=True, slots=True)
 class VLLMSettings:
-    """How vLLM runs a model. What is None is left to vLLM."""
+    """Settings of vLLM. None leaves the choice to vLLM."""
 
     dtype: str | None = None
-    """float32, bfloat16 or float16; None: the checkpoint's own, but 16 bits where that is float32."""
+    """float32, bfloat16 or float16; None: the checkpoint's, or a 16-bit type if that is float32."""
     max_model_len: int | None = None
-    """Most tokens of a path; None: what the model was made for."""
+    """Most tokens of a path; None: the model's own context length."""
     block_size: int | None = None
-    """Tokens in a block of the prefix cache, which are shared whole or not at all; None: vLLM's own, 32 on a CPU."""
+    """Tokens of a block of the prefix cache, the unit of sharing; None: vLLM's default, but 32 on a CPU."""
     prefix_caching: bool = True
     """Compute shared prefixes once."""
     kv_cache_memory_bytes: int | None = None
-    """Bytes for keys and values; None: most of the accelerator's memory, on a CPU a quarter of what is free."""
+    """Bytes of the KV cache; None: most of the accelerator's memory, or a quarter of free memory on a CPU."""
     max_num_seqs: int | None = None
-    """Most branches computed in one pass."""
+    """Most branches in a batch."""
     tensor_parallel_size: int = 1
-    """Accelerators each layer is cut over."""
+    """Accelerators that each layer is split over."""
     pipeline_parallel_size: int = 1
-    """Accelerators the layers are dealt out to."""
+    """Accelerators that the layers are distributed over."""
     data_parallel_size: int = 1
-    """Copies of the model; the branches of a prompt stay with one, whose prefix cache has it."""
+    """Copies of the model; all branches of a prompt use one copy and its prefix cache."""
     distributed_executor_backend: str | None = None
     """mp (processes of this machine) or ray (a cluster)."""
     quantization: str | None = None
-    """fp8, awq, gptq, ...: another model, and results say so; None: as the checkpoint is."""
+    """fp8, awq, gptq, ...: changes the model, which results record; None: as in the checkpoint."""
     speculative_config: Mapping[str, JsonValue] | None = None
-    """vLLM's speculation, such as {"method": "ngram", "num_speculative_tokens": 4}: the same distribution, not the
-    tokens of plain decoding, and results say so."""
+    """vLLM's speculation, such as {"method": "ngram", "num_speculative_tokens": 4}.
+
+    The distribution is unchanged, the tokens are not those of plain decoding, which results record.
+    """
     adapters: tuple[LoRAAdapter, ...] = ()
     """LoRA adapters; see VLLMBackend.adapter."""
     max_lora_rank: int | None = None
-    """The highest rank among the adapters'."""
+    """The highest rank of an adapter."""
     scheduling_policy: str = "fcfs"
     """fcfs, or priority: requests with a lower priority are served first."""
     enforce_eager: bool = False
-    """Start without compiling: at once, and slower later."""
+    """Start without compiling: faster to start, slower to run."""
     max_logprobs: int = 64
     """Most alternatives reported with each token."""
     seed: int = 0
-    """vLLM's own. Branches draw by keys that a run's seed makes."""
+    """vLLM's seed. Branches have seeds of their own, derived from the run's."""
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
-    """Any other engine argument of the installed vLLM, by name."""
+    """Other engine arguments of the installed vLLM, by name."""
 
     def __post_init__(self) -> None:
         require(self.dtype is None or self.dtype in _DTYPES, "dtype", f"is {self.dtype!r}", f"use {', '.join(_DTYPES)}")
         for name in _COUNTS:
             value = getattr(self, name)
             require(value is None or value >= 1, name, f"is {value}", "use at least 1")
-        require(
-            self.distributed_executor_backend in (None, "mp", "ray"), "distributed_executor_backend",
-            f"is {self.distributed_executor_backend!r}", "use mp or ray, or leave it out",
-        )  # fmt: skip
-        require(
-            self.scheduling_policy in ("fcfs", "priority"), "scheduling_policy", f"is {self.scheduling_policy!r}",
-            "use fcfs or priority",
-        )  # fmt: skip
+        executor, policy = self.distributed_executor_backend, self.scheduling_policy
+        known = executor in (None, "mp", "ray")
+        require(known, "distributed_executor_backend", f"is {executor!r}", "use mp or ray, or leave it out")
+        require(policy in ("fcfs", "priority"), "scheduling_policy", f"is {policy!r}", "use fcfs or priority")
         require(self.max_logprobs >= 0, "max_logprobs", f"is {self.max_logprobs}", "use 0 or more")
         names = [adapter.name for adapter in self.adapters]
         require(len(set(names)) == len(names), "adapters", f"are called {', '.join(names)}", "give each its own name")
-        ours = [name for name in self.extra if name in _OWN]
-        require(not ours, "extra", f"holds {', '.join(ours)}", "these have fields of their own: set those")
+        own = [name for name in self.extra if name in _FIELDS]
+        require(not own, "extra", f"holds {', '.join(own)}", "these have fields of their own: set those")
 
     def engine_args(self, model: str) -> "AsyncEngineArgs":
-        """vLLM's engine arguments for `model`, a folder or hub id.
+        """Return vLLM's engine arguments for `model`, a folder or hub id. Needs vLLM.
 
-        Raises ConfigError for a name in `extra` that the installed vLLM does not know. Needs vLLM.
+        Raises ConfigError for a name in `extra` that the installed vLLM does not know.
         """
         from vllm import __version__
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -106,20 +104,18 @@ class VLLMSettings:
         known = {argument.name for argument in dataclasses.fields(AsyncEngineArgs)}
         for name in self.extra:
             near = difflib.get_close_matches(name, known, n=1)
-            require(
-                name in known, "extra", f"{name} is no engine argument of vLLM {__version__}",
-                f"did you mean {near[0]}?" if near else "leave it out",
-            )  # fmt: skip
+            fix = f"did you mean {near[0]}?" if near else "leave it out"
+            require(name in known, "extra", f"{name} is not an engine argument of vLLM {__version__}", fix)
         arguments = self._arguments(cpu=bool(current_platform.is_cpu()))
         if self.speculative_config is not None and "per_request_spec_decode_metrics" in known:
             arguments["per_request_spec_decode_metrics"] = "summary"
         missing = [name for name in arguments if name not in known]
         if missing:
-            raise ConfigError(missing[0], f"is no engine argument of vLLM {__version__}", "leave it out")
+            raise ConfigError(missing[0], f"is not an engine argument of vLLM {__version__}", "leave it out")
         return AsyncEngineArgs(**{"model": model, **arguments, **self.extra})
 
     def _arguments(self, *, cpu: bool) -> dict[str, object]:
-        """What differs from vLLM's defaults, by the names of its arguments."""
+        """Return the arguments that differ from vLLM's defaults, by name."""
         plain = [f.name for f in dataclasses.fields(self) if f.name not in ("prefix_caching", "adapters", "extra")]
         arguments = {name: getattr(self, name) for name in plain if getattr(self, name) is not None}
         arguments["enable_prefix_caching"] = self.prefix_caching
@@ -135,15 +131,21 @@ class VLLMSettings:
 
 
 _COUNTS = (
-    "max_model_len", "block_size", "kv_cache_memory_bytes", "max_num_seqs", "tensor_parallel_size",
-    "pipeline_parallel_size", "data_parallel_size", "max_lora_rank",
-)  # fmt: skip
-_OWN = {f.name for f in dataclasses.fields(VLLMSettings)} - {"extra"} | {"model", "enable_prefix_caching"}
+    "max_model_len",
+    "block_size",
+    "kv_cache_memory_bytes",
+    "max_num_seqs",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "max_lora_rank",
+)
+_FIELDS = {f.name for f in dataclasses.fields(VLLMSettings)} - {"extra"} | {"model", "enable_prefix_caching"}
 
 
 def _free_memory() -> int:
-    """Bytes."""
+    """Return bytes of free memory."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, AttributeError):  # not offered by this system
+    except (ValueError, AttributeError):  # unsupported on this system
         return 4 << 30

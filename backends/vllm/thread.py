@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own: vLLM's engine belongs to one, and callers come from any."""
+"""An event loop in a thread of its own: vLLM's engine belongs to one loop, its callers to any thread."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ Returned = TypeVar("Returned")
 
 
 class LoopThread:
-    """Runs an event loop until it is closed."""
+    """A running event loop."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -17,11 +17,11 @@ class LoopThread:
         self._thread.start()
 
     def call(self, work: Coroutine[None, None, Returned]) -> Returned:
-        """Run `work` there, wait for it and return what it returns. Not for the loop's own thread."""
+        """Run `work` in the loop and return its result. Must not be called in the loop's own thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     def close(self) -> None:
-        """End the loop. Safe to call twice, and from any other thread."""
+        """Stop the loop, from any other thread. Safe to call twice."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -30,14 +30,14 @@ class LoopThread:
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
-            self.loop.run_until_complete(self._end())
+            self.loop.run_until_complete(self._cancel_tasks())
         finally:
             self.loop.close()
 
-    async def _end(self) -> None:
-        """Let what still runs come to its end."""
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
+    async def _cancel_tasks(self) -> None:
+        """Cancel the remaining tasks and wait for them."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.loop.shutdown_asyncgens()

@@ -1,4 +1,4 @@
-"""The tokenizer of a model that vLLM runs: one of our own, which no thread of vLLM's has in hand."""
+"""Tokenizer of a model that vLLM runs: a copy of its own, for vLLM's threads use theirs."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(model: "ModelConfig") -> PreTrainedTokenizerBase:
-    """The tokenizer. Raises ModelError."""
+    """Return the tokenizer. Raises ModelError if the model has no fast one."""
     name = str(model.tokenizer)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

@@ -1,6 +1,6 @@
-"""What the tests with vLLM share: servers of a real model and of a tiny one, and engines in this process.
+"""Fixtures of the tests with vLLM: servers of a real and of a tiny model, and engines in this process.
 
-They run in an environment with vLLM's CPU build (see requirements.txt), apart from all other tests.
+The tests need an environment of their own with vLLM's CPU build (see requirements.txt).
 """
 
 import os
@@ -8,14 +8,14 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before vLLM is imported. It would bind its threads to all processors but one.
+# Before vLLM is imported, which would bind its threads to all processors but one.
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 import pytest
 
-from tests.conftest import tiny_tokenizer
+from tests.support.tiny_models import tiny_tokenizer
 from tests.vllm.servers import KINDS, Server, serving, serving_tiny
 from tests.vllm.tiny import save_tiny, tiny_settings
 
@@ -27,13 +27,15 @@ SMALL, MATH = "SmolLM2-135M-Instruct", "Qwen2.5-Coder-0.5B-Instruct"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """vLLM and what it brings warn of their own affairs, in threads of their own and when all is over, too."""
+    """Ignore the warnings of vLLM and its dependencies, which also come from their threads and at exit."""
     config.addinivalue_line("filterwarnings", "ignore")
+    # A helper that is collected as a test by mistake returns a value. The last filter takes precedence.
+    config.addinivalue_line("filterwarnings", "error::pytest.PytestReturnNotNoneWarning")
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """On the model that can do some math; vLLM has the plugin."""
+    """A server of a model that can do some math, vLLM's with the plugin."""
     with serving(request.param, MATH, tmp_path_factory.mktemp("serve") / "log") as running:
         yield running
 
@@ -42,7 +44,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def tiny_server(
     request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """On the tiny model; parametrized with its kind."""
+    """A server of the tiny model; parametrized with its kind."""
     with serving_tiny(request.param, tiny_folder, tmp_path_factory.mktemp("serve") / "log") as running:
         yield running
 

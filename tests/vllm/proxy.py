@@ -1,4 +1,4 @@
-"""A proxy between a client and a real server that makes trouble on the way."""
+"""A proxy between a client and a real server that injects faults."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ _STREAMED = "text/event-stream"
 
 
 class Proxy(InThread):
-    """A server in a thread; a context manager. Answers that are streamed meet `faults`, by number, while `on`."""
+    """A server in a thread, as a context manager. While `on`, streamed answers meet `faults`, by their number."""
 
     def __init__(self, upstream: str, faults: Callable[[int], Fault | None]) -> None:
         self.on, self.requests = False, 0
@@ -52,7 +52,7 @@ class Proxy(InThread):
     async def _lines(
         self, request: Request, client: httpx.AsyncClient, reply: httpx.Response, fault: Fault | None
     ) -> AsyncIterator[bytes]:
-        """The server's events, and what goes wrong with one of them."""
+        """Yield the server's events, one of them with the fault."""
         count = 0
         try:
             async for line in reply.aiter_lines():
@@ -60,9 +60,9 @@ class Proxy(InThread):
                     continue
                 kind = fault.kind if fault is not None else ""
                 if fault is not None and count == fault.after:
-                    trouble = await self._trouble(request, kind, line)
-                    if trouble is not None:
-                        yield trouble
+                    last = await self._inject(request, kind, line)
+                    if last is not None:
+                        yield last
                         return
                 count += 1
                 undone = kind == "undone" and line == "data: [DONE]"
@@ -73,8 +73,8 @@ class Proxy(InThread):
             await reply.aclose()
             await client.aclose()
 
-    async def _trouble(self, request: Request, kind: str, line: str) -> bytes | None:
-        """The last that comes; None where more does."""
+    async def _inject(self, request: Request, kind: str, line: str) -> bytes | None:
+        """Return the last bytes of the answer, or None if it continues."""
         match kind:
             case "cut":
                 self._server.abort(request)
@@ -82,7 +82,7 @@ class Proxy(InThread):
             case "short":
                 return b""
             case "garbage":
-                return b'data: {"choices": [{"text": "never to be se\n\n'
+                return b'data: {"choices": [{"text": "never fini\n\n'
             case "binary":
                 return b"data: \x00\xff\xfe}{\n\n"
             case "error":

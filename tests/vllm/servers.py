@@ -1,4 +1,4 @@
-"""Real servers for tests, each gone as a whole in the end: with a key and small, or open and tiny."""
+"""Real servers for tests, stopped with all their processes: small ones with a key, and tiny ones without."""
 
 import sys
 import time
@@ -36,24 +36,33 @@ class Server:
         return {} if self.key is None else {"authorization": f"Bearer {self.key}"}
 
     def busy(self) -> float:
-        """Branches that the model goes on with or that wait, by the server's own metrics."""
+        """Return the number of running and waiting branches, by the server's own metrics."""
         lines = httpx.get(f"{self.address}/metrics", headers=self.headers).text.splitlines()
-        # vLLM tells the waiting ones by reason, too, under a longer name.
+        # vLLM also reports the waiting ones by reason, under a longer name.
         return sum(float(line.split()[-1]) for line in lines if line.partition("{")[0].split()[0] in _LOADS[self.kind])
 
 
 @contextmanager
 def serving(kind: str, model: str, log: Path, *, plugin: bool = True) -> Iterator[Server]:
-    """A server with a key and limits."""
+    """Run a server with a key and limits."""
     if kind == BRANCHWISE:
         limits = ["--max-paths", MAX_PATHS, "--max-tokens", MAX_TOKENS, "--max-seconds", MAX_SECONDS]
         with branchwise_server(model, [*map(str, limits)], log, {"BRANCHWISE_API_KEY": API_KEY}) as running:
             yield Server(kind, running.address, model)
         return
     options = [
-        "--api-key", API_KEY, "--max-model-len", "2048", "--max-num-seqs", "16",
-        "--kv-cache-memory-bytes", str(512 << 20), "--enforce-eager", "--generation-config", "auto",
-    ]  # fmt: skip
+        "--api-key",
+        API_KEY,
+        "--max-model-len",
+        "2048",
+        "--max-num-seqs",
+        "16",
+        "--kv-cache-memory-bytes",
+        str(512 << 20),
+        "--enforce-eager",
+        "--generation-config",
+        "auto",
+    ]
     limits = {"BRANCHWISE_MAX_PATHS": MAX_PATHS, "BRANCHWISE_MAX_TOKENS": MAX_TOKENS}
     limits |= {"BRANCHWISE_MAX_SECONDS": MAX_SECONDS}
     environment = PLUGIN if plugin else {"VLLM_PLUGINS": "none"}
@@ -64,21 +73,26 @@ def serving(kind: str, model: str, log: Path, *, plugin: bool = True) -> Iterato
 
 @contextmanager
 def serving_tiny(kind: str, folder: Path, log: Path) -> Iterator[Server]:
-    """An open server of the tiny model, without a plugin."""
+    """Run a server of the tiny model, without a key or the plugin."""
     if kind == BRANCHWISE:
         with branchwise_server(str(folder), [], log) as running:
             yield Server(kind, running.address, running.model, None)
         return
     options = [
-        "--max-model-len", str(CONTEXT), "--kv-cache-memory-bytes", str(64 << 20),
-        "--max-num-seqs", "16", "--enforce-eager",
-    ]  # fmt: skip
+        "--max-model-len",
+        str(CONTEXT),
+        "--kv-cache-memory-bytes",
+        str(64 << 20),
+        "--max-num-seqs",
+        "16",
+        "--enforce-eager",
+    ]
     with vllm_server(Path(sys.executable), str(folder), options, log, {"VLLM_PLUGINS": "none"}) as running:
         yield Server(kind, running.address, running.model, None)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> float:
-    """Seconds until it holds."""
+    """Wait until `holds` is true. Return the seconds it took."""
     began = time.monotonic()
     while not holds():
         assert time.monotonic() - began < seconds, "it took too long"

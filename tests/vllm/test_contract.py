@@ -1,20 +1,20 @@
-"""The contract of every backend (tests/test_backends.py), kept by vLLM in this process."""
+"""The contract of every backend (tests/backends/test_contract.py), for vLLM in this process."""
 
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 
 import pytest
-import test_backends as contract
 
 from branchwise.backends.vllm.backend import VLLMBackend
 from branchwise.core.sampling import Sampling
+from tests.backends import test_contract as contract
 from tests.backends.test_contract import ask, grow, left_over
-from tests.vllm.contract import tests_without
+from tests.vllm.contract import contract_without
 from tests.vllm.tiny import tiny_settings
 
 globals().update(
-    tests_without(
-        "test_a_path_that_ended_at_a_stop_goes_on_after_it",  # with the noise of another generator
+    contract_without(
+        "test_a_path_that_ended_at_a_stop_goes_on_after_it",  # vLLM seeds new noise there
         "test_scores_have_a_row_for_each_continuation_and_a_price",  # each is a request of its own
     )
 )
@@ -39,10 +39,10 @@ def fresh(tiny_folder: FilePath) -> VLLMBackend:
 
 @pytest.fixture(autouse=True)
 def spelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What tokens say, decoded all at once."""
+    """Decode with the backend's own tokenizer."""
 
     def spelled(backend: VLLMBackend, token_ids: Sequence[int]) -> str:
-        return str(backend._prompter.tokenizer.decode(token_ids, skip_special_tokens=True))
+        return str(backend._prompts.tokenizer.decode(token_ids, skip_special_tokens=True))
 
     monkeypatch.setattr(contract, "spelled", spelled)
 
@@ -54,7 +54,7 @@ async def test_a_path_that_ended_at_a_stop_goes_on_behind_it(backend: VLLMBacken
     (held,) = await grow(backend, root, (11,), Sampling(temperature=1.0, max_tokens=40, stop=(stop,)))
     path = held.path(root, 11)
     twice = [await grow(backend, path, (11,), Sampling(temperature=1.0, max_tokens=10)) for _ in range(2)]
-    assert twice[0][0].token_ids == twice[1][0].token_ids  # the same noise, which is not that of the path's beginning
+    assert twice[0][0].token_ids == twice[1][0].token_ids  # the same noise, other than that of the path's beginning
     assert twice[0][0].ended[0].cost.prompt == len(path.all_token_ids())
 
 

@@ -43,19 +43,19 @@ def test_a_plain_question_is_one_sample(server: Server, client: openai.OpenAI) -
     assert server.model in [model.id for model in client.models.list()]
 
 
-def test_a_strategy_answers_a_question_right(server: Server, client: openai.OpenAI) -> None:
+def test_a_strategy_answers_correctly(server: Server, client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model=server.model, messages=MESSAGES, temperature=0.7, max_tokens=300, extra_body=voted()
     )
-    told = reply.model_extra["branchwise"]
-    assert told["answer"] == "72"
-    assert told["votes"]["72"] == max(told["votes"].values())
-    assert 0 < told["confidence"] <= 1
-    assert told["outcome"] == "complete"
-    assert (told["errors"], told["seed"]) == ([], SEED)
+    result = reply.model_extra["branchwise"]
+    assert result["answer"] == "72"
+    assert result["votes"]["72"] == max(result["votes"].values())
+    assert 0 < result["confidence"] <= 1
+    assert result["outcome"] == "complete"
+    assert (result["errors"], result["seed"]) == ([], SEED)
     assert "72" in reply.choices[0].message.content
     assert reply.choices[0].finish_reason == "stop"
-    usage, ledger = reply.usage, told["usage"]
+    usage, ledger = reply.usage, result["usage"]
     assert (usage.prompt_tokens, usage.completion_tokens) == (ledger["prompt"], ledger["sampled"])
     assert usage.prompt_tokens_details.cached_tokens == ledger["reused"] > 0
     assert ledger["prompt"] == ledger["reused"] + ledger["prefilled"]
@@ -64,9 +64,14 @@ def test_a_strategy_answers_a_question_right(server: Server, client: openai.Open
 
 def test_a_strategy_is_streamed(server: Server, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
-        model=server.model, messages=MESSAGES, temperature=0.7, max_tokens=300, stream=True,
-        stream_options={"include_usage": True}, extra_body=voted(paths=FEW),
-    )  # fmt: skip
+        model=server.model,
+        messages=MESSAGES,
+        temperature=0.7,
+        max_tokens=300,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body=voted(paths=FEW),
+    )
     chunks = list(stream)
     assert chunks[0].choices[0].delta.role == "assistant"
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -75,16 +80,16 @@ def test_a_strategy_is_streamed(server: Server, client: openai.OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == last.model_extra["branchwise"]["usage"]["sampled"]
 
 
-def test_one_path_is_streamed_while_it_grows(server: Server, client: openai.OpenAI) -> None:
+def test_one_path_is_streamed_as_it_is_generated(server: Server, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=server.model, messages=MESSAGES, max_tokens=40, stream=True, extra_body={"branchwise": {"paths": 1}}
     )
     pieces = [chunk.choices[0].delta.content for chunk in stream if chunk.choices[0].delta.content]
-    assert len(pieces) >= 3  # tokens that were drafted come together
+    assert len(pieces) >= 3  # accepted drafts come together
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_cancels_every_branch(server: Server, stream: bool) -> None:
+def test_a_disconnected_client_cancels_every_branch(server: Server, stream: bool) -> None:
     key = {"strategy": "self-consistency", "paths": PATHS}
     story = [{"role": "user", "content": "Write a very long story about a fox."}]
     body = {"model": server.model, "messages": story, "max_tokens": 900, "stream": stream, "branchwise": key}
@@ -98,7 +103,7 @@ def test_a_client_that_goes_away_cancels_every_branch(server: Server, stream: bo
     assert wait_until(lambda: server.busy() == 0, 2) < 2
 
 
-def test_a_wrong_key_is_turned_away(server: Server) -> None:
+def test_a_wrong_key_is_refused(server: Server) -> None:
     with openai.OpenAI(base_url=f"{server.address}/v1", api_key="wrong", max_retries=0) as client:
         with pytest.raises(openai.AuthenticationError):
             client.chat.completions.create(model=server.model, messages=MESSAGES, extra_body=voted())
@@ -117,9 +122,7 @@ def test_a_wrong_key_is_turned_away(server: Server) -> None:
         ("branchwise.path", {"path": 4}),
     ],
 )
-def test_what_goes_over_a_limit_is_refused_by_name(
-    server: Server, client: openai.OpenAI, field: str, key: dict[str, object]
-) -> None:
+def test_limits_are_enforced_by_name(server: Server, client: openai.OpenAI, field: str, key: dict[str, object]) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         client.chat.completions.create(model=server.model, messages=MESSAGES, extra_body=voted(**key))
     assert caught.value.status_code == 422
@@ -127,13 +130,13 @@ def test_what_goes_over_a_limit_is_refused_by_name(
     assert field in str(caught.value)
 
 
-def test_a_model_that_is_not_served_is_not_found(client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     for body in (voted(), {}):
         with pytest.raises(openai.NotFoundError, match="another"):
             client.chat.completions.create(model="another", messages=MESSAGES, extra_body=body)
 
 
-def test_a_question_gets_its_whole_result(server: Server) -> None:
+def test_a_question_returns_its_whole_result(server: Server) -> None:
     body = {"question": CLIPS, "paths": FEW, "seed": SEED, "temperature": 0.7, "max_tokens": 300}
     reply = httpx.post(f"{server.address}/v1/branchwise", json=body, headers=server.headers, timeout=900)
     assert reply.status_code == 200
@@ -153,15 +156,15 @@ def test_a_question_gets_its_whole_result(server: Server) -> None:
         ("branchwise", {"question": CLIPS, "branchwise": {}}),
     ],
 )
-def test_a_question_that_makes_no_sense_is_refused_by_name(server: Server, field: str, body: dict[str, object]) -> None:
+def test_invalid_questions_are_refused_by_field(server: Server, field: str, body: dict[str, object]) -> None:
     reply = httpx.post(f"{server.address}/v1/branchwise", json=body, headers=server.headers)
     assert reply.status_code == 422
     assert reply.json()["error"]["param"] == field
 
 
 @pytest.mark.parametrize("server", [VLLM], indirect=True)
-def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path) -> None:
-    """The same requests to a server without the plugin get the same replies, byte for byte but for what names them."""
+def test_requests_without_the_key_get_vllms_own_replies(server: Server, tmp_path: Path) -> None:
+    """A server without the plugin gives the same replies, byte for byte but for ids and times."""
     new = [{"role": "user", "content": "Name the colours of the rainbow, the last one first."}]  # in no cache yet
     plain = {"model": server.model, "messages": new, "temperature": 0, "max_tokens": 30}
     requests: list[dict[str, object]] = [
@@ -182,7 +185,7 @@ def test_without_the_key_everything_is_vllms_own(server: Server, tmp_path: Path)
 
 
 def _raw(server: Server, body: dict[str, object]) -> tuple[int, str, str]:
-    """Status, content type and text of a reply, its id, its time and the number of its server left out."""
+    """Return status, content type and text of a reply, with ids, times and the server's number replaced."""
     reply = httpx.post(f"{server.address}/v1/chat/completions", json=body, headers=server.headers, timeout=900)
     text = re.sub(r'"(id|created)": ?("chatcmpl-[0-9a-f]+"|\d+)', r'"\1":…', reply.text)
     text = re.sub(r'("system_fingerprint": ?"[^"]*)-[0-9a-f]{8}"', r'\1-…"', text)  # of how it was started

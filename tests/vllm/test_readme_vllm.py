@@ -1,4 +1,4 @@
-"""The README's "Put it in vLLM" does what it says."""
+"""The README's section "Put it in vLLM" works as written."""
 
 import json
 import re
@@ -15,7 +15,7 @@ SECTION = README.partition("## Put it in vLLM")[2].partition("\n## ")[0]
 
 @pytest.mark.parametrize("server", [VLLM], indirect=True)
 def test_the_request_is_answered_by_a_strategy(server: Server) -> None:
-    """By a server that is started as there: with the plugin allowed, on another model and port, with a key."""
+    """The server runs with the plugin, as there, but on another model and port and with a key."""
     (model,) = re.findall(r"^VLLM_PLUGINS=branchwise vllm serve (\S+)$", SECTION, re.MULTILINE)
     (request,) = re.findall(r"^curl .*?^}'$", SECTION, re.MULTILINE | re.DOTALL)
     request = request.replace("http://localhost:8000", server.address).replace(model, server.model)

@@ -1,18 +1,18 @@
-"""The contract of every backend, kept by the backend `openai` over real servers."""
+"""The contract of every backend, for the backend `openai` over real servers."""
 
 import pytest
-import test_backends as contract
 
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.settings import OpenAISettings
-from tests.vllm.contract import tests_without
+from tests.backends import test_contract as contract
+from tests.vllm.contract import contract_without
 from tests.vllm.servers import KINDS, VLLM, Server
 
-globals().update(tests_without())
+globals().update(contract_without())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tokens are taken and shown by vLLM alone."""
+    """Run tests of exact tokens on vLLM alone: only vLLM accepts and returns tokens."""
     if "tiny_server" in metafunc.fixturenames:
         kinds = [VLLM] if "exact" in metafunc.fixturenames else KINDS
         metafunc.parametrize("tiny_server", kinds, indirect=True, scope="session")

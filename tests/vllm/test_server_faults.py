@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a real server loses no answer, and leaves nothing behind."""
+"""Faults between client and real server lose no answer and leak nothing."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ async def solve_all(loaded: OpenAIBackend) -> list[Result]:
 
 
 def check(results: list[Result], exact: bool) -> None:
-    """Every path is whole, and paid for once."""
+    """Check that every path is complete and counted once."""
     for result in results:
         assert len(result.paths) + len(result.errors) == PATHS
         assert len(result.errors) <= 1
@@ -49,7 +49,7 @@ def check(results: list[Result], exact: bool) -> None:
 
 
 def every_third(number: int) -> Fault | None:
-    """Each kind of fault in turn."""
+    """Return each kind of fault in turn, for every third request."""
     kind = FAULTS[number // 3 % len(FAULTS)]
     return None if number % 3 else Fault(kind, after=number % 4, retry_after="0.05")
 

@@ -1,4 +1,4 @@
-"""A tiny random model for vLLM, and how it is run in tests."""
+"""A tiny random model for vLLM, its adapter and its settings."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from branchwise.backends.vllm.settings import VLLMSettings
 
 CONTEXT = 512
-WIDTH = 64  # two heads of 32: vLLM's CPU kernels know no narrower ones
+WIDTH = 64  # two heads of 32, the narrowest that vLLM's CPU kernels support
 
 
 def save_tiny(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """The model, with a tokenizer that has no token to end a turn: it never ends by itself."""
+    """Save the model with a tokenizer without an end token: no branch ends before its length or a stop string."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=261,
@@ -31,7 +31,7 @@ def save_tiny(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
     model = LlamaForCausalLM(config)
     ascii = [place for token, place in tokenizer.get_vocab().items() if len(token) == 1 and token.isascii()]
     letters = torch.zeros(config.vocab_size, 1).index_fill(0, torch.tensor(ascii), 2.0)
-    model.lm_head.weight.data *= letters  # hardly any pieces of other characters, which a path can be cut between
+    model.lm_head.weight.data *= letters  # few bytes of other characters, inside which a path cannot be cut
     model.save_pretrained(folder)
     tokenizer.eos_token = None
     tokenizer.save_pretrained(folder)
@@ -39,7 +39,7 @@ def save_tiny(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 
 
 def save_adapter(folder: Path) -> Path:
-    """A LoRA adapter for it, strong enough to say something else."""
+    """Save a LoRA adapter for it, strong enough to change greedy tokens."""
     folder.mkdir()
     torch.manual_seed(1)
     place = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
@@ -56,6 +56,6 @@ def save_adapter(folder: Path) -> Path:
 
 
 def tiny_settings(**settings: object) -> VLLMSettings:
-    """Small, and started at once."""
+    """Return settings of a small engine that starts without compiling."""
     usual = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": 64 << 20, "max_num_seqs": 16}
     return VLLMSettings(**{**usual, **settings})
