@@ -153,19 +153,28 @@ class Run(Generic[State]):
         while (arrival := await self._next_arrival()) is not None:
             await self._tell(state, arrival)
             self._ask(state)
-        reason = self._early_end
+        await self._deliver_rest(state, self._early_end)
+        return self._strategy.finish(state)
+
+    async def _deliver_rest(self, state: State, reason: Outcome | None) -> None:
+        """Stop what is under way and deliver every completion left. `reason` is set if the run ends early."""
         if reason is not None:
             for request in self._requests.incomplete():
                 request.origin.question.end_early(reason)
         await self._scheduler.halt()
         for arrival in self._requests.drain():
             await self._tell(state, arrival)
-            if reason is not None:  # a question is complete only if its strategy requests nothing more
+            if reason is not None:
                 self._mark_incomplete(self._strategy.ask(state), reason)
         if self._strategy.batched and reason is not None and any(question.early_end for question in self._active):
             for question in self._active:  # work that one question missed might have gone to another
                 question.end_early(reason)
-        return self._strategy.finish(state)
+
+    def _mark_incomplete(self, actions: Sequence[Action], reason: Outcome) -> None:
+        """End the questions early for which the strategy requests more, although the run is over."""
+        for action in actions:
+            if not isinstance(action, Cancel):
+                self._origin(action).question.end_early(reason)
 
     def _ask(self, state: State) -> None:
         """Submit the actions that the strategy wants now."""
@@ -210,12 +219,6 @@ class Run(Generic[State]):
         if not self._config.backend.capabilities.per_branch_cancel and request.active is not None:
             request.origin.question.note(NO_CANCEL)
         self._scheduler.cancel(request)
-
-    def _mark_incomplete(self, actions: Sequence[Action], reason: Outcome) -> None:
-        """Mark the questions for which the strategy requests more, although the run is over."""
-        for action in actions:
-            if not isinstance(action, Cancel):
-                self._origin(action).question.end_early(reason)
 
     async def _tell(self, state: State, arrival: Arrival) -> None:
         """Deliver an event to the strategy and the observers, and charge its cost."""

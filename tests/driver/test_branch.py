@@ -12,6 +12,7 @@ from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.backends.stream import Broken, Ended, Extension, Tokens
 from branchwise.core.path import StopReason
 from branchwise.core.usage import Usage
+from branchwise.driver.branch import BranchTokens
 from tests.support.throwaway import ended, once
 
 
@@ -161,3 +162,21 @@ async def test_prompts_and_scores_are_retried_too() -> None:
     backend.failures = 0
     await bw.solve("q", backend, strategy=strategy)
     assert isinstance(strategy.log.events[0], bw.Scored)
+
+
+def test_progress_chunks_span_the_segments_of_a_branch() -> None:
+    root = bw.Path(None, 0, (9,), "")
+    tokens, action = BranchTokens(root, 7), bw.Extend(root, watch_every=2)
+    tokens.add(Tokens(0, (1, 2, 3), "abc", (1, 2, 3), (-0.1, -0.2, -0.3), None))
+    progress = list(tokens.new_progress(0, action, 0))
+    thoughts = tokens.path(None)
+    tokens.begin_segment(thoughts)
+    tokens.add(Tokens(0, (4, 5), "de", (1, 2), (-0.4, -0.5), None))
+    progress += tokens.new_progress(0, action, 0)
+    assert [(e.count, e.token_ids, e.logprobs) for e in progress] == [
+        (2, (1, 2), (-0.1, -0.2)),
+        (4, (3, 4), (-0.3, -0.4)),
+    ]
+    answer = tokens.path(StopReason.END)
+    assert (answer.parent, answer.token_ids, answer.ends, answer.text) == (thoughts, (4, 5), (1, 2), "de")
+    assert (thoughts.token_ids, thoughts.logprobs) == ((1, 2, 3), (-0.1, -0.2, -0.3))
