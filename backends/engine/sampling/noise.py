@@ -1,28 +1,28 @@
-"""Keyed noise: the same key, position and token always draw the same number.
+"""Keyed noise: a pure function of key, position and token.
 
-A counter-based generator (SplitMix64's finalizer, Steele et al. 2014, over a mix of the three), so
-a token's noise can be computed for any position at any time, in any batch.
+The generator is counter-based: SplitMix64's finalizer (Steele et al. 2014) over a mix of the three. The noise of any
+token at any position can be computed at any time and in any batch.
 """
 
 import torch
 from torch import Tensor
 
-# Odd 64-bit constants, written as the signed numbers torch's int64 wants.
+# Odd 64-bit constants as signed integers, the only 64-bit integers that torch has.
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
-TAIL_BUCKET = -1  # the "token" whose noise competes for everything outside the candidates
-TAIL_CHOICE = -2  # the "token" whose noise picks one of them
+TAIL_BUCKET = -1  # token id whose noise competes for all tokens outside the candidates
+TAIL_TOKEN = -2  # token id whose noise selects one of them
 
 
 def signed(key: int) -> int:
-    """A 64-bit key as torch's int64."""
+    """Return a 64-bit key as a signed integer for torch's int64."""
     return key - (1 << 64) if key >= 1 << 63 else key
 
 
 def _shift(values: Tensor, bits: int) -> Tensor:
-    """Logical right shift; torch's own keeps the sign."""
+    """Shift right logically; torch's own shift keeps the sign."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -33,7 +33,7 @@ def _mix(values: Tensor) -> Tensor:
 
 
 def uniform(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
-    """Numbers in (0, 1), float64, for int64 arrays that broadcast together."""
+    """Return numbers in (0, 1), float64, for int64 tensors that broadcast together."""
     state = _mix(keys + positions * _GOLDEN)
     state = _mix(state + tokens * _GOLDEN)
     # 52 bits: with 53, the largest would round to 1.
@@ -41,5 +41,5 @@ def uniform(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
 
 
 def gumbel(keys: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
-    """Standard Gumbel noise, float64: argmax(log p + gumbel) is a draw from p."""
+    """Return standard Gumbel noise, float64: argmax(log p + gumbel) is a sample of p."""
     return -torch.log(-torch.log(uniform(keys, positions, tokens)))
