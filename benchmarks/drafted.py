@@ -7,11 +7,11 @@ from itertools import islice
 
 import branchwise as bw
 from branchwise.backends.base import ExtendRequest
+from branchwise.backends.engine.branch import EngineBranch
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.scheduler.jobs import EngineBranch
 from branchwise.backends.engine.speculation.draft import Draft
-from branchwise.backends.engine.speculation.draft_budget import FixedBudget, DraftBudget
-from branchwise.backends.engine.speculation.drafter import DraftRequest, Drafter
+from branchwise.backends.engine.speculation.draft_budget import DraftBudget, FixedBudget
+from branchwise.backends.engine.speculation.drafter import Drafter, DraftRequest
 from branchwise.backends.engine.speculation.speculator import Speculator
 from branchwise.backends.engine.speculation.verify import Verification
 from branchwise.backends.stream import Broken, Tokens
@@ -73,9 +73,9 @@ class Timed(Speculator):
         self.seconds += time.perf_counter() - began
         return drafts
 
-    def observe(self, drew: Verification, taken: int) -> None:
+    def observe(self, verified: Verification, count: int) -> None:
         began = time.perf_counter()
-        super().observe(drew, taken)
+        super().observe(verified, count)
         self.seconds += time.perf_counter() - began
 
 
@@ -87,7 +87,7 @@ class Recorder(Drafter):
     def __init__(self) -> None:
         self.heard: dict[EngineBranch, list[int]] = {}
 
-    def propose(self, asks: Sequence[DraftRequest]) -> None:
+    def propose(self, requests: Sequence[DraftRequest]) -> None:
         return
 
     def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:
@@ -119,20 +119,20 @@ class Bench:
         if drafts not in self._gates:
             self._gates[drafts] = self._engine.draft_budget(drafts.budget)
         drafting = Timed(drafters, self._gates[drafts])
-        self._engine.draft_with(drafting if drafters else None)
+        self._engine.set_speculator(drafting if drafters else None)
         done = await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
         return replace(done, drafting=drafting.seconds)
 
     async def warm_up(self, question: str, work: Work) -> None:
         """Whatever is set up on first use."""
-        self._engine.draft_with(None)
+        self._engine.set_speculator(None)
         await self._grow(question, range(work.branches), work.temperature, _WARM_TOKENS)
 
     async def _record(self, question: str, temperature: float) -> None:
         """Siblings of a question: the same for every kind of drafts."""
         if (question, temperature) not in self._siblings:
             recorder = Recorder()
-            self._engine.draft_with(Speculator([recorder], FixedBudget(0)))
+            self._engine.set_speculator(Speculator([recorder], FixedBudget(0)))
             await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, self._sibling_tokens)
             self._siblings[question, temperature] = recorder.heard
 

@@ -1,8 +1,8 @@
-"""Drafters that compute: they draw a chain of tokens for every branch, all branches side by side.
+"""Drafters that run a model: they sample a chain of tokens for every branch, all branches in one batch.
 
-A chain is drawn with the noise the target will draw with, from the drafter's own distribution: where the two
-distributions are alike, so are the draws (with probability at least (1 - TV) / (1 + TV); Daliri et al. 2024,
-arXiv 2408.07978). Rejection sampling wants draws of their own, and to know what they were drawn from.
+Under keyed acceptance a chain is sampled from the drafter's distribution with the target's noise. Both samples agree
+with probability at least (1 - TV) / (1 + TV) (Daliri et al. 2024, arXiv 2408.07978). Under rejection sampling a chain
+needs noise of its own, and the verifier needs the distributions it was sampled from.
 """
 
 from abc import abstractmethod
@@ -12,58 +12,58 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from branchwise.backends.engine.sampling.sampler import Draw, draw
+from branchwise.backends.engine.sampling.distribution import distribution
+from branchwise.backends.engine.sampling.sampler import SampleRequest, sample
 from branchwise.backends.engine.speculation.draft import ROOT, Node
-from branchwise.backends.engine.speculation.drafter import Ask, Drafter
-from branchwise.backends.engine.speculation.rejection import distribution, draft_key
+from branchwise.backends.engine.speculation.drafter import Drafter, DraftRequest
+from branchwise.backends.engine.speculation.rejection import draft_key
 
 
 @dataclass(slots=True)
 class Chain:
-    """How far a branch's chain has got."""
+    """A chain of drafts for one branch."""
 
-    ask: Ask
-    last: int  # the latest token
+    request: DraftRequest
+    token: int  # the last one
     position: int  # of that token
-    node: int = ROOT
+    node: int = ROOT  # of that token
 
 
 class ChainDrafter(Drafter):
-    """What they share: the drawing."""
+    """A drafter that samples chains; a subclass computes the logits."""
 
     def __init__(self, *, rejection: bool) -> None:
-        """`rejection`: the verifier will sample by rejection."""
+        """`rejection`: the verifier uses rejection sampling."""
         self._rejection = rejection
 
-    def propose(self, asks: Sequence[Ask]) -> None:
-        with self._begun(asks) as chains:
-            for step in range(max((chain.ask.budget for chain in chains), default=0)):
+    def propose(self, requests: Sequence[DraftRequest]) -> None:
+        with self._started(requests) as chains:
+            for step in range(max((chain.request.budget for chain in chains), default=0)):
                 logits = self._logits(chains)
                 if logits is None:
                     return
-                self._draw(chains, logits, step)
+                self._extend(chains, logits, step)
 
     @abstractmethod
-    def _begun(self, asks: Sequence[Ask]) -> AbstractContextManager[Sequence[Chain]]:
-        """Chains at the ends of their paths, without those there is no room for; at its end everything is given
-        back that was taken for them."""
+    def _started(self, requests: Sequence[DraftRequest]) -> AbstractContextManager[Sequence[Chain]]:
+        """Return chains at the ends of their branches, those that fit in memory, and free that memory on exit."""
 
     @abstractmethod
     def _logits(self, chains: Sequence[Chain]) -> Tensor | None:
-        """Logits [chains, vocabulary] behind the latest tokens; None where there is no room."""
+        """Return logits [chains, vocabulary] after the last tokens, or None when memory is exhausted."""
 
-    def _draw(self, chains: Sequence[Chain], logits: Tensor, step: int) -> None:
-        """Every chain's next token."""
-        asked: list[Draw] = []
+    def _extend(self, chains: Sequence[Chain], logits: Tensor, step: int) -> None:
+        """Sample the next token of every chain."""
+        requests: list[SampleRequest] = []
         for row, chain in enumerate(chains):
-            branch = chain.ask.branch
+            branch = chain.request.branch
             key = draft_key(branch.key) if self._rejection else branch.key
-            asked.append(Draw(branch.sampling, key, chain.position + 1, row))
-        drawn = draw(logits, asked)
-        tokens, chances = drawn.tokens.tolist(), drawn.logprobs.exp().tolist()
-        for row, (chain, token, chance) in enumerate(zip(chains, tokens, chances, strict=True)):
-            draft = chain.ask.draft
-            chain.node = draft.add(Node(chain.node, token, chance, 1 + step, 1, self.name))
-            chain.last, chain.position = token, chain.position + 1
+            requests.append(SampleRequest(branch.sampling, key, chain.position + 1, row))
+        samples = sample(logits, requests)
+        tokens, probabilities = samples.tokens.tolist(), samples.logprobs.exp().tolist()
+        for row, (chain, token, probability) in enumerate(zip(chains, tokens, probabilities, strict=True)):
+            draft = chain.request.draft
+            chain.node = draft.add(Node(chain.node, token, probability, 1 + step, 1, self.name))
+            chain.token, chain.position = token, chain.position + 1
             if self._rejection:
-                draft.drawn_from[chain.node] = distribution(logits[row], chain.ask.branch.sampling)
+                draft.distributions[chain.node] = distribution(logits[row], chain.request.branch.sampling)

@@ -1,4 +1,4 @@
-"""A draft: a tree of proposed tokens behind a path, and how it is built."""
+"""A draft: a tree of proposed tokens. Drafters add nodes, the draft budget selects some, the verifier follows them."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ class Node(NamedTuple):
 
     parent: int  # ROOT, or an earlier node
     token: int
-    share: float  # its drafter's estimate of its chance, among what the drafter saw follow the parent
-    match: int  # how many of the tokens before it the drafter had seen together
-    seen: int  # how often
+    probability: float  # the drafter's estimate that the token follows its parent
+    match_length: int  # tokens before it that the drafter found together in its source
+    occurrences: int  # how often it found them
     drafter: str
 
 
@@ -26,55 +26,55 @@ class Draft:
     """Proposed tokens; every node comes after its parent."""
 
     nodes: list[Node] = field(default_factory=list)
-    drawn_from: dict[int, Tensor] = field(default_factory=dict)
-    """[vocabulary] what a node was drawn from, where rejection sampling must know; a node without is certain."""
-    _places: dict[tuple[int, int], int] = field(default_factory=dict)
-    _first: dict[int, int] = field(default_factory=dict)
+    distributions: dict[int, Tensor] = field(default_factory=dict)
+    """[vocabulary] the distribution a node was sampled from, for rejection sampling; a node without was certain."""
+    _node_of: dict[tuple[int, int], int] = field(default_factory=dict)  # by parent and token
+    _first_child: dict[int, int] = field(default_factory=dict)  # by parent
 
     def __len__(self) -> int:
         return len(self.nodes)
 
     def child(self, node: int, token: int) -> int | None:
-        """The node of `token` behind `node`."""
-        return self._places.get((node, token))
+        """Return the child of `node` that proposes `token`."""
+        return self._node_of.get((node, token))
 
     def children(self, node: int) -> list[int]:
-        """The nodes behind `node`, as they were proposed."""
+        """Return the children of `node`, in the order of proposal."""
         return [place for place, proposed in enumerate(self.nodes) if proposed.parent == node]
 
-    def likeliest(self, node: int) -> int | None:
-        """The node behind `node` that was proposed first."""
-        return self._first.get(node)
+    def first_child(self, node: int) -> int | None:
+        """Return the child of `node` that was proposed first: drafters propose the most probable one first."""
+        return self._first_child.get(node)
 
     def add(self, node: Node) -> int:
-        """Propose a token, unless it is there already; its place."""
-        place = self._places.setdefault((node.parent, node.token), len(self.nodes))
+        """Add a node unless its parent has one with the same token. Return the node's index."""
+        place = self._node_of.setdefault((node.parent, node.token), len(self.nodes))
         if place == len(self.nodes):
             self.nodes.append(node)
-            self._first.setdefault(node.parent, place)
+            self._first_child.setdefault(node.parent, place)
         return place
 
-    def kept(self, chosen: Collection[int]) -> "Draft":
-        """The chosen nodes; one whose parent is not chosen goes with it."""
+    def subset(self, chosen: Collection[int]) -> "Draft":
+        """Return a draft of the chosen nodes, without those whose parent is not chosen."""
         draft, places = Draft(), {ROOT: ROOT}
         for place, node in enumerate(self.nodes):
             if place in chosen and node.parent in places:
                 places[place] = draft.add(node._replace(parent=places[node.parent]))
-                if place in self.drawn_from:
-                    draft.drawn_from[places[place]] = self.drawn_from[place]
+                if place in self.distributions:
+                    draft.distributions[places[place]] = self.distributions[place]
         return draft
 
-    def chain(self) -> "Draft":
-        """The likeliest node, the likeliest behind it, and so on."""
-        chosen, node = set[int](), self.likeliest(ROOT)
+    def first_chain(self) -> "Draft":
+        """Return a draft of the first child of the root, its first child, and so on."""
+        chosen, node = set[int](), self.first_child(ROOT)
         while node is not None:
             chosen.add(node)
-            node = self.likeliest(node)
-        return self.kept(chosen)
+            node = self.first_child(node)
+        return self.subset(chosen)
 
     @property
-    def behind(self) -> list[int]:
-        """[1 + nodes] the row each row follows, where the path's last token is row 0 and follows none."""
+    def parent_rows(self) -> list[int]:
+        """[1 + nodes] the row of each row's parent. Row 0 is the path's last token, whose parent is -1."""
         return [-1, *(1 + node.parent for node in self.nodes)]
 
     @property

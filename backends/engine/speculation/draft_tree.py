@@ -1,57 +1,60 @@
-"""How a draft grows from what was seen before: the likeliest nodes first."""
+"""Build a draft tree from matches of a suffix index, the most probable nodes first."""
 
 import heapq
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from branchwise.backends.engine.speculation.corpus import Match, Place
 from branchwise.backends.engine.speculation.draft import ROOT, Draft, Node
+from branchwise.backends.engine.speculation.suffix_index import Match, Occurrence
 
 
-class _Bud(NamedTuple):
-    """A node that could be added next. The likeliest sorts first, among equals the one found first."""
+class _Candidate(NamedTuple):
+    """A node that may be added next. The most probable sorts first, of equals the one found first."""
 
-    weight: float  # below zero
+    cost: float  # minus the probability of the node and its ancestors
     number: int
     depth: int
     node: Node
-    places: Sequence[Place]  # behind it
+    occurrences: Sequence[Occurrence]  # of the tokens up to the node
 
 
-def grow(draft: Draft, matches: Sequence[Match], budget: int, depth: int, drafter: str) -> None:
-    """Add what followed the matches, the longest first, until the draft has `budget` nodes; at most `depth` deep.
+def expand(draft: Draft, matches: Sequence[Match], *, budget: int, max_depth: int, drafter: str) -> None:
+    """Add what followed the matches until the draft has `budget` nodes, at most `max_depth` deep.
 
-    A node weighs its share of what followed its parent, times its parent's weight; of equals, the one seen
-    last goes first. (The noise the target will choose with is known, too: weighing the shares by it was tried,
-    and foresaw less than recency does.)
+    A node's priority is the product of count(child) / count(siblings) along its path (2503.05330). Of equals, the most
+    recent one comes first. Weighing by the target's noise, which is known too, was tried: fewer drafts were accepted.
     """
-    heap: list[_Bud] = []
+    heap: list[_Candidate] = []
     count = 0
     for match in matches:
-        for bud in _buds(ROOT, match, 1.0, 0, drafter, count):
-            heapq.heappush(heap, bud)
+        for candidate in _candidates(ROOT, match, probability=1.0, depth=0, drafter=drafter, number=count):
+            heapq.heappush(heap, candidate)
             count += 1
     while heap and len(draft) < budget:
-        bud = heapq.heappop(heap)
-        if draft.child(bud.node.parent, bud.node.token) is not None:
+        added = heapq.heappop(heap)
+        if draft.child(added.node.parent, added.node.token) is not None:
             continue
-        place = draft.add(bud.node)
-        if bud.depth < depth:
-            behind = Match(bud.node.match + 1, bud.places)
-            for further in _buds(place, behind, -bud.weight, bud.depth, drafter, count):
-                heapq.heappush(heap, further)
+        place = draft.add(added.node)
+        if added.depth < max_depth:
+            match = Match(added.node.match_length + 1, added.occurrences)
+            for candidate in _candidates(
+                place, match, probability=-added.cost, depth=added.depth, drafter=drafter, number=count
+            ):
+                heapq.heappush(heap, candidate)
                 count += 1
 
 
-def _buds(parent: int, match: Match, weight: float, depth: int, drafter: str, number: int) -> Iterator[_Bud]:
-    """What followed at some places, `depth` tokens ahead."""
-    following: dict[int, list[Place]] = {}
-    for place in match.places:
-        token = place.ahead
+def _candidates(
+    parent: int, match: Match, *, probability: float, depth: int, drafter: str, number: int
+) -> Iterator[_Candidate]:
+    """Yield a child of `parent`, which is `depth` deep, for each token that followed the match."""
+    following: dict[int, list[Occurrence]] = {}
+    for occurrence in match.occurrences:
+        token = occurrence.next_token
         if token is not None:
-            following.setdefault(token, []).append(Place(place.stream, place.at + 1))
-    seen = sum(map(len, following.values()))
-    for i, (token, places) in enumerate(following.items()):
-        share = len(places) / seen
-        node = Node(parent, token, share, match.length, seen, drafter)
-        yield _Bud(-weight * share, number + i, depth + 1, node, places)
+            following.setdefault(token, []).append(Occurrence(occurrence.sequence, occurrence.end + 1))
+    total = sum(map(len, following.values()))
+    for i, (token, occurrences) in enumerate(following.items()):
+        share = len(occurrences) / total
+        node = Node(parent, token, share, match.length, total, drafter)
+        yield _Candidate(-probability * share, number + i, depth + 1, node, occurrences)

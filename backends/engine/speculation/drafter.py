@@ -1,36 +1,36 @@
-"""What a drafter is."""
+"""The interface of drafters. The speculator calls them in order, in the engine's thread."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from branchwise.backends.engine.scheduler.jobs import LiveBranch
+from branchwise.backends.engine.branch import EngineBranch
 from branchwise.backends.engine.speculation.draft import Draft
 
 
-class Ask(NamedTuple):
-    """What a drafter is asked for."""
+class DraftRequest(NamedTuple):
+    """A draft to extend for one branch."""
 
-    draft: Draft  # to add nodes to
-    branch: LiveBranch
-    budget: int  # nodes the draft may have in all; of a drafter that computes, tokens of its chain
+    draft: Draft
+    branch: EngineBranch
+    budget: int  # most nodes of the draft; for a drafter that runs a model, most tokens of its chain
 
 
 class Drafter(ABC):
-    """Proposes what branches may go on with. Whatever it proposes, their tokens stay the same."""
+    """Proposes continuations of branches. The sampled tokens do not depend on them."""
 
     name: str
 
     @abstractmethod
-    def propose(self, asks: Sequence[Ask]) -> None:
-        """Add nodes to every draft until it has as many as its budget, or there is nothing left to propose."""
+    def propose(self, requests: Sequence[DraftRequest]) -> None:
+        """Add nodes to every draft, up to its budget."""
 
     def seconds(self, branches: int) -> float:
-        """Time one more token of a chain takes, for so many branches side by side; 0: next to none."""
+        """Return the cost of one more token of a chain for each of `branches` branches; 0 for a lookup."""
         return 0.0
 
-    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:  # noqa: B027  # some need not know
-        """`branch` has drawn `tokens`; they are in `branch.drawn` already."""
+    def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:  # noqa: B027  # optional
+        """Learn the tokens that `branch` sampled last; `branch.sampled` already ends with them."""
 
-    def leave(self, branch: LiveBranch) -> None:  # noqa: B027
-        """`branch` has ended, or gives way."""
+    def release(self, branch: EngineBranch) -> None:  # noqa: B027  # optional
+        """Forget a branch that has ended or was preempted."""

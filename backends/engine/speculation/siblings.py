@@ -1,62 +1,63 @@
-"""Drafts from all that belongs to one question: its prompt, and what its branches drew, running and finished.
+"""Drafts from one question's prompt and from all of its branches, running and finished.
 
-Where the most of a branch's latest tokens was seen before, what followed there is proposed, by how often it
-did (after the suffix tries of 2503.05330 and 2511.14617). A branch's own tokens count like its siblings'.
+The longest match of a branch's latest tokens is looked up there, and what followed it is proposed in order of frequency
+(after the suffix tries of 2503.05330 and 2511.14617). A branch's own tokens count like those of its siblings.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from branchwise.backends.engine.scheduler.jobs import LiveBranch
-from branchwise.backends.engine.speculation.corpus import Corpus, Stream
-from branchwise.backends.engine.speculation.draft_tree import grow
-from branchwise.backends.engine.speculation.drafter import Ask, Drafter
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.speculation.draft_tree import expand
+from branchwise.backends.engine.speculation.drafter import Drafter, DraftRequest
+from branchwise.backends.engine.speculation.suffix_index import SuffixIndex, TokenSequence
 
-_LONGEST_MATCH = 8
-_DEPTH = 16  # tokens ahead
-_TOKENS = 1 << 15  # kept in all, under 1 KB each; questions used longest ago go first
+_MAX_MATCH = 8  # tokens
+_MAX_DEPTH = 16  # tokens
+_CAPACITY = 1 << 15  # tokens of all questions, under 1 KB each; the least recently used question is evicted first
 
 
 class Siblings(Drafter):
-    """One corpus for each question."""
+    """One suffix index for each question."""
 
     name = "siblings"
 
     def __init__(self) -> None:
-        self._questions: OrderedDict[int, Corpus] = OrderedDict()
-        self._own: dict[LiveBranch, Stream] = {}
-        self._kept = 0  # tokens of all questions
+        self._questions: OrderedDict[int, SuffixIndex] = OrderedDict()
+        self._sequences: dict[EngineBranch, TokenSequence] = {}
+        self._size = 0  # tokens of all questions
 
-    def propose(self, asks: Sequence[Ask]) -> None:
-        for draft, branch, budget in asks:
-            corpus = self._questions.get(branch.question)
-            if corpus is not None:
-                matches = corpus.matches(branch.recent(_LONGEST_MATCH), _LONGEST_MATCH)
-                grow(draft, matches, budget, _DEPTH, self.name)
+    def propose(self, requests: Sequence[DraftRequest]) -> None:
+        for draft, branch, budget in requests:
+            index = self._questions.get(branch.prompt_hash)
+            if index is not None:
+                matches = index.matches(branch.recent(_MAX_MATCH), _MAX_MATCH)
+                expand(draft, matches, budget=budget, max_depth=_MAX_DEPTH, drafter=self.name)
 
-    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
-        corpus = self._corpus(branch)
-        before = len(corpus)
-        own = self._own.get(branch)
-        if own is None or own.dropped:
-            # The prompt's end is part of what the first tokens follow.
-            own = self._own[branch] = corpus.begin()
-            corpus.extend(own, branch.given[-_LONGEST_MATCH:])
-        corpus.extend(own, tokens)
-        self._kept += len(corpus) - before
-        while self._kept > _TOKENS and len(self._questions) > 1:
+    def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:
+        index = self._index(branch)
+        before = len(index)
+        sequence = self._sequences.get(branch)
+        if sequence is None or sequence.evicted:
+            # The end of the prompt is the context of the first tokens.
+            sequence = self._sequences[branch] = index.begin()
+            index.extend(sequence, branch.prefix[-_MAX_MATCH:])
+        index.extend(sequence, tokens)
+        self._size += len(index) - before
+        while self._size > _CAPACITY and len(self._questions) > 1:
             _, oldest = self._questions.popitem(last=False)
-            self._kept -= len(oldest)
+            self._size -= len(oldest)
             oldest.clear()
 
-    def leave(self, branch: LiveBranch) -> None:
-        self._own.pop(branch, None)
+    def release(self, branch: EngineBranch) -> None:
+        self._sequences.pop(branch, None)
 
-    def _corpus(self, branch: LiveBranch) -> Corpus:
-        corpus = self._questions.get(branch.question)
-        if corpus is None:
-            corpus = self._questions[branch.question] = Corpus(_TOKENS)
-            corpus.extend(corpus.begin(), branch.given)
-            self._kept += len(corpus)
-        self._questions.move_to_end(branch.question)
-        return corpus
+    def _index(self, branch: EngineBranch) -> SuffixIndex:
+        """Return the index of the branch's question, now the most recently used one."""
+        index = self._questions.get(branch.prompt_hash)
+        if index is None:
+            index = self._questions[branch.prompt_hash] = SuffixIndex(_CAPACITY)
+            index.extend(index.begin(), branch.prefix)
+            self._size += len(index)
+        self._questions.move_to_end(branch.prompt_hash)
+        return index

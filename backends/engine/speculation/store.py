@@ -1,36 +1,36 @@
-"""Drafts from all that was generated lately, for any question (SuffixDecoding, 2411.04975)."""
+"""Drafts from everything sampled lately, for any question (SuffixDecoding, 2411.04975)."""
 
 from collections.abc import Sequence
 
-from branchwise.backends.engine.scheduler.jobs import LiveBranch
-from branchwise.backends.engine.speculation.corpus import Corpus, Stream
-from branchwise.backends.engine.speculation.draft_tree import grow
-from branchwise.backends.engine.speculation.drafter import Ask, Drafter
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.speculation.draft_tree import expand
+from branchwise.backends.engine.speculation.drafter import Drafter, DraftRequest
+from branchwise.backends.engine.speculation.suffix_index import SuffixIndex, TokenSequence
 
-_LONGEST_MATCH = 24
-_TOKENS = 1 << 15  # kept, under 1 KB each
+_MAX_MATCH = 24  # tokens
+_CAPACITY = 1 << 15  # tokens, under 1 KB each
 
 
 class Store(Drafter):
-    """One corpus for all questions; a draft is no longer than the match it follows."""
+    """One suffix index for all questions; a draft is no deeper than its match is long."""
 
     name = "store"
 
     def __init__(self) -> None:
-        self._corpus = Corpus(_TOKENS)
-        self._own: dict[LiveBranch, Stream] = {}
+        self._index = SuffixIndex(_CAPACITY)
+        self._sequences: dict[EngineBranch, TokenSequence] = {}
 
-    def propose(self, asks: Sequence[Ask]) -> None:
-        for draft, branch, budget in asks:
-            matches = self._corpus.matches(branch.recent(_LONGEST_MATCH), _LONGEST_MATCH)
+    def propose(self, requests: Sequence[DraftRequest]) -> None:
+        for draft, branch, budget in requests:
+            matches = self._index.matches(branch.recent(_MAX_MATCH), _MAX_MATCH)
             if matches:
-                grow(draft, matches, budget, matches[0].length, self.name)
+                expand(draft, matches, budget=budget, max_depth=matches[0].length, drafter=self.name)
 
-    def learn(self, branch: LiveBranch, tokens: Sequence[int]) -> None:
-        own = self._own.get(branch)
-        if own is None or own.dropped:
-            own = self._own[branch] = self._corpus.begin()
-        self._corpus.extend(own, tokens)
+    def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:
+        sequence = self._sequences.get(branch)
+        if sequence is None or sequence.evicted:
+            sequence = self._sequences[branch] = self._index.begin()
+        self._index.extend(sequence, tokens)
 
-    def leave(self, branch: LiveBranch) -> None:
-        self._own.pop(branch, None)
+    def release(self, branch: EngineBranch) -> None:
+        self._sequences.pop(branch, None)

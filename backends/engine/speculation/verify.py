@@ -1,95 +1,93 @@
-"""The verifier: the target's own choice at every place, followed through the drafts as far as they foresaw it.
+"""Verification: sample the target's token at every position and follow the draft tree for as long as it agrees.
 
-A token is drawn from the target's distribution with noise that depends on its branch's key and its
-position alone (see `sampler`), so what a step draws is the same with any drafts and with none: they only
-say how many tokens one pass may draw.
+The noise of a token depends only on its branch's key and its position (see `sampler`), so the sampled tokens are the
+same with any drafts and with none. Drafts only decide how many tokens one pass yields.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
 from torch import Tensor
 
-from branchwise.backends.engine.sampling.sampler import Draw, draw
-from branchwise.backends.engine.scheduler.jobs import LiveBranch
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.sampling.sampler import SampleRequest, sample
 from branchwise.backends.engine.speculation.draft import ROOT, Draft
 from branchwise.core.path import TopLogprob
 
-_LIKELY = 0.5  # a draw costs little, but a round of them about as much as eight
-
-
-class Choice(NamedTuple):
-    """A token the target chose."""
-
-    token: int
-    logprob: float
-    alternatives: tuple[TopLogprob, ...]
+_LIKELY = 0.5  # least probability of a path to sample ahead of: one more request costs an eighth of one more round
 
 
 @dataclass(slots=True, eq=False)
-class Walk:
-    """One branch's way through its drafts."""
+class Verification:
+    """The tokens sampled for one branch in one pass, and the node of its draft tree they lead to."""
 
-    branch: LiveBranch
-    position: int  # of the first token to draw
-    row: int  # of the logits to draw it from; those of the drafts follow
+    branch: EngineBranch
+    position: int  # of the first token to sample
+    row: int  # of the logits it is sampled from; the rows of the draft's nodes follow
     draft: Draft = field(default_factory=Draft)
-    choices: list[Choice] = field(default_factory=list)
-    accepted: list[int] = field(default_factory=list)  # nodes, in order: all choices but the last
-    node: int = ROOT
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)  # [tokens] nats
+    top_logprobs: list[tuple[TopLogprob, ...]] = field(default_factory=list)  # [tokens]
+    accepted: list[int] = field(default_factory=list)  # nodes, in order: those of all tokens but the last
+    node: int = ROOT  # the last accepted node
 
-    def likely(self) -> list[int]:
-        """The node it stands at, and those it will likely come to next."""
-        nodes, chance = [self.node], 1.0
+    @property
+    def next_row(self) -> int:
+        """Row of the logits that the next token is sampled from."""
+        return self.row + 1 + self.node
+
+    def likely_path(self) -> list[int]:
+        """Return the current node and its most probable descendants, while they are likely to be reached."""
+        nodes, probability = [self.node], 1.0
         while True:
-            child = self.draft.likeliest(nodes[-1])
-            if child is None or chance * self.draft.nodes[child].share < _LIKELY:
+            child = self.draft.first_child(nodes[-1])
+            if child is None or probability * self.draft.nodes[child].probability < _LIKELY:
                 return nodes
-            chance *= self.draft.nodes[child].share
+            probability *= self.draft.nodes[child].probability
             nodes.append(child)
 
-    def draws(self) -> list[Draw]:
-        """The draws behind the likely nodes, in order."""
-        sampling, key, first = self.branch.sampling, self.branch.key, self.position + len(self.choices)
-        return [Draw(sampling, key, first + i, self.row + 1 + node) for i, node in enumerate(self.likely())]
+    def sample_requests(self) -> list[SampleRequest]:
+        """Return a request for the token after each node of the likely path."""
+        sampling, key, first = self.branch.sampling, self.branch.key, self.position + len(self.tokens)
+        return [
+            SampleRequest(sampling, key, first + i, self.row + 1 + node) for i, node in enumerate(self.likely_path())
+        ]
 
-    def follow(self, choices: Sequence[Choice], ends: frozenset[int]) -> bool:
-        """Go on along choices drawn behind the likely nodes; whether more is to be drawn for it."""
-        for node, choice in zip(self.likely(), choices, strict=True):
-            if node == self.node and not self.take(choice, ends):
-                return False
-        return True
-
-    def take(self, choice: Choice, ends: frozenset[int]) -> bool:
-        """Go on to a chosen token; whether the pass computed what comes after it."""
-        self.choices.append(choice)
-        left = (self.branch.sampling.max_tokens or 1) - len(self.branch.drawn) - len(self.choices)
-        child = self.draft.child(self.node, choice.token)
-        if child is None or left <= 0 or choice.token in ends:
+    def append(
+        self, token: int, logprob: float, top_logprobs: tuple[TopLogprob, ...], end_tokens: frozenset[int]
+    ) -> bool:
+        """Append a sampled token and accept its node. Return whether the pass has logits for the next token."""
+        self.tokens.append(token)
+        self.logprobs.append(logprob)
+        self.top_logprobs.append(top_logprobs)
+        left = (self.branch.sampling.max_tokens or 1) - len(self.branch.sampled) - len(self.tokens)
+        child = self.draft.child(self.node, token)
+        if child is None or left <= 0 or token in end_tokens:
             return False
         self.accepted.append(child)
         self.node = child
         return True
 
 
-Verify = Callable[[Tensor, Sequence[Walk], frozenset[int]], None]
-"""Draws from logits [rows, vocabulary] for every branch, as far as its drafts reach; the last argument: tokens that end
-a branch."""
+Verifier = Callable[[Tensor, Sequence[Verification], frozenset[int]], None]
+"""Sample tokens for every branch from logits [rows, vocabulary]; the last argument: tokens that end a branch."""
 
 
-def walk(logits: Tensor, walks: Sequence[Walk], ends: frozenset[int]) -> None:
-    """Draw from logits [rows, vocabulary] for every branch, as far as its drafts reach."""
-    going = list(walks)
-    while going:
-        asked = [one.draws() for one in going]
-        drawn = draw(logits, [d for draws in asked for d in draws])
-        found = zip(drawn.tokens.tolist(), drawn.logprobs.tolist(), drawn.alternatives(), strict=True)
-        further = []
-        for one, draws in zip(going, asked, strict=True):
-            shown = one.branch.sampling.logprobs
-            choices = [Choice(token, logprob, others[:shown]) for token, logprob, others in islice(found, len(draws))]
-            if one.follow(choices, ends):
-                further.append(one)
-        going = further
+def verify_keyed(logits: Tensor, verifications: Sequence[Verification], end_tokens: frozenset[int]) -> None:
+    """Sample from logits [rows, vocabulary] for every branch until the target's token is not in its draft."""
+    running = list(verifications)
+    while running:
+        requests = [one.sample_requests() for one in running]
+        samples = sample(logits, [request for of_branch in requests for request in of_branch])
+        rows = zip(samples.tokens.tolist(), samples.logprobs.tolist(), samples.alternatives(), strict=True)
+        unfinished = []
+        for one, of_branch in zip(running, requests, strict=True):
+            shown, continues = one.branch.sampling.logprobs, True
+            for request, (token, logprob, top) in zip(of_branch, islice(rows, len(of_branch)), strict=True):
+                # Samples after a rejected node are discarded.
+                if continues and request.row == one.next_row:
+                    continues = one.append(token, logprob, top[:shown], end_tokens)
+            if continues:
+                unfinished.append(one)
+        running = unfinished
