@@ -10,7 +10,7 @@ from branchwise.backends.vllm.client import CompletionOutput, Logprob, RequestOu
 from branchwise.backends.vllm.failures import aborted_error
 from branchwise.core.errors import BackendError
 from branchwise.core.path import StopReason, TopLogprob
-from branchwise.core.usage import Drafted, Usage
+from branchwise.core.usage import DrafterUsage, Usage
 
 _STOP_REASONS: Mapping[str, StopReason] = {"stop": StopReason.END, "length": StopReason.LENGTH}
 """By vLLM's finish reason. vLLM gets no stop strings: the detokenizer finds them, as in the embedded engine."""
@@ -100,7 +100,7 @@ class VLLMBranch(LiveBranch):
         if self.drafts is None or self.drafter is None:
             return usage
         accepted = min(self.sampled, sum(count * times for count, times in enumerate(self.drafts.histogram)))
-        drafted = Drafted(drafted=self.drafts.num_draft_tokens, accepted=accepted)
+        drafted = DrafterUsage(drafted=self.drafts.num_draft_tokens, accepted=accepted)
         return usage.model_copy(
             update={
                 "drafted": drafted.drafted,

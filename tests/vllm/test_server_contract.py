@@ -4,7 +4,7 @@ import pytest
 
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.settings import OpenAISettings
-from tests.backends import test_contract as contract
+from tests.support import contract
 from tests.vllm.contract import contract_without
 from tests.vllm.servers import KINDS, VLLM, Server
 
@@ -37,6 +37,6 @@ def fresh(backend: OpenAIBackend) -> OpenAIBackend:
 
 
 @pytest.fixture(autouse=True)
-def real(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "is_real", lambda backend: True)
-    monkeypatch.setattr(contract, "PATIENCE", 300)
+def real_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "is_real_server", lambda backend: True)
+    monkeypatch.setattr(contract, "TIMEOUT_SECONDS", 300)

@@ -10,7 +10,7 @@ import branchwise as bw
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.settings import OpenAISettings
 from branchwise.core.result import Result
-from tests.support.faults import FAULTS, Chance, Fault, descriptors
+from tests.support.faults import FAULTS, RandomFaults, Fault, open_descriptors
 from tests.vllm.proxy import Proxy
 from tests.vllm.servers import KINDS, Server, wait_until
 
@@ -66,17 +66,17 @@ def test_faults_on_the_way_lose_nothing(tiny_server: Server) -> None:
             assert asyncio.all_tasks() == {asyncio.current_task()}
             return results
 
-        before = descriptors()
+        before = open_descriptors()
         results = asyncio.run(run())
         gc.collect()
         assert proxy.requests > max(QUESTIONS * PATHS, 3 * len(FAULTS))
         check(results, loaded.capabilities.token_out)
         assert wait_until(lambda: tiny_server.busy() == 0, 2) < 2
-        assert descriptors() <= before
+        assert open_descriptors() <= before
 
 
 def test_a_replica_that_dies_takes_no_answer_with_it(tiny_server: Server) -> None:
-    chance = Chance(SEED, 0.05)
+    chance = RandomFaults(SEED, 0.05)
     with ExitStack() as stack:
         one, two = (stack.enter_context(Proxy(tiny_server.address, chance)) for _ in range(2))
         loaded = backend(one, two)
