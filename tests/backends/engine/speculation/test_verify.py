@@ -61,7 +61,7 @@ def _first_position(one: Verification) -> list[SampleRequest]:
 @pytest.mark.parametrize(
     ("kind", "method", "mutant"),
     [
-        pytest.param(DecodeSequence, "sight", _all_visible, id="mask"),
+        pytest.param(DecodeSequence, "visible", _all_visible, id="mask"),
         pytest.param(DecodeSequence, "depths", _no_depths, id="position of a row"),
         pytest.param(Verification, "sample_requests", _one_key, id="key"),
         pytest.param(Verification, "sample_requests", _first_position, id="position of a sample"),
