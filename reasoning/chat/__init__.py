@@ -1,1 +1,1 @@
-"""Conversations answered by a strategy. Serving and integrations build on it."""
+"""Conversations answered by a strategy. `serving` and `integrations` both build on it; neither imports the other."""

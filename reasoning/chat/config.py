@@ -1,119 +1,105 @@
-"""What a harness's user may set: one list of arguments for all harnesses."""
+"""The arguments that users of an integration set, the same for every integration."""
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.load import check_names, engine_settings, load
+from branchwise.chat.options import validated
+from branchwise.chat.task import chat_task
 from branchwise.core.budget import Budget
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.sampling import Sampling
-from branchwise.prompts.library import TASKS
-from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
-from branchwise.registry import DEFAULT
-from branchwise.registry import strategy as find_strategy
+from branchwise.registry import DEFAULT_STRATEGY
+from branchwise.registry import make_strategy as find_strategy
 from branchwise.strategies.actions import check_paths
 from branchwise.strategies.strategy import AnyStrategy
 
 
-class Arguments(BaseModel):
-    """How a harness's questions are answered. Text as command lines give it is read as numbers and switches."""
+class ChatConfig(BaseModel):
+    """The strategy, answer format, budget and model settings of a chat. Accepts numbers and booleans as text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    strategy: str = DEFAULT
-    """A strategy's name, such as greedy, self-consistency or best-of-n."""
+    strategy: str = DEFAULT_STRATEGY
+    """Name of a strategy, such as greedy, self-consistency or best-of-n."""
     paths: int = 16
-    """Most paths for a question."""
+    """Maximum number of paths per question."""
     answers: str | None = None
-    """The task whose answer format reads the paths for the vote; the prompt stays the harness's. None: math, which
-    reads numbers and expressions in a box, after "answer is", "Answer:" or "####". Options by letter need choice."""
+    """Task whose answer format reads the paths for the vote; the prompt stays as it is. None: math, which reads numbers
+    and expressions in a box or after "answer is", "Answer:" or "####". Multiple choice by letter needs `choice`."""
     task: str | None = None
-    """A task in full: its instruction is added to the harness's prompt, and its format reads the paths. None: the
-    prompt goes through untouched."""
+    """Task that adds its instruction to the prompt and reads the paths. None: the prompt stays as it is."""
     seed: int = 0
-    """Equal seeds give equal texts. A question asked again draws new samples."""
+    """Equal seeds give equal texts. A repeated prompt gets new samples."""
     temperature: float | None = None
-    """Used in place of the harness's own; None leaves it to the harness."""
+    """Replaces the temperature of the harness; None keeps it."""
     max_tokens: int | None = None
-    """Most tokens of a path where the harness does not say; None: 512."""
+    """Maximum number of tokens per path if the harness sets none; None: 512."""
     budget_tokens: int | None = None
-    """Most tokens to sample for a question."""
+    """Maximum number of sampled tokens per question."""
     budget_seconds: float | None = None
-    """Most seconds to take for a question, from when it is its turn."""
+    """Maximum number of seconds per question, without the time it waits."""
     thinking: bool | None = None
-    """The chat template's switch; None leaves the template's default."""
+    """Thinking switch of the chat template; None keeps the template's default."""
     thinking_budget: int | None = None
-    """Most tokens of thinking before the answer."""
+    """Maximum number of thinking tokens before the answer."""
     device: str | None = None
     """cpu, cuda, ...; None: a GPU if there is one."""
     dtype: str | None = None
-    """float32, bfloat16, ...; None: the model's own."""
+    """float32, bfloat16, ...; None: the dtype of the checkpoint."""
     speculation: str = "auto"
-    """auto drafts tokens where that pays; off. The tokens are the same."""
+    """auto drafts tokens when that is faster; off never does. The sampled tokens are the same."""
     draft_model: str | None = None
-    """A smaller model with the same tokenizer that drafts, too."""
+    """Smaller model with the same tokenizer that drafts tokens as well."""
 
     @field_validator("speculation", mode="before")
     @classmethod
-    def _switch(cls, value: object) -> object:
-        """Where arguments are YAML, off is a switch."""
+    def _from_yaml(cls, value: object) -> object:
+        """Return the text for a boolean: YAML reads `off` as false."""
         return {True: "auto", False: "off"}[value] if isinstance(value, bool) else value
 
     @classmethod
-    def read(cls, given: Mapping[str, object]) -> "Arguments":
-        """The arguments by name. Raises ConfigError for the first that is unknown or makes no sense."""
-        for name in given:
+    def parse(cls, values: Mapping[str, object]) -> "ChatConfig":
+        """Return the arguments by name. Raises ConfigError for the first unknown name or invalid value."""
+        for name in values:
             if name not in cls.model_fields:
                 near = difflib.get_close_matches(name, cls.model_fields, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(cls.model_fields)}"
-                raise ConfigError(name, "is no argument", hint)
-        try:
-            arguments = cls.model_validate(dict(given))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = str(first["loc"][0])
-            raise ConfigError(field, f"is {given[field]!r}", first["msg"]) from error
-        arguments.check()
-        return arguments
+                raise ConfigError(name, "is not an argument", hint)
+        config = validated(cls, values)
+        config.check()
+        return config
 
     def check(self) -> None:
-        """ConfigError for a value that makes no sense, before a model is loaded for it."""
+        """Raise ConfigError for an invalid value, before a model is loaded."""
         check_paths(self.paths)
-        require(
-            self.answers is None or self.answers in TASKS,
-            "answers", f"{self.answers!r} is unknown", f"use one of {', '.join(TASKS)}",
-        )  # fmt: skip
-        require(
-            self.answers is None or self.task is None,
-            "answers", "is given beside task, which has answers of its own", "leave one of them out",
-        )  # fmt: skip
-        self.strategy_for(self.sampling(Sampling()))
-        self.as_task()
+        self.resolve_task()
+        self.resolve_strategy(self.override(Sampling()))
         self.budget()
 
-    def sampling(self, asked: Sampling) -> Sampling:
-        """How paths are drawn where the harness asks for `asked`."""
-        return asked if self.temperature is None else replace(asked, temperature=self.temperature)
+    def override(self, sampling: Sampling) -> Sampling:
+        """Return the harness's `sampling` with this config's temperature, if it has one."""
+        return sampling if self.temperature is None else replace(sampling, temperature=self.temperature)
 
-    def strategy_for(self, sampling: Sampling) -> AnyStrategy:
-        """The strategy. Raises ConfigError where it would draw the same path over and over."""
+    def resolve_strategy(self, sampling: Sampling) -> AnyStrategy:
+        """Return the strategy. Raises ConfigError if it would sample the same path several times."""
         require(
             sampling.temperature > 0 or self.paths == 1 or self.strategy == "greedy",
-            "temperature", f"is 0, so all {self.paths} paths would be the same (greedy decoding is asked for)",
+            "temperature",
+            f"is 0, so all {self.paths} paths would be the same (greedy decoding)",
             "set temperature=0.7 among the model's arguments, or strategy=greedy",
-        )  # fmt: skip
+        )
         return find_strategy(self.strategy, self.paths, sampling)
 
-    def as_task(self) -> Task:
-        """How questions are put and answers are read."""
-        read_like = find_task(self.task or self.answers or "math")
-        task = read_like if self.task is not None else Task(name=read_like.name, format=read_like.format)
+    def resolve_task(self) -> Task:
+        """Return the task with the thinking settings and the token limit."""
+        task = chat_task(self.task, self.answers)
         return replace(
             task,
             max_tokens=task.max_tokens if self.max_tokens is None else self.max_tokens,
@@ -121,12 +107,12 @@ class Arguments(BaseModel):
         )
 
     def budget(self) -> Budget:
-        """What one question may spend."""
+        """Return the budget of one question."""
         return Budget(self.budget_tokens, self.budget_seconds)
 
     def load(self, model: str) -> Backend:
-        """The engine with `model`, fetched if need be. Raises ModelError, ConfigError, MissingExtraError."""
-        check_names(model, self.draft_model)  # importing torch takes seconds
+        """Load `model` into the engine, fetching it if necessary. Raises ModelError, ConfigError, MissingExtraError."""
+        check_names(model, self.draft_model)  # before torch, whose import takes seconds
         settings = engine_settings(
             device=self.device, dtype=self.dtype, speculation=self.speculation, draft_model=self.draft_model
         )

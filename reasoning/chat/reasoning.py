@@ -1,97 +1,111 @@
-"""Telling thoughts from the answer while a text grows."""
+"""Splitting a model's text into reasoning and answer: whole texts, and texts that arrive in pieces."""
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from branchwise.chat.responder import Spoken, spoken
 from branchwise.prompts.thinking import Thinking
 
 
-class Piece(NamedTuple):
-    """What can be told of a text by now."""
+class SplitText(NamedTuple):
+    """The answer part and the reasoning part of a text, without the marks between them."""
 
     text: str
-    thoughts: str
+    reasoning: str
 
 
-class _Part(Enum):
-    START = "start"  # too little to tell
-    THOUGHTS = "thoughts"
-    AFTER = "after"  # the answer after thoughts, trimmed
-    TEXT = "text"  # there were none: the text as it is
+def split_reasoning(text: str, thinking: Thinking) -> SplitText:
+    """Return the answer and the reasoning before it, as `Thinking.answer_part` divides them."""
+    answer = thinking.answer_part(text)
+    reasoning = "" if answer == text else text[: text.rfind(answer)].strip()
+    return SplitText(answer, reasoning.removeprefix(thinking.open).removesuffix(thinking.close).strip())
 
 
-def parted(said: str, thinking: Thinking) -> Spoken:
-    """What a path says whose text is all that is asked for: thoughts that began in the middle and never ended are
-    text."""
-    begun = said.lstrip().startswith(thinking.open) or thinking.enabled is True
-    return spoken(said, thinking) if begun or thinking.close in said else Spoken(said, "")
+def split_marked_reasoning(text: str, thinking: Thinking) -> SplitText:
+    """Return the answer and the reasoning of a plain sample.
+
+    Reasoning that opens in the middle and never closes stays text, because a plain sample is shown as it is.
+    """
+    opened = text.lstrip().startswith(thinking.open) or thinking.enabled is True
+    return split_reasoning(text, thinking) if opened or thinking.close in text else SplitText(text, "")
+
+
+class _Section(Enum):
+    UNDECIDED = "undecided"  # the text so far may be the beginning of the opening mark
+    REASONING = "reasoning"
+    ANSWER = "answer"  # after reasoning, stripped
+    PLAIN = "plain"  # no reasoning: the text as it is
 
 
 @dataclass(slots=True)
-class _Trimmed:
-    """A text without the white space at its ends, as it grows."""
+class _Stripper:
+    """Strips white space from both ends of a text that arrives in pieces."""
 
-    begun: bool = False
-    held: str = ""
+    started: bool = False
+    pending: str = ""
+    """White space that is dropped if the text ends here."""
 
-    def add(self, text: str) -> str:
-        text = self.held + text
-        if not self.begun:
+    def add(self, piece: str) -> str:
+        text = self.pending + piece
+        if not self.started:
             text = text.lstrip()
-        self.begun = self.begun or bool(text)
-        kept = text.rstrip()
-        self.held = text[len(kept) :]
-        return kept
+        self.started = self.started or bool(text)
+        ready = text.rstrip()
+        self.pending = text[len(ready) :]
+        return ready
 
 
-class ThoughtSplitter:
-    """Takes a path's text piece by piece; all pieces together are what `spoken` makes of the whole.
+class ReasoningSplitter:
+    """Splits the text of one path while it arrives. The pieces add up to what `split_reasoning` returns for the whole.
 
-    Except where thoughts begin in the prompt, and nobody says that the model thinks, or in the middle of a text: then
-    they are told as text.
+    Two kinds of reasoning are recognized only in whole texts and count as answer text here: reasoning that the prompt
+    opened while `thinking.enabled` is unset, and reasoning that opens in the middle of a text.
     """
 
     def __init__(self, thinking: Thinking) -> None:
-        self._open, self._close, self._thinks = thinking.open, thinking.close, thinking.enabled is True
-        self._part = _Part.START
-        self._held = ""  # text that may be the beginning of a mark
-        self._thoughts, self._answer = _Trimmed(), _Trimmed()
+        self._open = thinking.open
+        self._close = thinking.close
+        self._enabled = thinking.enabled is True
+        self._section = _Section.UNDECIDED
+        self._pending = ""  # text that may be the beginning of a mark
+        self._reasoning = _Stripper()
+        self._answer = _Stripper()
 
-    def add(self, text: str) -> Piece:
-        """The next piece."""
-        self._held += text
-        if self._part is _Part.START:
-            self._start()
-        if self._part is _Part.START:
-            return Piece("", "")
-        thoughts = self._think() if self._part is _Part.THOUGHTS else ""
-        if self._part in (_Part.START, _Part.THOUGHTS):
-            return Piece("", thoughts)
-        text, self._held = self._held, ""
-        return Piece(self._answer.add(text) if self._part is _Part.AFTER else text, thoughts)
+    def add(self, text: str) -> SplitText:
+        """Return what the next piece of text completes of either part."""
+        self._pending += text
+        if self._section is _Section.UNDECIDED:
+            self._decide()
+        if self._section is _Section.UNDECIDED:
+            return SplitText("", "")
+        reasoning = self._take_reasoning() if self._section is _Section.REASONING else ""
+        if self._section is _Section.REASONING:
+            return SplitText("", reasoning)
+        text, self._pending = self._pending, ""
+        return SplitText(self._answer.add(text) if self._section is _Section.ANSWER else text, reasoning)
 
-    def end(self) -> Piece:
-        """What was held back when the text is over."""
-        held, self._held = self._held, ""
-        if self._part is _Part.THOUGHTS or self._thinks:
-            return Piece("", self._thoughts.add(held))
-        return Piece(held, "")
+    def end(self) -> SplitText:
+        """Return the text that was held back in case a mark followed."""
+        pending, self._pending = self._pending, ""
+        if self._section is _Section.REASONING or self._enabled:
+            return SplitText("", self._reasoning.add(pending))
+        return SplitText(pending, "")
 
-    def _start(self) -> None:
-        begun = self._held.lstrip()
-        if begun.startswith(self._open):
-            self._held, self._part = begun.removeprefix(self._open), _Part.THOUGHTS
-        elif not self._open.startswith(begun):
-            self._part = _Part.THOUGHTS if self._thinks else _Part.TEXT
+    def _decide(self) -> None:
+        start = self._pending.lstrip()
+        if start.startswith(self._open):
+            self._pending = start.removeprefix(self._open)
+            self._section = _Section.REASONING
+        elif not self._open.startswith(start):
+            self._section = _Section.REASONING if self._enabled else _Section.PLAIN
 
-    def _think(self) -> str:
-        """The thoughts up to their end, or to what may be the beginning of its mark."""
-        before, closed, after = self._held.partition(self._close)
+    def _take_reasoning(self) -> str:
+        """Return the reasoning up to the closing mark, or up to what may be the beginning of that mark."""
+        before, closed, after = self._pending.partition(self._close)
         if closed:
-            self._held, self._part = after, _Part.AFTER
-            return self._thoughts.add(before)
-        kept = next((count for count in range(len(self._close) - 1, 0, -1) if before.endswith(self._close[:count])), 0)
-        self._held = before[len(before) - kept :]
-        return self._thoughts.add(before[: len(before) - kept])
+            self._pending, self._section = after, _Section.ANSWER
+            return self._reasoning.add(before)
+        lengths = range(len(self._close) - 1, 0, -1)
+        partial = next((length for length in lengths if before.endswith(self._close[:length])), 0)
+        self._pending = before[len(before) - partial :]
+        return self._reasoning.add(before[: len(before) - partial])

@@ -1,9 +1,9 @@
-"""Tool calls as answers: the ways in which models write them, and when two paths make the same calls.
+"""Tool calls as answers: parsing the syntaxes that models use, and deciding when two paths make the same calls.
 
-`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`    Hermes, Qwen: anywhere in a text, one for each call
-`[TOOL_CALLS][{"name": ..., "arguments": {...}}]`              Mistral: after its text
-`{"name": ..., "parameters": {...}}`                           Llama: as the whole text, several or a list of them, too,
-                                                               also in a ```json fence
+`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`    Hermes, Qwen: one tag per call, anywhere in the text
+`[TOOL_CALLS][{"name": ..., "arguments": {...}}]`              Mistral: after the text
+`{"name": ..., "parameters": {...}}`                           Llama: the whole text, also several objects, a list of
+                                                               them, or in a ```json fence
 """
 
 import hashlib
@@ -24,42 +24,44 @@ _TAG = re.compile(r"<tool_call>\s*")
 _TAG_CLOSED = re.compile(r"\s*(?:</tool_call>|\Z)")
 _MARK = re.compile(r"\[TOOL_CALLS\]\s*")
 _AROUND_BARE = re.compile(r"(?:\s|[;,]|```(?:json)?|<\|python_tag\|>)*")
-# What may become a call if the text goes on: an open tag, the mark, a text that begins as a bare call does.
-_OPENED = re.compile(
+# Text that may become a call when it continues: an open tag, the mark, or the beginning of a bare call.
+_UNFINISHED = re.compile(
     r"<tool_call>(?!.*</tool_call>)|\[TOOL_CALLS\]"
     r"|\A(?:\s|```(?:json)?|<\|python_tag\|>|\[)*\{\s*\"(?:name|type|function|parameters|arguments)\"\s*:",
     re.DOTALL,
 )
 PROSE = "(prose)"
-"""What a path votes for that says something, and neither calls a tool nor states an answer."""
+"""The vote of a path whose text has neither a tool call nor an answer."""
 
 
-class Said(NamedTuple):
-    """What a text says besides the calls it makes, and those calls."""
+class SplitCalls(NamedTuple):
+    """The text without its tool calls, and the calls."""
 
     content: str
     calls: tuple[ToolCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCalls(AnswerFormat):
-    """The tool calls of a path, where it makes any; else what another format reads.
+class ToolCallFormat(AnswerFormat):
+    """Answer format that reads the tool calls of a path; a path without calls is read by another format.
 
-    Calls are the same where their names and arguments are, in order: not by how they are written. Keys of objects
-    have no order, 1 is 1.0, and arguments that come as a text of JSON are what that text says.
+    Two lists of calls are the same answer if the names and arguments agree in order, whatever the syntax. The order of
+    object keys does not matter, 1 equals 1.0, and arguments given as JSON text equal the parsed object.
     """
 
     names: frozenset[str]
-    """The tools on offer: a call of any other is none."""
+    """The offered tools; a call of any other tool is plain text."""
     fallback: AnswerFormat | None = None
-    """Reads the paths that call nothing; None: they state no answer."""
+    """Reads the paths without calls; None: they state no answer."""
     prose: bool = False
-    """Whether those that state no answer have a vote, too, all for PROSE; otherwise a single call outvotes them."""
+    """Paths with neither a call nor an answer vote for PROSE; otherwise they do not vote and a single call wins."""
 
     @classmethod
-    def of(cls, tools: Sequence[Mapping[str, JsonValue]], otherwise: AnswerFormat, *, must_call: bool) -> "ToolCalls":
-        """For tools as `Messages.tools` has them. Where one must be called, paths that call none have no vote."""
-        return cls(frozenset(tool_names(tools)), None if must_call else otherwise, prose=not must_call)
+    def of(
+        cls, tools: Sequence[Mapping[str, JsonValue]], fallback: AnswerFormat, *, must_call: bool
+    ) -> "ToolCallFormat":
+        """Return the format for tools as in `Messages.tools`. With `must_call`, paths without a call do not vote."""
+        return cls(frozenset(tool_names(tools)), None if must_call else fallback, prose=not must_call)
 
     def extract(self, text: str) -> str | None:
         if calls := _read(text, self.names).calls:
@@ -70,7 +72,7 @@ class ToolCalls(AnswerFormat):
     def extract_cut(self, text: str) -> str | None:
         if _read(text, self.names).calls:
             return AnswerFormat.extract_cut(self, text)
-        return None if self.fallback is None or _OPENED.search(text) else self.fallback.extract_cut(text)
+        return None if self.fallback is None or _UNFINISHED.search(text) else self.fallback.extract_cut(text)
 
     def normal(self, answer: str) -> str:
         if calls := self._calls(answer):
@@ -83,30 +85,30 @@ class ToolCalls(AnswerFormat):
         return answer if self.fallback is None or answer == PROSE else self.fallback.display(answer)
 
     def is_symbolic(self, normal: str) -> bool:
-        """Whether an answer may be the same as another one that is written in another way: calls never are."""
+        """Return whether the answer may equal another one in a different notation; calls never do."""
         return self.fallback is not None and self.fallback.symbolic and normal != PROSE and not self._calls(normal)
 
     def _calls(self, answer: str) -> "Sequence[_Call]":
-        """The calls that an answer stands for, none where it is one of the other format."""
-        return _bare(answer, self.names).calls if answer.startswith("[{") else ()
+        """Return the calls that an answer in canonical form holds; empty for an answer of the fallback."""
+        return _parse_bare(answer, self.names).calls if answer.startswith("[{") else ()
 
 
 def tool_names(tools: Sequence[Mapping[str, JsonValue]]) -> tuple[str, ...]:
-    """The names of tools as `Messages.tools` has them. Raises ConfigError for one without."""
+    """Return the names of tools as in `Messages.tools`. Raises ConfigError for a tool without a name."""
     functions = [tool.get("function", tool) for tool in tools]
     names = [function.get("name") if isinstance(function, Mapping) else None for function in functions]
-    require(all(isinstance(name, str) for name in names), "tools", "hold one without a name", "name each function")
+    require(all(isinstance(name, str) for name in names), "tools", "hold a tool without a name", "name each function")
     return tuple(map(str, names))
 
 
-def split_calls(text: str, names: Collection[str], salt: str = "") -> Said:
-    """Take the calls of tools in `names` out of a text.
+def split_calls(text: str, names: Collection[str], salt: str = "") -> SplitCalls:
+    """Split the calls of the tools in `names` from a text.
 
-    Their ids are the same whenever text and `salt` are: give a path's key as salt where a chat may see the same text
-    twice. A text without calls is left as it is, and so are calls that are malformed or of tools not on offer.
+    Call ids depend on the text and `salt` alone: pass a path's key as salt if a chat may contain the same text twice. A
+    text without calls is returned unchanged; malformed calls and calls of other tools stay in the text.
     """
     content, calls = _read(text, names)
-    return Said(content, tuple(_with_id(call, f"{salt}\n{place}\n{text}") for place, call in enumerate(calls)))
+    return SplitCalls(content, tuple(_with_id(call, f"{salt}\n{index}\n{text}") for index, call in enumerate(calls)))
 
 
 class _Call(NamedTuple):
@@ -120,24 +122,24 @@ class _Reading(NamedTuple):
 
 
 class _Decoded(NamedTuple):
-    """A JSON value, and where it ends."""
+    """A JSON value and the index after its last character."""
 
     value: JsonValue
     end: int
 
 
 def _read(text: str, names: Collection[str]) -> _Reading:
-    """The calls of a text in the first of the ways in which it makes any."""
-    readings = (way(text, names) for way in (_tagged, _marked, _bare))
+    """Parse the text with the first syntax that finds calls."""
+    readings = (parse(text, names) for parse in (_parse_tagged, _parse_marked, _parse_bare))
     return next((reading for reading in readings if reading.calls), _Reading(text, []))
 
 
-def _tagged(text: str, names: Collection[str]) -> _Reading:
+def _parse_tagged(text: str, names: Collection[str]) -> _Reading:
     kept: list[str] = []
     calls: list[_Call] = []
     at = 0
     for tag in _TAG.finditer(text):
-        decoded = _decode(text, tag.end()) if tag.start() >= at else None  # a call's own text may hold a tag
+        decoded = _decode(text, tag.end()) if tag.start() >= at else None  # an argument may contain a tag
         closed = None if decoded is None else _TAG_CLOSED.match(text, decoded.end)
         call = None if decoded is None else _as_call(decoded.value, names)
         if call is not None and closed is not None:
@@ -147,7 +149,7 @@ def _tagged(text: str, names: Collection[str]) -> _Reading:
     return _Reading("".join((*kept, text[at:])).strip(), calls)
 
 
-def _marked(text: str, names: Collection[str]) -> _Reading:
+def _parse_marked(text: str, names: Collection[str]) -> _Reading:
     for mark in _MARK.finditer(text):
         decoded = _decode(text, mark.end())
         if decoded is not None and isinstance(decoded.value, list):
@@ -157,30 +159,30 @@ def _marked(text: str, names: Collection[str]) -> _Reading:
     return _Reading(text, [])
 
 
-def _bare(text: str, names: Collection[str]) -> _Reading:
-    """A text that is nothing but calls. Without a mark, an object is a call only where it has arguments."""
+def _parse_bare(text: str, names: Collection[str]) -> _Reading:
+    """Parse a text that consists of calls alone. Without a mark, an object is a call only if it has arguments."""
     values: list[JsonValue] = []
-    at = _after(text, 0)
+    at = _skip_separators(text, 0)
     while at < len(text):
         decoded = _decode(text, at)
         if decoded is None:
             return _Reading(text, [])
         values += decoded.value if isinstance(decoded.value, list) else [decoded.value]
-        at = _after(text, decoded.end)
+        at = _skip_separators(text, decoded.end)
     if not all(isinstance(value, dict) and {"arguments", "parameters"} & value.keys() for value in values):
         return _Reading(text, [])
     calls = _all_calls(values, names)
     return _Reading("" if calls else text, calls)
 
 
-def _after(text: str, at: int) -> int:
-    """Where the next bare value begins."""
-    around = _AROUND_BARE.match(text, at)
-    return at if around is None else around.end()
+def _skip_separators(text: str, at: int) -> int:
+    """Return the index of the next bare value."""
+    separators = _AROUND_BARE.match(text, at)
+    return at if separators is None else separators.end()
 
 
 def _all_calls(values: Sequence[JsonValue], names: Collection[str]) -> list[_Call]:
-    """Every value as a call; none where one of them is no call."""
+    """Return every value as a call; empty if one of them is not a call."""
     calls = [call for value in values if (call := _as_call(value, names)) is not None]
     return calls if len(calls) == len(values) else []
 
@@ -188,36 +190,37 @@ def _all_calls(values: Sequence[JsonValue], names: Collection[str]) -> list[_Cal
 def _as_call(value: JsonValue, names: Collection[str]) -> _Call | None:
     if not isinstance(value, dict):
         return None
-    name, given = value.get("name"), value.get("arguments", value.get("parameters"))
-    if isinstance(given, str) and given.strip():
-        decoded = _decode(given, len(given) - len(given.lstrip()))
-        given = decoded.value if decoded is not None and not given[decoded.end :].strip() else given
-    elif given is None or isinstance(given, str):
-        given = {}  # a tool without arguments
-    if not isinstance(name, str) or name not in names or not isinstance(given, dict):
+    name = value.get("name")
+    arguments = value.get("arguments", value.get("parameters"))
+    if isinstance(arguments, str) and arguments.strip():
+        decoded = _decode(arguments, len(arguments) - len(arguments.lstrip()))
+        arguments = decoded.value if decoded is not None and not arguments[decoded.end :].strip() else arguments
+    elif arguments is None or isinstance(arguments, str):
+        arguments = {}  # a tool without parameters
+    if not isinstance(name, str) or name not in names or not isinstance(arguments, dict):
         return None
-    call = _Call(name, given)
+    call = _Call(name, arguments)
     try:
         _canonical([call]).encode()
-    except (UnicodeEncodeError, RecursionError):  # half a character; a depth that nothing could write
+    except (UnicodeEncodeError, RecursionError):  # an unpaired surrogate, or nesting too deep to serialize
         return None
     return call
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def _reject(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _finite(number: str) -> float:
     value = float(number)
-    return value if math.isfinite(value) else _refuse(number)
+    return value if math.isfinite(value) else _reject(number)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_DECODER = json.JSONDecoder(parse_constant=_reject, parse_float=_finite)
 
 
 def _decode(text: str, at: int) -> _Decoded | None:
-    """The JSON object or list that begins at `at`."""
+    """Decode the JSON object or list that starts at `at`; None if it is invalid."""
     if text[at : at + 1] not in ("{", "["):
         return None
     try:
@@ -228,22 +231,24 @@ def _decode(text: str, at: int) -> _Decoded | None:
 
 
 def _canonical(calls: Sequence[_Call]) -> str:
-    """Calls in their one form."""
-    return json.dumps([{"name": call.name, "arguments": _normal(call.arguments)} for call in calls], ensure_ascii=False)
+    """Return the calls as JSON text in canonical form: equal calls give equal texts."""
+    return json.dumps(
+        [{"name": call.name, "arguments": _normalize(call.arguments)} for call in calls], ensure_ascii=False
+    )
 
 
-def _normal(value: JsonValue) -> JsonValue:
+def _normalize(value: JsonValue) -> JsonValue:
     match value:
         case dict():
-            return {key: _normal(value[key]) for key in sorted(value)}
+            return {key: _normalize(value[key]) for key in sorted(value)}
         case list():
-            return [_normal(item) for item in value]
+            return [_normalize(item) for item in value]
         case float() if value.is_integer():
             return int(value)
         case _:
             return value
 
 
-def _with_id(call: _Call, occasion: str) -> ToolCall:
-    digest = hashlib.sha256(occasion.encode("utf-8", "surrogatepass")).hexdigest()
+def _with_id(call: _Call, source: str) -> ToolCall:
+    digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
     return ToolCall(id=f"call_{digest[:16]}", name=call.name, arguments=json.dumps(call.arguments, ensure_ascii=False))

@@ -8,9 +8,10 @@ inspect eval task.py --model branchwise/Qwen2.5-Coder-0.5B-Instruct -M strategy=
 from collections.abc import Callable
 
 from branchwise.backends.base import Backend
-from branchwise.chat.config import Arguments
-from branchwise.chat.responder import Repeats, Reply, Respondent
-from branchwise.chat.transcription import as_prompt
+from branchwise.chat.config import ChatConfig
+from branchwise.chat.prompt import as_prompt
+from branchwise.chat.reply import Reply
+from branchwise.chat.responder import RepeatCounter, Responder
 from branchwise.core.errors import MissingExtraError, require
 from branchwise.core.messages import Message
 from branchwise.core.path import StopReason
@@ -67,17 +68,17 @@ class BranchwiseAPI(ModelAPI):
         backend: Backend | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are those of `Arguments`, by name (-M); `backend` takes the place of loading the model.
+        """`arguments` are those of `ChatConfig`, by name (-M); `backend` takes the place of loading the model.
 
         Raises ConfigError, ModelError, MissingExtraError.
         """
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
         require(base_url is None, "base_url", "is given, but the model runs in this process", "leave it out")
-        self.arguments = Arguments.read(arguments)
+        self.arguments = ChatConfig.parse(arguments)
         self.backend = backend or self.arguments.load(model_name)
         self._closes = backend is None
-        self._respondent = Respondent(self.backend, self.arguments)
-        self._repeats = Repeats()  # epochs draw samples of their own
+        self._respondent = Responder(self.backend, self.arguments)
+        self._repeats = RepeatCounter()  # epochs draw samples of their own
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -88,7 +89,7 @@ class BranchwiseAPI(ModelAPI):
             require(not getattr(config, name), name, "can't be honoured", "leave it out")
         require(config.num_choices in (None, 1), "num_choices", f"is {config.num_choices}", "use epochs instead")
         question = as_prompt([_message(turn) for turn in input])
-        repeat = self._repeats.note(question)
+        repeat = self._repeats.count(question)
         return self._output(await self._respondent.answer(question, _sampling(config), repeat=repeat, seed=config.seed))
 
     async def aclose(self) -> None:
@@ -99,9 +100,9 @@ class BranchwiseAPI(ModelAPI):
     def _output(self, reply: Reply) -> ModelOutput:
         result, path = reply.result, reply.path
         failed = result.outcome is Outcome.FAILED
-        content: str | list[Content] = reply.text
-        if reply.thoughts:
-            content = [ContentReasoning(reasoning=reply.thoughts), ContentText(text=reply.text)]
+        content: str | list[Content] = reply.content
+        if reply.reasoning:
+            content = [ContentReasoning(reasoning=reply.reasoning), ContentText(text=reply.content)]
         message = ChatMessageAssistant(content=content, model=self.model_name, source="generate")
         reason = _REASONS.get(path.stop_reason if path else None, "unknown")
         return ModelOutput(
@@ -118,7 +119,7 @@ class BranchwiseAPI(ModelAPI):
 
 
 def model(backend: Backend, config: GenerateConfig | None = None, **arguments: object) -> Model:
-    """A model for inspect-ai's `eval` and `get_model` over a backend of yours; `arguments` are those of `Arguments`.
+    """A model for inspect-ai's `eval` and `get_model` over a backend of yours; `arguments` are those of `ChatConfig`.
 
     The backend is not closed with the model. Raises ConfigError.
     """

@@ -12,13 +12,14 @@ from typing import Literal
 from pydantic import BaseModel, PrivateAttr
 
 from branchwise.backends.base import Backend
-from branchwise.chat.call_options import Options
-from branchwise.chat.config import Arguments
-from branchwise.chat.session import Ask, Exchange, Piece, Turn, chat
+from branchwise.chat.config import ChatConfig
+from branchwise.chat.options import CallOptions
+from branchwise.chat.prompt import tool_prompt
+from branchwise.chat.reply import Reply, ReplyDelta
+from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.core.errors import ConfigError, MissingExtraError, require
 from branchwise.core.path import StopReason
-from branchwise.driver.solve import run_sync
-from branchwise.driver.stop import Stop
+from branchwise.driver import Stop, run_sync
 
 try:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -48,18 +49,18 @@ class ChatBranchwise(BaseChatModel):
 
     model: str
     """The model's name."""
-    arguments: Arguments
-    _exchange: Exchange = PrivateAttr()
+    arguments: ChatConfig
+    _session: ChatSession = PrivateAttr()
     _closes: bool = PrivateAttr()
 
     def __init__(self, model: str | None = None, *, backend: Backend | None = None, **given: object) -> None:
         """`model` is loaded into this process, or `backend` is used as it is, and left open. Besides the arguments of
-        every chat model (callbacks, tags, cache, ...), `given` are those of `Arguments`.
+        every chat model (callbacks, tags, cache, ...), `given` are those of `ChatConfig`.
 
         Raises ConfigError, ModelError, MissingExtraError.
         """
         own = {name: given.pop(name) for name in tuple(given) if name in BaseChatModel.model_fields}
-        arguments = Arguments.read(given)
+        arguments = ChatConfig.parse(given)
         if backend is None:
             require(model is not None, "model", "is missing", "name one, or give a backend")
             used = arguments.load(str(model))
@@ -67,13 +68,13 @@ class ChatBranchwise(BaseChatModel):
             used = backend
         fields = {"model": model or used.capabilities.model, "arguments": arguments, **own}
         super().__init__(**fields)  # type: ignore[arg-type]  # fields are given by name, and validated
-        self._exchange = Exchange(used, arguments)
+        self._session = ChatSession(used, arguments)
         self._closes = backend is None
 
     async def aclose(self) -> None:
         """Stop the model and free what it holds, if it was loaded here."""
         if self._closes:
-            await self._exchange.backend.close()
+            await self._session.backend.close()
 
     @property
     def _llm_type(self) -> str:
@@ -133,7 +134,7 @@ class ChatBranchwise(BaseChatModel):
         **kwargs: object,
     ) -> ChatResult:
         ask, ended = self._ask(messages, stop, kwargs), Stop()
-        return self._result(run_sync(lambda: self._exchange.turn(ask, stop=ended), ended))
+        return self._result(run_sync(lambda: self._session.reply(ask, stop=ended), ended))
 
     async def _agenerate(
         self,
@@ -142,7 +143,7 @@ class ChatBranchwise(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: object,
     ) -> ChatResult:
-        return self._result(await self._exchange.turn(self._ask(messages, stop, kwargs)))
+        return self._result(await self._session.reply(self._ask(messages, stop, kwargs)))
 
     async def _astream(
         self,
@@ -152,58 +153,60 @@ class ChatBranchwise(BaseChatModel):
         **kwargs: object,
     ) -> AsyncIterator[ChatGenerationChunk]:
         """One path token by token; several have one chunk, after their vote."""
-        pieces = self._exchange.pieces(self._ask(messages, stop, kwargs))
+        pieces = self._session.stream(self._ask(messages, stop, kwargs))
         try:
             async for piece in pieces:
                 yield ChatGenerationChunk(message=self._chunk(piece))
         finally:
             await pieces.aclose()
 
-    def _ask(self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, object]) -> Ask:
+    def _ask(
+        self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, object]
+    ) -> ChatCall:
         options = dict(given)
         tools, choice = options.pop("tools", None), options.pop("tool_choice", None)
         answer_type = options.pop("answer_type", None)
         options.pop("stream", None)
-        read = Options.read(options if stop is None else {**options, "stop": stop})
+        read = CallOptions.parse(options if stop is None else {**options, "stop": stop})
         offered = offer(tools if isinstance(tools, list) else [], choice)
-        return Ask(
-            chat([read_message(turn) for turn in messages], offered.tools),
-            read.sampling(self._exchange.usual),
+        return ChatCall(
+            tool_prompt([read_message(turn) for turn in messages], offered.tools),
+            read.override(self._session.default_sampling),
             must_call=offered.must_call,
             answer_type=answer_type if isinstance(answer_type, type) and issubclass(answer_type, BaseModel) else None,
             seed=read.seed,
         )
 
-    def _result(self, turn: Turn) -> ChatResult:
-        calls = [tool_call(name=call.name, args=json.loads(call.arguments), id=call.id) for call in turn.calls]
+    def _result(self, turn: Reply) -> ChatResult:
+        calls = [tool_call(name=call.name, args=json.loads(call.arguments), id=call.id) for call in turn.tool_calls]
         message = AIMessage(
             content=turn.content,
             tool_calls=calls,
-            additional_kwargs=_thoughts(turn.thoughts),
+            additional_kwargs=_thoughts(turn.reasoning),
             response_metadata=self._metadata(turn),
             usage_metadata=usage_metadata(turn.result.usage),
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
-    def _chunk(self, piece: Piece) -> AIMessageChunk:
-        turn = piece.turn
+    def _chunk(self, piece: ReplyDelta) -> AIMessageChunk:
+        turn = piece.reply
         if turn is None:
-            return AIMessageChunk(content=piece.text, additional_kwargs=_thoughts(piece.thoughts))
+            return AIMessageChunk(content=piece.content, additional_kwargs=_thoughts(piece.reasoning))
         return AIMessageChunk(
-            content=piece.text,
+            content=piece.content,
             tool_call_chunks=[
                 tool_call_chunk(name=call.name, args=call.arguments, id=call.id, index=place)
-                for place, call in enumerate(turn.calls)
+                for place, call in enumerate(turn.tool_calls)
             ],
-            additional_kwargs=_thoughts(piece.thoughts),
+            additional_kwargs=_thoughts(piece.reasoning),
             response_metadata=self._metadata(turn),
             usage_metadata=usage_metadata(turn.result.usage),
             chunk_position="last",
         )
 
-    def _metadata(self, turn: Turn) -> dict[str, object]:
+    def _metadata(self, turn: Reply) -> dict[str, object]:
         cut = turn.path is not None and turn.path.stop_reason is StopReason.LENGTH
-        reason = "tool_calls" if turn.calls else "length" if cut else "stop"
+        reason = "tool_calls" if turn.tool_calls else "length" if cut else "stop"
         return {"model_name": self.model, "finish_reason": reason, "branchwise": turn.details}
 
 

@@ -21,16 +21,15 @@ from typing import Protocol, TypeVar
 from pydantic import JsonValue
 
 from branchwise.backends.base import Backend
-from branchwise.backends.models.catalog import DEFAULT_MODEL
-from branchwise.chat.config import Arguments
-from branchwise.chat.responder import Respondent
-from branchwise.chat.transcription import pack, unpack
+from branchwise.backends.models.names import DEFAULT_MODEL
+from branchwise.chat.config import ChatConfig
+from branchwise.chat.prompt import pack, unpack
+from branchwise.chat.responder import Responder
 from branchwise.core.errors import BackendError, MissingExtraError, require
 from branchwise.core.result import Outcome, Result
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
-from branchwise.driver.solve import run_sync
-from branchwise.driver.stop import Stop
+from branchwise.driver import Stop, run_sync
 from branchwise.integrations.generation import sampling_for
 from branchwise.integrations.likelihood import Likelihood, likelihoods, rolling
 
@@ -73,7 +72,7 @@ class BranchwiseLM(LM):
         max_batch_size: int | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are those of `Arguments`, by name; `backend` takes the place of loading `model`.
+        """`arguments` are those of `ChatConfig`, by name; `backend` takes the place of loading `model`.
 
         `concurrency` is how many questions are under way at a time. lm-eval's batch sizes are not used: the engine
         batches by itself. Raises ConfigError, ModelError, MissingExtraError.
@@ -82,7 +81,7 @@ class BranchwiseLM(LM):
         require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
         if arguments.get("device") == "cuda:0":  # lm-eval's command line says so where nobody chose a device
             del arguments["device"]
-        self.arguments = Arguments.read(arguments)
+        self.arguments = ChatConfig.parse(arguments)
         self.backend = backend or self.arguments.load(model)
         self.concurrency = concurrency
         self.usage = Usage()
@@ -90,7 +89,7 @@ class BranchwiseLM(LM):
         self.outcomes: Counter[Outcome] = Counter()
         """How the questions ended that were answered with generated texts."""
         self.degraded: dict[str, None] = {}
-        self._respondent = Respondent(self.backend, self.arguments)
+        self._respondent = Responder(self.backend, self.arguments)
 
     def generate_until(
         self, requests: Sequence[Request[tuple[str, Mapping[str, object]]]], disable_tqdm: bool = False
@@ -179,8 +178,8 @@ class BranchwiseLM(LM):
         self.usage += reply.result.usage
         results.append(reply.result)
         if reply.result.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
-            self.cache_hook.add_partial("generate_until", (context, options), reply.text)
-        return reply.text
+            self.cache_hook.add_partial("generate_until", (context, options), reply.content)
+        return reply.content
 
     def _run(self, jobs: Sequence[Callable[[Stop], Awaitable[Done]]], title: str, quiet: bool) -> list[Done]:
         """Every job's result, in order. Raises what a job raises, and KeyboardInterrupt: half a run has no score."""

@@ -12,12 +12,12 @@ from pydantic import BaseModel, Field
 
 from branchwise import __version__
 from branchwise.backends.base import Backend
-from branchwise.chat.config import Arguments
-from branchwise.chat.session import Ask, Exchange
+from branchwise.chat.config import ChatConfig
+from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.core.errors import BranchwiseError, MissingExtraError
 from branchwise.core.messages import as_messages
 from branchwise.core.usage import Usage
-from branchwise.driver.observe import BranchEnded, BranchGrew, RunEvent, Standing
+from branchwise.driver import BranchEnded, BranchGrew, RunEvent, Standing
 from branchwise.prompts.library import TASKS
 from branchwise.registry import STRATEGIES
 from branchwise.strategies.strategy import Decision
@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "mcp", "agents") from error
 
-USUAL = Arguments(task="math", paths=8)
+USUAL = ChatConfig(task="math", paths=8)
 _SECONDS = 0.25  # between two notes of progress
 _SHOWN = 60  # characters of an answer in a note
 _INSTRUCTIONS = (
@@ -55,7 +55,7 @@ class Solution(BaseModel):
 class Solver:
     """The tool."""
 
-    def __init__(self, backend: Backend, usual: Arguments) -> None:
+    def __init__(self, backend: Backend, usual: ChatConfig) -> None:
         """`usual` is what a call leaves open."""
         self._backend = backend
         self._usual = usual
@@ -89,9 +89,11 @@ class Solver:
         usual = self._usual.model_dump(exclude={"answers"} if task is not None else None)
         board = _Board(budget_tokens)
         try:
-            exchange = Exchange(self._backend, Arguments.read({**usual, **given}))
+            session = ChatSession(self._backend, ChatConfig.parse({**usual, **given}))
             async with _told(board, context):
-                turn = await exchange.turn(Ask(as_messages(question), exchange.usual), observer=board.observe)
+                turn = await session.reply(
+                    ChatCall(as_messages(question), session.default_sampling), observer=board.observe
+                )
         except BranchwiseError as error:
             raise ToolError(str(error)) from error
         result = turn.result
@@ -108,7 +110,7 @@ class Solver:
         )
 
 
-def server(backend: Backend, usual: Arguments = USUAL) -> MCPServer[object]:
+def server(backend: Backend, usual: ChatConfig = USUAL) -> MCPServer[object]:
     """A server that answers with `backend`, one model for all its calls; run it with `.run("stdio")`.
 
     Cancelling a call stops all its paths. While they run, a client that asks for progress is told of it.

@@ -13,11 +13,13 @@ from pydantic import JsonValue, RootModel
 
 from branchwise.answers.formats import Structured
 from branchwise.backends.base import Backend
-from branchwise.chat.call_options import Options
-from branchwise.chat.config import Arguments
-from branchwise.chat.session import Ask, Exchange, Piece, Turn, chat
+from branchwise.chat.config import ChatConfig
+from branchwise.chat.options import CallOptions
+from branchwise.chat.prompt import tool_prompt
+from branchwise.chat.reply import Reply, ReplyDelta
+from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.core.errors import BackendError, ConfigError, MissingExtraError, require
-from branchwise.driver.stop import Stop
+from branchwise.driver import Stop
 
 try:
     from pydantic_ai import RunContext
@@ -82,18 +84,18 @@ class BranchwiseModel(Model[None]):
         **arguments: object,
     ) -> None:
         """`model` is loaded into this process, or `backend` is used as it is, and left open; `arguments` are those of
-        `Arguments`.
+        `ChatConfig`.
 
         Raises ConfigError, ModelError, MissingExtraError.
         """
         super().__init__(settings=settings, profile=profile)
-        read = Arguments.read(arguments)
+        read = ChatConfig.parse(arguments)
         if backend is None:
             require(model is not None, "model", "is missing", "name one, or give a backend")
         self._closes = backend is None
         used = read.load(str(model)) if backend is None else backend
         self._name = model or used.capabilities.model
-        self._exchange = Exchange(used, read)
+        self._session = ChatSession(used, read)
 
     @property
     def model_name(self) -> str:
@@ -106,7 +108,7 @@ class BranchwiseModel(Model[None]):
     async def aclose(self) -> None:
         """Stop the model and free what it holds, if it was loaded here."""
         if self._closes:
-            await self._exchange.backend.close()
+            await self._session.backend.close()
 
     async def request(
         self,
@@ -118,7 +120,7 @@ class BranchwiseModel(Model[None]):
         check_allow_model_requests()
         ask = self._ask(messages, *self.prepare_request(model_settings, model_request_parameters))
         with _as_api_error(self._name):
-            turn = await self._exchange.turn(ask)
+            turn = await self._session.reply(ask)
         return ModelResponse(
             parts=response_parts(turn),
             usage=request_usage(turn),
@@ -140,7 +142,7 @@ class BranchwiseModel(Model[None]):
         check_allow_model_requests()
         settings, params = self.prepare_request(model_settings, model_request_parameters)
         stop = Stop()
-        pieces = self._exchange.pieces(self._ask(messages, settings, params), stop=stop)
+        pieces = self._session.stream(self._ask(messages, settings, params), stop=stop)
         try:
             yield BranchwiseStream(params, name=self._name, system=self.system, pieces=pieces, stop=stop)
         finally:
@@ -148,17 +150,17 @@ class BranchwiseModel(Model[None]):
 
     def _ask(
         self, messages: Sequence[ModelMessage], settings: ModelSettings | None, params: ModelRequestParameters
-    ) -> Ask:
+    ) -> ChatCall:
         given = dict(settings or {})
         for name, neutral in _REFUSED.items():
             if given.get(name) not in (None, neutral):
                 raise ConfigError(name, "can't be honoured", "leave it out of the model's settings")
-        options = Options.read({option: given.get(name) for name, option in _HONOURED.items()})
+        options = CallOptions.parse({option: given.get(name) for name, option in _HONOURED.items()})
         offered = offer(params, given.get("tool_choice"))
         objects = params.output_object is not None and params.output_mode in ("native", "prompted")
-        return Ask(
-            chat(read_turns(messages, params), [tool_schema(tool) for tool in offered.tools]),
-            options.sampling(self._exchange.usual),
+        return ChatCall(
+            tool_prompt(read_turns(messages, params), [tool_schema(tool) for tool in offered.tools]),
+            options.override(self._session.default_sampling),
             must_call=offered.must_call,
             format=Structured(AnyObject) if objects else None,
             seed=options.seed,
@@ -172,7 +174,7 @@ class BranchwiseStream(StreamedResponse):
     _: KW_ONLY
     name: str
     system: str
-    pieces: AsyncGenerator[Piece, None]
+    pieces: AsyncGenerator[ReplyDelta, None]
     stop: Stop
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -181,23 +183,23 @@ class BranchwiseStream(StreamedResponse):
             async for piece in self.pieces:
                 for event in self._grow(piece):
                     yield event
-                if piece.turn is not None:
-                    for event in self._end(piece.turn):
+                if piece.reply is not None:
+                    for event in self._end(piece.reply):
                         yield event
 
-    def _grow(self, piece: Piece) -> Iterator[ModelResponseStreamEvent]:
+    def _grow(self, piece: ReplyDelta) -> Iterator[ModelResponseStreamEvent]:
         manager = self._parts_manager
-        if piece.thoughts:
-            yield from manager.handle_thinking_delta(vendor_part_id="thoughts", content=piece.thoughts)
-        if piece.text:
-            yield from manager.handle_text_delta(vendor_part_id="content", content=piece.text)
+        if piece.reasoning:
+            yield from manager.handle_thinking_delta(vendor_part_id="thoughts", content=piece.reasoning)
+        if piece.content:
+            yield from manager.handle_text_delta(vendor_part_id="content", content=piece.content)
 
-    def _end(self, turn: Turn) -> Iterator[ModelResponseStreamEvent]:
+    def _end(self, turn: Reply) -> Iterator[ModelResponseStreamEvent]:
         """The calls, and what is known at last."""
         self._usage = request_usage(turn)
         self.finish_reason = finish_reason(turn)
         self.provider_details = {"branchwise": turn.details}
-        for call in turn.calls:
+        for call in turn.tool_calls:
             yield self._parts_manager.handle_tool_call_part(
                 vendor_part_id=call.id, tool_name=call.name, args=call.arguments, tool_call_id=call.id
             )

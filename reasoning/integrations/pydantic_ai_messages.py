@@ -23,7 +23,7 @@ from pydantic_ai.settings import ToolOrOutput
 from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
-from branchwise.chat.session import Turn
+from branchwise.chat.reply import Reply
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Message, ToolCall
 from branchwise.core.path import StopReason
@@ -131,25 +131,25 @@ def _text(part: UserPromptPart) -> str:
     return "\n".join(texts)
 
 
-def response_parts(turn: Turn) -> list[ModelResponsePart]:
+def response_parts(turn: Reply) -> list[ModelResponsePart]:
     """What a turn thinks, says and calls."""
     parts: list[ModelResponsePart] = []
-    if turn.thoughts:
-        parts.append(ThinkingPart(turn.thoughts))
+    if turn.reasoning:
+        parts.append(ThinkingPart(turn.reasoning))
     if turn.content:
         parts.append(TextPart(turn.content))
-    parts.extend(ToolCallPart(call.name, call.arguments, tool_call_id=call.id) for call in turn.calls)
+    parts.extend(ToolCallPart(call.name, call.arguments, tool_call_id=call.id) for call in turn.tool_calls)
     return parts
 
 
-def finish_reason(turn: Turn) -> FinishReason:
+def finish_reason(turn: Reply) -> FinishReason:
     """Why the turn ended."""
-    if turn.calls:
+    if turn.tool_calls:
         return "tool_call"
     return "length" if turn.path is not None and turn.path.stop_reason is StopReason.LENGTH else "stop"
 
 
-def request_usage(turn: Turn) -> RequestUsage:
+def request_usage(turn: Reply) -> RequestUsage:
     """That of all paths: `input_tokens` are those of every request, `cache_read_tokens` those among them that were held
     already."""
     spent = turn.result.usage

@@ -1,1 +1,4 @@
-"""Chat completions answered by strategies, for a server of our own and inside others."""
+"""Chat completions over HTTP: `branchwise serve`, and the plugin of `vllm serve`.
+
+A request passes: middleware (access) -> routes -> request (parse) -> resolve -> queue -> completions -> driver.solve.
+"""

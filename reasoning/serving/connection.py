@@ -1,4 +1,4 @@
-"""The connection to one client: its body, whether it is still there, and events on their way to it."""
+"""The connection to one client: reading the body, detecting a disconnect, and sending events."""
 
 import asyncio
 import json
@@ -11,77 +11,88 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from branchwise.serving.errors import Refused, error_body
-from branchwise.serving.question import whole
-from branchwise.serving.reply import ChatCompletionBody
+from branchwise.serving.errors import HTTPError, error_reply
 
 Returned = TypeVar("Returned")
 
-GONE = 499
-"""The status of a request whose client went away: as proxies log it."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status of a request whose client disconnected, as proxies log it."""
 _BODY_SECONDS = 30.0
-"""Seconds that a client may take to send its body."""
+"""Time limit for receiving a body."""
 
 
-async def read_json(request: Request, most: int) -> JsonValue:
-    """The body, of at most so many bytes. Raises Refused, ClientDisconnect."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # what browsers send across sites without asking first is not
-        raise Refused(415, "send JSON, with the header Content-Type: application/json", code="unsupported_media_type")
-    data = bytearray()
-    declared = request.headers.get("content-length", "")
+async def read_json(request: Request, max_bytes: int) -> JsonValue:
+    """Return the JSON body. Raises HTTPError if it is too large, too slow or not JSON, and ClientDisconnect."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":  # browsers send other types across sites without a preflight request
+        raise HTTPError(415, "send JSON, with the header Content-Type: application/json", code="unsupported_media_type")
+    data = await _read_body(request, max_bytes)
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            if declared.isdecimal() and int(declared) > most:
-                raise _too_large(most)
-            async for part in request.stream():
-                data += part
-                if len(data) > most:
-                    raise _too_large(most)
-    except TimeoutError:
-        raise Refused(408, "the body did not arrive in time", code="timeout") from None
-    try:
-        value: JsonValue = json.loads(bytes(data), parse_constant=_no_constant)
+        value: JsonValue = json.loads(data, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"the body is not JSON: {_problem(error)}", code="invalid_json") from error
+        raise HTTPError(400, f"the body is not JSON: {_json_problem(error)}", code="invalid_json") from error
     return value
 
 
-async def while_connected(receive: Receive, work: Awaitable[Returned]) -> Returned:
-    """What `work` returns; it is cancelled, and over, where the client goes away first. Raises ClientDisconnect.
-
-    The body must have been read.
-    """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+async def _read_body(request: Request, max_bytes: int) -> bytes:
+    too_large = HTTPError(413, f"the body is larger than {max_bytes} bytes", code="too_large")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise too_large
+    data = bytearray()
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                data += part
+                if len(data) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPError(408, "the body did not arrive in time", code="timeout") from None
+    return bytes(data)
+
+
+async def run_while_connected(receive: Receive, work: Awaitable[Returned]) -> Returned:
+    """Return the result of `work`. Call it after the body was read.
+
+    If the client disconnects first, cancel `work`, wait until it has ended and raise ClientDisconnect.
+    """
+    task = asyncio.ensure_future(work)
+    disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
+    try:
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ClientDisconnect
     finally:
-        for each in (task, gone):
+        for each in (task, disconnected):
             each.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(task, disconnected, return_exceptions=True)
 
 
 class EventStream(Response):
-    """Server-sent events. Where the client goes away, they are closed at once."""
+    """Server-sent events. They are closed at once if the client disconnects, and closing waits for their clean-up.
+
+    sse-starlette's response is not used: it cancels the events in a scope that interrupts their clean-up too, so that
+    the slot is free before the branches have stopped and the cancelled tokens are missing from the usage.
+    """
 
     media_type = "text/event-stream"
 
     @classmethod
-    async def begun(cls, receive: Receive, events: AsyncGenerator[str, None]) -> "EventStream":
-        """The events, once there is a first one. Raises what `events` raise before it, ClientDisconnect."""
-        return cls(await while_connected(receive, anext(events)), events)
+    async def start(cls, receive: Receive, events: AsyncGenerator[str, None]) -> "EventStream":
+        """Return the response once there is a first event. Raises what `events` raises before it, ClientDisconnect."""
+        return cls(await run_while_connected(receive, anext(events)), events)
 
     def __init__(self, first: str, rest: AsyncGenerator[str, None]) -> None:
-        self.status_code, self.background = 200, None
-        self._first, self._rest = first, rest
+        self.status_code = HTTPStatus.OK
+        self.background = None
+        self._first = first
+        self._rest = rest
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await while_connected(receive, self._send(send))
+            await run_while_connected(receive, self._send(send))
         except (ClientDisconnect, OSError):
             return
         finally:
@@ -95,43 +106,26 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def chat_response(reply: ChatCompletionBody | EventStream) -> Response:
-    """The response of /v1/chat/completions."""
-    if isinstance(reply, EventStream):
-        return reply
-    return Response(reply.json_text(), media_type="application/json")
-
-
-def question_response(reply: ChatCompletionBody | EventStream) -> Response:
-    """The response of /v1/branchwise."""
-    return reply if isinstance(reply, EventStream) else JSONResponse(whole(reply))
-
-
-def refusal(error: Exception) -> JSONResponse:
-    """The response to what could not be answered."""
-    status, body = error_body(error)
-    headers = dict(error.headers) if isinstance(error, Refused) else {}
+def error_response(error: Exception) -> JSONResponse:
+    """Return the response for a request that was rejected or failed."""
+    status, body = error_reply(error)
+    headers = dict(error.headers) if isinstance(error, HTTPError) else {}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.setdefault("retry-after", "1")
     return JSONResponse(body, status, headers)
 
 
-async def _gone(receive: Receive) -> None:
-    """Until the client has gone away."""
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _too_large(most: int) -> Refused:
-    return Refused(413, f"the body is larger than {most} bytes", code="too_large")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _problem(error: Exception) -> str:
-    """Where it is wrong, without what it says."""
+def _json_problem(error: Exception) -> str:
+    """Return where the JSON is invalid, without repeating its content."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} (line {error.lineno}, column {error.colno})"
-    return "it nests too deeply" if isinstance(error, RecursionError) else "it holds what is none"
+    return "it nests too deeply" if isinstance(error, RecursionError) else "it has an invalid value"

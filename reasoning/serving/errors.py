@@ -1,14 +1,17 @@
-"""What a client is told when it gets no answer."""
+"""Errors as HTTP statuses and OpenAI error objects."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from branchwise.core.errors import BackendError, BranchwiseError, ConfigError
 
-_CLIENTS, _SERVERS = "invalid_request_error", "server_error"
+_CLIENT_ERROR = "invalid_request_error"
+_RATE_LIMIT_ERROR = "rate_limit_error"
+_SERVER_ERROR = "server_error"
 
 
-class Refused(BranchwiseError):  # noqa: N818  # nothing went wrong
-    """A request that is turned away, with its HTTP status."""
+class HTTPError(BranchwiseError):
+    """A request that is rejected with an HTTP status."""
 
     def __init__(
         self,
@@ -26,21 +29,28 @@ class Refused(BranchwiseError):  # noqa: N818  # nothing went wrong
         self.headers = dict(headers or {})
 
 
-def error_body(error: Exception) -> tuple[int, dict[str, dict[str, str | None]]]:
-    """The HTTP status and OpenAI's error object. What is nobody's fault but the server's says nothing of its inside."""
-    if isinstance(error, Refused):
-        kind = _CLIENTS if error.status < 500 else _SERVERS
+class ErrorReply(NamedTuple):
+    """An HTTP status and the JSON body that goes with it."""
+
+    status: int
+    body: dict[str, dict[str, str | None]]
+
+
+def error_reply(error: Exception) -> ErrorReply:
+    """Return the status and OpenAI's error object. The text of an unexpected error is not shown to clients."""
+    if isinstance(error, HTTPError):
+        kind = _CLIENT_ERROR if error.status < 500 else _SERVER_ERROR
         if error.status == 429:
-            kind = "rate_limit_error"
-        return error.status, _body(str(error), kind, error.param, error.code)
+            kind = _RATE_LIMIT_ERROR
+        return _reply(error.status, str(error), kind, error.code, error.param)
     if isinstance(error, ConfigError):
-        return 422, _body(str(error), _CLIENTS, error.field, "invalid_value")
+        return _reply(422, str(error), _CLIENT_ERROR, "invalid_value", error.field)
     if isinstance(error, BackendError):
-        return (503 if error.retryable else 500), _body(str(error), _SERVERS, None, "backend_error")
+        return _reply(503 if error.retryable else 500, str(error), _SERVER_ERROR, "backend_error")
     if isinstance(error, BranchwiseError):
-        return 500, _body(str(error), _SERVERS, None, "failed")
-    return 500, _body("the server failed; its log says why", _SERVERS, None, "internal_error")
+        return _reply(500, str(error), _SERVER_ERROR, "failed")
+    return _reply(500, "internal server error; see the server's log", _SERVER_ERROR, "internal_error")
 
 
-def _body(message: str, kind: str, param: str | None, code: str) -> dict[str, dict[str, str | None]]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def _reply(status: int, message: str, kind: str, code: str, param: str | None = None) -> ErrorReply:
+    return ErrorReply(status, {"error": {"message": message, "type": kind, "param": param, "code": code}})

@@ -1,4 +1,4 @@
-"""What the operator of a server allows its clients."""
+"""The limits that the operator of a server sets."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,25 @@ from branchwise.core.errors import require
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one request may ask for, and that a server takes on at a time."""
+    """Limits of one request, and of how many questions a server answers at the same time."""
 
     paths: int = 64
-    """Paths of a question; of plain sampling, choices."""
+    """Maximum number of paths per question; choices of plain sampling."""
     tokens: int = 65_536
-    """Tokens that a question may sample, all its paths together; a request that says nothing may sample as many."""
+    """Maximum number of sampled tokens per question, all paths together; the default budget too."""
     seconds: float = 600.0
-    """Seconds that a question may take once it is its turn; then the best answer so far is returned."""
+    """Maximum number of seconds per question after its wait in the queue; the best answer so far is returned then."""
     body_bytes: int = 4 << 20
-    """Bytes of a request's body."""
+    """Maximum size of a request's body in bytes."""
     questions: int = 8
-    """Questions answered at a time."""
+    """Maximum number of questions that are answered at the same time."""
     queue: int = 64
-    """Questions that wait for their turn; further ones are turned away."""
+    """Maximum number of waiting questions; further ones are rejected."""
     queue_seconds: float = 60.0
-    """Seconds that a question waits for its turn before it is turned away."""
+    """Maximum number of seconds that a question waits before it is rejected."""
 
     def __post_init__(self) -> None:
         for name in ("paths", "tokens", "seconds", "body_bytes", "questions", "queue_seconds"):
             value = getattr(self, name)
             require(value > 0, f"max_{name}", f"is {value}", "use a positive number")
-        require(self.queue >= 0, "queue", f"is {self.queue}", "use 0 (nobody waits) or more")
+        require(self.queue >= 0, "queue", f"is {self.queue}", "use 0 (no question waits) or more")

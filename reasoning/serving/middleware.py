@@ -1,4 +1,4 @@
-"""The gate before every route: who may come in; what was asked is counted and logged."""
+"""Access control before every route, and the count and log of every request."""
 
 import logging
 import time
@@ -10,42 +10,50 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from branchwise.observability.logs import emit
-from branchwise.serving.connection import GONE, refusal
-from branchwise.serving.errors import Refused
-from branchwise.serving.keys import Keys, host_of, is_loopback
+from branchwise.serving.access import APIKeys, host_of, is_loopback
+from branchwise.serving.connection import CLIENT_CLOSED_REQUEST, error_response
+from branchwise.serving.errors import HTTPError
 from branchwise.serving.metrics import Metrics
 
-_OPEN = ("/health",)
+_PUBLIC_PATHS = ("/health",)
 _NO_ROUTE = "none"
 
 log = logging.getLogger("branchwise.access")
 
 
-class Gate:
-    """ASGI middleware. With `keys`, requests need one, but for /health; with `local`, they must name this machine as
-    their host: a page in a browser can't have been led here by a name of its own. Each is answered within `traced`,
-    which is given its headers."""
+class AccessMiddleware:
+    """ASGI middleware that checks API keys and host names.
+
+    With `keys`, every request but /health needs one. With `local`, the Host header must be a loopback name, which stops
+    a web page from reaching the server under a name of its own (DNS rebinding). Requests are answered within the
+    context manager that `traced` returns for their headers.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        keys: Keys | None,
+        keys: APIKeys | None,
         local: bool,
         metrics: Metrics,
         traced: Callable[[Mapping[str, str]], AbstractContextManager[object]] = nullcontext,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._app, self._keys, self._local, self._metrics = app, keys, local, metrics
-        self._traced, self._clock = traced, clock
+        self._app = app
+        self._keys = keys
+        self._local = local
+        self._metrics = metrics
+        self._traced = traced
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = self._clock(), GONE
+        start = self._clock()
+        status: int = CLIENT_CLOSED_REQUEST
 
-        async def noting(message: Message) -> None:
+        async def send_and_record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -53,29 +61,30 @@ class Gate:
 
         try:
             headers = Headers(scope=scope)
-            refused = self._refusal(scope["path"], headers)
-            if refused is None:
+            rejection = self._rejection(scope["path"], headers)
+            if rejection is None:
                 with self._traced(headers):
-                    await self._app(scope, receive, noting)
+                    await self._app(scope, receive, send_and_record_status)
             else:
-                await refusal(refused)(scope, receive, noting)
+                await error_response(rejection)(scope, receive, send_and_record_status)
         except Exception:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR  # it is answered further out
+            status = HTTPStatus.INTERNAL_SERVER_ERROR  # Starlette's outermost middleware sends the response
             raise
         finally:
-            self._note(scope, status, self._clock() - began)
+            self._record(scope, status, self._clock() - start)
 
-    def _refusal(self, path: str, headers: Headers) -> Refused | None:
+    def _rejection(self, path: str, headers: Headers) -> HTTPError | None:
+        """Return why the request may not pass; None if it may."""
         if self._local and not is_loopback(host_of(headers.get("host", ""))):
-            return Refused(403, "this server answers as localhost alone", code="host_not_allowed")
-        if self._keys is None or path in _OPEN or self._keys.accept(headers.get("authorization")):
+            return HTTPError(403, "this server answers only under the name localhost", code="host_not_allowed")
+        if self._keys is None or path in _PUBLIC_PATHS or self._keys.accept(headers.get("authorization")):
             return None
         message = "the API key is missing or wrong; send it as: Authorization: Bearer KEY"
-        return Refused(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+        return HTTPError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        """Paths that have no route are not named: anybody can make up any number of them."""
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count and log a request by its route; unknown paths share one name, because clients choose them freely."""
         route = getattr(scope.get("route"), "path", _NO_ROUTE)
-        self._metrics.request(route, status)
+        self._metrics.count_request(route, status)
         fields = {"method": scope["method"], "route": route, "status": status, "seconds": round(seconds, 3)}
         emit(log, logging.INFO, "request", fields)

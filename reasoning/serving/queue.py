@@ -1,4 +1,4 @@
-"""Whose turn it is: so many questions are answered at a time, some wait, and the rest are turned away."""
+"""Admission of questions: a fixed number is answered at the same time, some wait, and further ones are rejected."""
 
 import asyncio
 import math
@@ -7,62 +7,63 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from branchwise.serving.errors import Refused
+from branchwise.serving.errors import HTTPError
 from branchwise.serving.limits import Limits
 
-_RETRY = (1, 60)  # seconds: the soonest and the latest that a client is told to come again
-_WEIGHT = 0.2  # of the latest question in the running mean of their seconds
+_MIN_RETRY_SECONDS = 1
+_MAX_RETRY_SECONDS = 60
+_MEAN_WEIGHT = 0.2  # of the latest question in the running mean of their durations
 
 
-class Queue:
-    """First come, first served. All of it in one event loop."""
+class RequestQueue:
+    """First come, first served. Use it in one event loop."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.running = 0
         self.draining = False
-        self._limits, self._clock = limits, clock
+        self._limits = limits
+        self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._mean = 1.0  # seconds that a question takes
+        self._mean_seconds = 1.0  # duration of a question
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def queued(self) -> int:
-        """How many wait."""
+        """Return the number of waiting questions."""
         return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Inside, it is one's turn. Raises Refused: 429 where there is no room or it took too long, 503 while
-        draining."""
-        await self._come()
-        began = self._clock()
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and occupy it. Raises HTTPError: 429 if the queue is full or slow, 503 while draining."""
+        await self._acquire()
+        start = self._clock()
         try:
             yield
         finally:
-            self._mean += _WEIGHT * (self._clock() - began - self._mean)
-            self._leave()
+            self._mean_seconds += _MEAN_WEIGHT * (self._clock() - start - self._mean_seconds)
+            self._release()
 
     def drain(self) -> None:
-        """Nobody comes any more, and who waits is turned away; those whose turn it is go on."""
+        """Reject the waiting questions and all new ones; running questions go on."""
         self.draining = True
         while self._waiting:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                waiting.set_exception(_draining())
+                waiting.set_exception(_draining_error())
 
-    async def idle(self) -> None:
-        """Until it is nobody's turn."""
+    async def wait_idle(self) -> None:
+        """Wait until no question is running."""
         await self._idle.wait()
 
-    async def _come(self) -> None:
+    async def _acquire(self) -> None:
         if self.draining:
-            raise _draining()
+            raise _draining_error()
         if self.running < self._limits.questions:
-            self._begin()
+            self._occupy()
             return
         if len(self._waiting) >= self._limits.queue:
-            raise self._full("too many questions wait already")
+            raise self._busy_error("the queue is full")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
@@ -72,34 +73,37 @@ class Queue:
             if place in self._waiting:
                 self._waiting.remove(place)
             elif place.done() and not place.cancelled() and place.exception() is None:
-                self._leave()  # its turn had come
+                self._release()  # the slot was assigned just before the wait ended
             if isinstance(error, TimeoutError):
-                raise self._full(f"it was not its turn within {self._limits.queue_seconds:g} seconds") from None
+                raise self._busy_error(f"no slot was free within {self._limits.queue_seconds:g} seconds") from None
             raise
 
-    def _begin(self) -> None:
+    def _occupy(self) -> None:
         self.running += 1
         self._idle.clear()
 
-    def _leave(self) -> None:
-        """The next one's turn."""
+    def _release(self) -> None:
+        """Free a slot and assign it to the next waiting question."""
         self.running -= 1
         while self._waiting and self.running < self._limits.questions:
             waiting = self._waiting.popleft()
             if not waiting.done():
-                self._begin()
+                self._occupy()
                 waiting.set_result(None)
         if not self.running:
             self._idle.set()
 
-    def _full(self, why: str) -> Refused:
+    def _busy_error(self, reason: str) -> HTTPError:
         ahead = (len(self._waiting) + self.running) / self._limits.questions
-        seconds = min(max(math.ceil(ahead * self._mean), _RETRY[0]), _RETRY[1])
-        return Refused(
-            429, f"the server is busy: {why}; try again in {seconds} s",
-            code="busy", headers={"retry-after": str(seconds)},
-        )  # fmt: skip
+        seconds = min(max(math.ceil(ahead * self._mean_seconds), _MIN_RETRY_SECONDS), _MAX_RETRY_SECONDS)
+        return HTTPError(
+            429,
+            f"the server is busy: {reason}; try again in {seconds} s",
+            code="busy",
+            headers={"retry-after": str(seconds)},
+        )
 
 
-def _draining() -> Refused:
-    return Refused(503, "the server is about to stop; ask another one", code="draining", headers={"retry-after": "5"})
+def _draining_error() -> HTTPError:
+    message = "the server is shutting down; send the request to another one"
+    return HTTPError(503, message, code="draining", headers={"retry-after": "5"})

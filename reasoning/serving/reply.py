@@ -1,229 +1,153 @@
-"""Results as OpenAI's chat completion objects and chunks.
-
-Fields without a default are always sent; the others only where they are set.
-"""
+"""Results of runs as chat completions: choices, finish reasons, log-probabilities, usage and details."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
-from branchwise.chat.reasoning import parted
-from branchwise.chat.responder import chosen, spoken
-from branchwise.chat.tool_calls import Said, split_calls, tool_names
+from branchwise.chat.reasoning import split_marked_reasoning, split_reasoning
+from branchwise.chat.reply import sampled_text, shown_path
+from branchwise.chat.tool_calls import SplitCalls, split_calls, tool_names
 from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
-from branchwise.serving.errors import error_body
-from branchwise.serving.request import CallBody
-from branchwise.serving.resolve import Inquiry
-
-__all__ = ["ChatCompletionBody", "ChunkBody", "Heading", "choices", "details", "error_body", "usage_body"]
-
-FinishReason = Literal["stop", "length", "tool_calls"]
-
-
-class TopTokenBody(BaseModel):
-    """An alternative, by its id."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-
-
-class TokenBody(BaseModel):
-    """A token's log-probability in nats."""
-
-    token: str
-    logprob: float
-    bytes: list[int] | None
-    top_logprobs: list[TopTokenBody]
-
-
-class LogprobsBody(BaseModel):
-    content: list[TokenBody]
-
-
-class MessageBody(BaseModel):
-    role: Literal["assistant"]
-    content: str | None
-    reasoning_content: str | None = None
-    """What the model thought before."""
-    tool_calls: list[CallBody] | None = None
-
-
-class ChoiceBody(BaseModel):
-    index: int
-    message: MessageBody
-    logprobs: LogprobsBody | None
-    finish_reason: FinishReason
-
-
-class PromptDetails(BaseModel):
-    cached_tokens: int
-
-
-class UsageBody(BaseModel):
-    """`prompt_tokens` are the input of all requests to the model, `completion_tokens` what all paths sampled."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails | None = None
-    """None while it is not known yet."""
-
-
-class ChatCompletionBody(BaseModel):
-    """The reply. `branchwise` has the answer, the votes, the outcome and the whole ledger."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    choices: list[ChoiceBody]
-    usage: UsageBody
-    branchwise: dict[str, JsonValue]
-
-    def json_text(self) -> str:
-        return self.model_dump_json(exclude_unset=True)
-
-
-class DeltaBody(BaseModel):
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[CallBody] | None = None
-
-
-class ChunkChoiceBody(BaseModel):
-    index: int
-    delta: DeltaBody
-    logprobs: LogprobsBody | None
-    finish_reason: FinishReason | None
-
-
-class ChunkBody(BaseModel):
-    """A piece of a reply."""
-
-    id: str
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: str
-    choices: list[ChunkChoiceBody]
-    usage: UsageBody | None = None
-    branchwise: dict[str, JsonValue] | None = None
+from branchwise.serving.completion import (
+    AssistantBody,
+    ChatCompletionBody,
+    ChoiceBody,
+    ChunkBody,
+    ChunkChoiceBody,
+    FinishReason,
+    LogprobsBody,
+    PromptDetails,
+    TokenBody,
+    TopTokenBody,
+    UsageBody,
+)
+from branchwise.serving.messages import ToolCallBody
+from branchwise.serving.resolve import ResolvedRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
-    """What a reply and all its chunks begin with."""
+class ReplyHeader:
+    """The fields that a reply and all its chunks share."""
 
     id: str
     created: int
-    """Unix time, seconds."""
+    """Unix time in seconds."""
     model: str
-    """As it was asked for."""
+    """The model as the request names it, strategy included."""
 
-    def reply(self, result: Result, inquiry: Inquiry, said: Sequence[ChoiceBody]) -> ChatCompletionBody:
+    def completion(self, result: Result, request: ResolvedRequest, choices: Sequence[ChoiceBody]) -> ChatCompletionBody:
+        """Return the whole reply."""
         return ChatCompletionBody(
             id=self.id,
             object="chat.completion",
             created=self.created,
             model=self.model,
-            choices=list(said),
+            choices=list(choices),
             usage=usage_body(result.usage),
-            branchwise=details(result, inquiry),
+            branchwise=details(result, request),
         )
 
-    def chunk(self, choices: Sequence[ChunkChoiceBody], told: dict[str, JsonValue] | None = None) -> ChunkBody:
-        """A chunk; `told` is its key `branchwise`."""
-        head = ChunkBody(
+    def chunk(self, choices: Sequence[ChunkChoiceBody], branchwise: dict[str, JsonValue] | None = None) -> ChunkBody:
+        """Return a chunk; the key `branchwise` is sent only if it is given."""
+        chunk = ChunkBody(
             id=self.id, object="chat.completion.chunk", created=self.created, model=self.model, choices=list(choices)
         )
-        if told is not None:
-            head.branchwise = told
-        return head
+        if branchwise is not None:
+            chunk.branchwise = branchwise
+        return chunk
 
     def usage_chunk(self, usage: Usage) -> ChunkBody:
-        """The last chunk, where the usage is asked for."""
+        """Return the last chunk of a stream that includes the usage."""
         chunk = self.chunk(())
         chunk.usage = usage_body(usage)
         return chunk
 
 
-_CUT = (Outcome.CANCELLED, Outcome.SECONDS_SPENT, Outcome.TOKENS_SPENT, Outcome.PATHS_SPENT)
+_ENDED_EARLY = (Outcome.CANCELLED, Outcome.SECONDS_SPENT, Outcome.TOKENS_SPENT, Outcome.PATHS_SPENT)
 
 
-def choices(result: Result, inquiry: Inquiry, logprobs: bool, grown: Mapping[int, str]) -> list[ChoiceBody]:
-    """What is said: every path of plain sampling that did not fail, otherwise the chosen one.
+def choices(result: Result, request: ResolvedRequest, partial_texts: Mapping[int, str]) -> list[ChoiceBody]:
+    """Return the choices: every path of plain sampling that did not fail, otherwise the shown path.
 
-    Where the run ended before a path did, the text that it has `grown`, by its number, stands for it.
+    If the run ended before a path did, its entry of `partial_texts` (by branch number) stands for the path.
     """
-    if not inquiry.plain:
-        return [choice(0, chosen(result), inquiry, logprobs, grown.get(0, "") if inquiry.follows else "")]
-    ended = {branch.number: branch.path for branch in result.paths}
-    cut = result.outcome in _CUT
+    if not request.is_plain:
+        partial = partial_texts.get(0, "") if request.streams_text else ""
+        return [choice(0, shown_path(result), request, partial)]
+    finished = {branch.number: branch.path for branch in result.paths}
     return [
-        choice(number, ended.get(number), inquiry, logprobs, grown.get(number, ""))
-        for number in range(inquiry.choices)
-        if number in ended or cut
+        choice(number, finished.get(number), request, partial_texts.get(number, ""))
+        for number in range(request.choice_count)
+        if number in finished or result.outcome in _ENDED_EARLY
     ]
 
 
-def choice(index: int, path: Path | None, inquiry: Inquiry, logprobs: bool, so_far: str) -> ChoiceBody:
-    """One path as a choice; `so_far` is the text of one that did not end."""
-    whole = so_far if path is None else path.answer_text[len(path.opening) :]
-    text, thoughts = (parted if inquiry.plain else spoken)(whole, inquiry.task.thinking)
-    content, calls = Said(text, ())
-    if inquiry.messages.tools:
-        content, calls = split_calls(text, tool_names(inquiry.messages.tools), "" if path is None else f"{path.key:x}")
-    message = MessageBody(role="assistant", content=content or (None if calls else ""))
-    if thoughts:
-        message.reasoning_content = thoughts
+def choice(index: int, path: Path | None, request: ResolvedRequest, partial_text: str) -> ChoiceBody:
+    """Return one path as a choice; without a path, `partial_text` is its text."""
+    sampled = partial_text if path is None else sampled_text(path)
+    split = split_marked_reasoning if request.is_plain else split_reasoning
+    text, reasoning = split(sampled, request.task.thinking)
+    content, calls = SplitCalls(text, ())
+    if request.messages.tools:
+        salt = "" if path is None else f"{path.key:x}"
+        content, calls = split_calls(text, tool_names(request.messages.tools), salt)
+    message = AssistantBody(role="assistant", content=content or (None if calls else ""))
+    if reasoning:
+        message.reasoning_content = reasoning
     if calls:
-        message.tool_calls = [CallBody.of(call) for call in calls]
-    ended = path is not None and path.stop_reason in (StopReason.END, StopReason.STOP)
-    reason: FinishReason = "tool_calls" if calls else "stop" if ended else "length"
-    told = token_logprobs(path) if logprobs and path is not None else None
-    return ChoiceBody(index=index, message=message, logprobs=told, finish_reason=reason)
+        message.tool_calls = [ToolCallBody.of(call) for call in calls]
+    return ChoiceBody(
+        index=index,
+        message=message,
+        logprobs=token_logprobs(path) if request.logprobs and path is not None else None,
+        finish_reason="tool_calls" if calls else _finish_reason(path),
+    )
+
+
+def _finish_reason(path: Path | None) -> FinishReason:
+    return "stop" if path is not None and path.stop_reason in (StopReason.END, StopReason.STOP) else "length"
 
 
 def token_logprobs(path: Path) -> LogprobsBody | None:
-    """The tokens that a path shows, each with its log-probability and its alternatives; None where they are unknown."""
-    told = []
+    """Return the log-probability and the alternatives of every shown token; None if they are unknown."""
+    bodies = []
     *_, last = path.segments()
     for segment in path.segments():
         if segment.forced:
             continue
         if segment.logprobs is None or len(segment.ends) != len(segment.logprobs):
             return None
-        shown = len(segment.text) if segment is not last or segment.shown is None else segment.shown
+        shown_chars = len(segment.text) if segment is not last or segment.shown is None else segment.shown
         start = 0
-        for place, (end, logprob) in enumerate(zip(segment.ends, segment.logprobs, strict=True)):
-            if start >= shown:
+        for index, (end, logprob) in enumerate(zip(segment.ends, segment.logprobs, strict=True)):
+            if start >= shown_chars:
                 break
-            text, start = segment.text[start : min(end, shown)], end
-            top = segment.top_logprobs[place] if segment.top_logprobs else ()
+            text = segment.text[start : min(end, shown_chars)]
+            start = end
+            top = segment.top_logprobs[index] if segment.top_logprobs else ()
             others = [TopTokenBody(token=f"token_id:{each.token_id}", logprob=each.logprob, bytes=None) for each in top]
-            told.append(TokenBody(token=text, logprob=logprob, bytes=list(text.encode()), top_logprobs=others))
-    return LogprobsBody(content=told)
+            bodies.append(TokenBody(token=text, logprob=logprob, bytes=list(text.encode()), top_logprobs=others))
+    return LogprobsBody(content=bodies)
 
 
-def details(result: Result, inquiry: Inquiry) -> dict[str, JsonValue]:
-    """The key `branchwise` of a reply."""
+def details(result: Result, request: ResolvedRequest) -> dict[str, JsonValue]:
+    """Return the key `branchwise` of a reply."""
     record = result.record(tokens=False)
-    told: dict[str, JsonValue] = {"strategy": inquiry.name, "seed": inquiry.seed}
-    if inquiry.plain:
+    body: dict[str, JsonValue] = {"strategy": request.strategy_name, "seed": request.seed}
+    if request.is_plain:
         names = ["usage", "degraded", "errors"]
-        if result.outcome is not Outcome.NO_ANSWER:  # nobody looked for one
+        if result.outcome is not Outcome.NO_ANSWER:  # plain sampling extracts no answer
             names += ["outcome", "advice"]
-        return told | {name: record[name] for name in names}
-    left_out = ("value",) if inquiry.details else ("value", "paths", "tree")
-    return told | {name: value for name, value in record.items() if name not in left_out}
+        return body | {name: record[name] for name in names}
+    omitted = ("value",) if request.has_details else ("value", "paths", "tree")
+    return body | {name: value for name, value in record.items() if name not in omitted}
 
 
 def usage_body(usage: Usage) -> UsageBody:
+    """Return the usage under OpenAI's names."""
     return UsageBody(
         prompt_tokens=usage.prompt,
         completion_tokens=usage.sampled,

@@ -1,4 +1,4 @@
-"""What a request comes to: a prompt, a strategy, how its paths are read, and what it may spend."""
+"""Resolve a chat request into the arguments of a run: prompt, strategy, answer format, budget and seed."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,30 +6,31 @@ from dataclasses import dataclass, replace
 
 from branchwise.answers.formats import AnswerFormat
 from branchwise.backends.base import Capabilities
-from branchwise.chat.tool_calls import ToolCalls
+from branchwise.chat.task import chat_task, with_tools
 from branchwise.core.budget import Budget
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Messages
 from branchwise.core.sampling import Sampling
-from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
-from branchwise.registry import named
+from branchwise.registry import parse_strategy
 from branchwise.serving.limits import Limits
-from branchwise.serving.request import BudgetBody, ChatRequest, Strategised
-from branchwise.strategies.spec import options
+from branchwise.serving.request import BudgetBody, ChatRequest, StrategyOptions
+from branchwise.strategies.options import options_of
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.strategies.voting.self_consistency import SelfConsistency
 from branchwise.verifiers.registry import uses_verifier
 
-_PLAIN_TEMPERATURE = 1.0  # as other servers have it; strategies have their own default
+PLAIN = "plain"
+"""The name of plain sampling where a strategy's name is expected."""
+_PLAIN_TEMPERATURE = 1.0  # the default of OpenAI's API; strategies have their own
 _MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "width")
-"""Options of strategies that multiply branches; those called `paths` and `most` are branches themselves."""
-_LEAST_MULTIPLE = 8  # what such an option may be whatever the limit on paths
+"""Options of strategies that multiply branches; `paths` and `most` count branches themselves."""
+_MIN_MULTIPLIER_LIMIT = 8  # such an option may be this large even if the limit on paths is lower
 
-# How fields are called in a request, where the rest of branchwise calls them otherwise.
+# Names of fields in a request that differ from their names elsewhere in branchwise.
 _IN_KEY = ("strategy", "paths", "task", "answers", "thinking_budget")
-_SENT_AS: Mapping[str, str] = {
+_REQUEST_NAMES: Mapping[str, str] = {
     "question": "messages",
     "logprobs": "top_logprobs",
     "budget_tokens": "branchwise.budget.tokens",
@@ -39,29 +40,37 @@ _SENT_AS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Inquiry:
-    """A request in branchwise's own terms."""
+class ResolvedRequest:
+    """The arguments of the run that answers a request, and what the reply must contain."""
 
+    request: ChatRequest
     messages: Messages
     strategy: AnyStrategy
-    name: str
-    """The strategy as one asks for it; "plain" for plain sampling."""
-    kind: str
-    """Its name without options."""
+    strategy_name: str
+    """The strategy as the request or the server names it; "plain" for plain sampling."""
     task: Task
     budget: Budget
     seed: int
-    plain: bool
-    """Whether the paths are the answer, one choice each, and nothing votes."""
-    choices: int
-    follows: bool
-    """Whether its text can be told while it grows: paths are few and each is shown as it is."""
-    details: bool
+    choice_count: int = 1
+    is_plain: bool = False
+    """Each path is one choice, and no vote is taken."""
+    streams_text: bool = False
+    """The text can be streamed while it is sampled: every sampled path is shown, as it is."""
+
+    @property
+    def logprobs(self) -> bool:
+        return self.request.logprobs
+
+    @property
+    def has_details(self) -> bool:
+        """Return whether the reply includes every path and the tree."""
+        key = self.request.branchwise
+        return key is not None and key.details
 
 
 @dataclass(frozen=True, slots=True)
-class Unread(AnswerFormat):
-    """Nothing is read: the text is the answer."""
+class NoAnswer(AnswerFormat):
+    """Answer format of plain sampling: no answer is extracted, the text is the reply."""
 
     def extract(self, text: str) -> str | None:
         return None
@@ -71,153 +80,148 @@ class Unread(AnswerFormat):
 
 
 @contextmanager
-def as_sent() -> Iterator[None]:
-    """Calls the field of a ConfigError what the request calls it."""
+def request_field_names() -> Iterator[None]:
+    """Rename the field of a ConfigError to its name in a request."""
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(_SENT_AS.get(error.field, error.field), error.problem, error.fix) from error
+        raise ConfigError(_REQUEST_NAMES.get(error.field, error.field), error.problem, error.fix) from error
 
 
-def inquiry(
-    request: ChatRequest, able: Capabilities, limits: Limits, *, seed: int, strategy: str, verifies: bool
-) -> Inquiry:
-    """What `request` comes to; `seed` and `strategy` are for one that names none.
+def resolve(
+    request: ChatRequest,
+    capabilities: Capabilities,
+    limits: Limits,
+    *,
+    default_seed: int,
+    default_strategy: str,
+    has_verifier: bool,
+) -> ResolvedRequest:
+    """Return the arguments of the run that answers `request`.
 
-    `verifies` is whether there is a verifier for strategies that ask one. Raises ConfigError with the field as the
-    request has it.
+    Raises ConfigError, with the field as the request names it, for what is invalid or exceeds the limits.
     """
-    _check_logprobs(request, able)
-    key = request.strategised
-    with as_sent():
+    _check_logprobs(request, capabilities)
+    key = request.strategy_options
+    with request_field_names():
         if key is None:
-            return _plain(request, limits, seed)
-        return _strategised(request, key, limits, seed, strategy, verifies)
+            return _resolve_plain(request, limits, default_seed)
+        strategy = default_strategy if key.strategy is None else key.strategy
+        seeds = [seed for seed in (key.seed, request.seed, default_seed) if seed is not None]
+        return _resolve_strategy(request, key, strategy, limits, seed=seeds[0], has_verifier=has_verifier)
 
 
-def _plain(request: ChatRequest, limits: Limits, seed: int) -> Inquiry:
-    """`n` samples, and nothing read of them."""
+def _resolve_plain(request: ChatRequest, limits: Limits, default_seed: int) -> ResolvedRequest:
+    """Return a run of `n` samples from which no answer is extracted."""
     require(request.n <= limits.paths, "n", f"is {request.n}", f"use at most {limits.paths}")
     require(
         not request.must_call,
-        "tool_choice", "asks for a call, which a plain sample need not make",
-        "ask for a strategy, by branchwise or MODEL@self-consistency: only paths that call a tool then have a vote",
-    )  # fmt: skip
+        "tool_choice",
+        "requires a tool call, which plain sampling can't guarantee",
+        "request a strategy, by branchwise or MODEL@self-consistency: then only paths that call a tool vote",
+    )
     sampling = _sampling(request, _PLAIN_TEMPERATURE, limits)
-    most = limits.tokens // request.n
+    max_tokens = limits.tokens // request.n
     if sampling.max_tokens is None:
-        sampling = replace(sampling, max_tokens=max(1, most))
-    elif sampling.max_tokens > most:
+        sampling = replace(sampling, max_tokens=max(1, max_tokens))
+    elif sampling.max_tokens > max_tokens:
         raise ConfigError(
-            "n", f"is {request.n}, each of {sampling.max_tokens} tokens", f"ask for {limits.tokens} in all"
+            "n", f"is {request.n}, each of {sampling.max_tokens} tokens", f"use at most {limits.tokens} tokens in all"
         )
-    return Inquiry(
+    return ResolvedRequest(
+        request=request,
         messages=request.prompt(),
         strategy=SelfConsistency(request.n, sampling),
-        name="plain",
-        kind="plain",
-        task=Task(name="plain", format=Unread(), thinking=Thinking(request.thinking)),
+        strategy_name=PLAIN,
+        task=Task(name=PLAIN, format=NoAnswer(), thinking=Thinking(request.thinking)),
         budget=Budget(limits.tokens, limits.seconds),
-        seed=seed if request.seed is None else request.seed,
-        plain=True,
-        choices=request.n,
-        follows=not request.offered_tools,
-        details=False,
+        seed=default_seed if request.seed is None else request.seed,
+        choice_count=request.n,
+        is_plain=True,
+        streams_text=not request.offered_tools,
     )
 
 
-def _strategised(
-    request: ChatRequest, key: Strategised, limits: Limits, seed: int, usual: str, verifies: bool
-) -> Inquiry:
-    """A strategy over paths that are read."""
-    require(request.n == 1, "n", f"is {request.n}", "ask for more paths instead: branchwise.paths")
+def _resolve_strategy(
+    request: ChatRequest, key: StrategyOptions, strategy_name: str, limits: Limits, *, seed: int, has_verifier: bool
+) -> ResolvedRequest:
+    """Return a run of a strategy whose paths vote."""
+    require(request.n == 1, "n", f"is {request.n}", "request more paths instead: branchwise.paths")
     require(1 <= key.paths <= limits.paths, "paths", f"is {key.paths}", f"use 1 to {limits.paths}")
     sampling = _sampling(request, Sampling().temperature, limits)
-    chosen = named(usual if key.strategy is None else key.strategy, key.paths, sampling)
-    strategy, kind = chosen.strategy, chosen.name.partition(":")[0]
+    chosen = parse_strategy(strategy_name, key.paths, sampling)
+    strategy = chosen.strategy
     _check_options(strategy, limits)
     require(
-        verifies or not uses_verifier(strategy),
-        "strategy", f"{chosen.name} asks a verifier, and this server has none", "use another one",
-    )  # fmt: skip
+        has_verifier or not uses_verifier(strategy),
+        "strategy",
+        f"{chosen.name} needs a verifier, and this server has none",
+        "use another strategy",
+    )
     require(
         sampling.temperature > 0 or strategy.alone,
-        "temperature", "is 0, so all paths would be the same", "leave it out, or use the strategy greedy",
-    )  # fmt: skip
-    task = _task(request, key)
-    given = [value for value in (key.seed, request.seed) if value is not None]
-    return Inquiry(
+        "temperature",
+        "is 0, so all paths would be the same",
+        "leave it out, or use the strategy greedy",
+    )
+    task = with_tools(chat_task(key.task, key.answers), request.offered_tools, must_call=request.must_call)
+    task = replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
+    return ResolvedRequest(
+        request=request,
         messages=request.prompt(),
         strategy=strategy,
-        name=chosen.name,
-        kind=kind,
+        strategy_name=chosen.name,
         task=task,
         budget=_budget(key.budget or BudgetBody(), limits),
-        seed=given[0] if given else seed,
-        plain=False,
-        choices=1,
-        follows=strategy.alone and not request.offered_tools and task.thinking.budget is None,
-        details=key.details,
+        seed=seed,
+        streams_text=strategy.alone and not request.offered_tools and task.thinking.budget is None,
     )
 
 
-def _task(request: ChatRequest, key: Strategised) -> Task:
-    """How the question is put, and how its paths are read."""
-    require(
-        key.task is None or key.answers is None,
-        "answers", "is given beside task, which has answers of its own", "leave one of them out",
-    )  # fmt: skip
-    try:
-        read_like = find_task(key.task or key.answers or "math")
-    except ConfigError as error:
-        raise ConfigError("task" if key.task else "answers", error.problem, error.fix) from error
-    task = read_like if key.task else Task(name=read_like.name, format=read_like.format)
-    if request.offered_tools:
-        calls = ToolCalls.of(request.offered_tools, task.format, must_call=request.must_call)
-        task = replace(task, format=calls)
-    return replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
-
-
-def _budget(asked: BudgetBody, limits: Limits) -> Budget:
-    tokens = limits.tokens if asked.tokens is None else asked.tokens
-    seconds = limits.seconds if asked.seconds is None else asked.seconds
+def _budget(budget: BudgetBody, limits: Limits) -> Budget:
+    """Return the requested budget within the limits; the limits by default."""
+    tokens = limits.tokens if budget.tokens is None else budget.tokens
+    seconds = limits.seconds if budget.seconds is None else budget.seconds
     require(tokens <= limits.tokens, "budget_tokens", f"is {tokens}", f"use at most {limits.tokens}")
     require(seconds <= limits.seconds, "budget_seconds", f"is {seconds:g}", f"use at most {limits.seconds:g}")
     return Budget(tokens, seconds)
 
 
 def _sampling(request: ChatRequest, temperature: float, limits: Limits) -> Sampling:
-    both = request.max_tokens is not None and request.max_completion_tokens is not None
-    require(not both, "max_completion_tokens", "is given beside max_tokens", "leave one of them out")
+    """Return the requested sampling; a ConfigError names the token limit as the request does."""
+    has_both = request.max_tokens is not None and request.max_completion_tokens is not None
+    require(not has_both, "max_completion_tokens", "is given together with max_tokens", "leave one of them out")
     field = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     try:
         sampling = request.sampling(temperature)
     except ConfigError as error:
         raise ConfigError(field if error.field == "max_tokens" else error.field, error.problem, error.fix) from error
-    asked = sampling.max_tokens or 0
-    require(asked <= limits.tokens, field, f"is {asked}", f"use at most {limits.tokens}")
+    max_tokens = sampling.max_tokens or 0
+    require(max_tokens <= limits.tokens, field, f"is {max_tokens}", f"use at most {limits.tokens}")
     return sampling
 
 
 def _check_options(strategy: AnyStrategy, limits: Limits) -> None:
-    """No option multiplies branches beyond what is allowed."""
-    most = {"paths": limits.paths, "most": limits.paths}
-    most |= dict.fromkeys(_MULTIPLIERS, max(limits.paths, _LEAST_MULTIPLE))
-    for option in options(strategy).values():
-        if isinstance(option.value, int) and option.value > most.get(option.name, option.value):
-            raise ConfigError("strategy", f"{option.name} is {option.value}", f"use at most {most[option.name]}")
+    """Raise ConfigError if an option of the strategy exceeds the limit on paths."""
+    maximum = {"paths": limits.paths, "most": limits.paths}
+    maximum |= dict.fromkeys(_MULTIPLIERS, max(limits.paths, _MIN_MULTIPLIER_LIMIT))
+    for option in options_of(strategy).values():
+        if isinstance(option.value, int) and option.value > maximum.get(option.name, option.value):
+            raise ConfigError("strategy", f"{option.name} is {option.value}", f"use at most {maximum[option.name]}")
 
 
-def _check_logprobs(request: ChatRequest, able: Capabilities) -> None:
-    """Log-probabilities are told with their tokens, so it takes both."""
+def _check_logprobs(request: ChatRequest, capabilities: Capabilities) -> None:
+    """Raise ConfigError if the backend can't report the log-probabilities that the request includes."""
     if not request.logprobs:
-        require(request.top_logprobs == 0, "top_logprobs", "goes with logprobs", "set logprobs to true")
+        require(request.top_logprobs == 0, "top_logprobs", "needs logprobs", "set logprobs to true")
         return
-    require(able.logprobs and able.token_out, "logprobs", "this model's backend reports none", "leave it out")
-    most = able.top_k_logprobs
+    is_reported = capabilities.logprobs and capabilities.token_out  # each is sent with the text of its token
+    require(is_reported, "logprobs", "are not reported by this model's backend", "leave it out")
+    most = capabilities.top_k_logprobs
     require(0 <= request.top_logprobs <= most, "top_logprobs", f"is {request.top_logprobs}", f"use 0 to {most}")
     require(
         request.top_logprobs == 0 or request.return_tokens_as_token_ids,
-        "top_logprobs", "are alternatives that are known here by their ids alone",
-        "set return_tokens_as_token_ids to true to take them as token_id:7, or leave it out",
-    )  # fmt: skip
+        "top_logprobs",
+        "are known by their token ids only",
+        "set return_tokens_as_token_ids to true to get them as token_id:7, or leave it out",
+    )

@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, stopped without losing an answer."""
+"""The HTTP server: uvicorn with a shutdown that lets running questions finish."""
 
 import asyncio
 import socket
@@ -16,19 +16,22 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "uvicorn", "server") from error
 
-_FLUSH = 5.0
-"""Seconds in which the last answers reach their clients."""
+_FLUSH_SECONDS = 5.0
+"""Time for the last answers to reach their clients."""
 _BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound and not open yet: clients are refused until the server runs. Raises ConfigError."""
+    """Return a bound socket that does not listen yet: clients are refused until the server runs.
+
+    Raises ConfigError if the host is unknown or the port is in use.
+    """
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise ConfigError("host", f"{host!r} is no host", "use an address of this machine") from error
+        raise ConfigError("host", f"{host!r} is not a host", "use an address of this machine") from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -36,15 +39,17 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError("port", f"{host}:{port} can't be had ({reason})", "use another one, or 0 for any") from error
+        raise ConfigError(
+            "port", f"{host}:{port} is not available ({reason})", "use another port, or 0 for any"
+        ) from error
     return bound
 
 
 class Server(uvicorn.Server):
-    """Serves until a signal comes. Then nobody is let in any more, and what is under way goes on for `drain_seconds`;
-    what is not done by then ends with its best answer so far. A second signal ends everything at once.
+    """Serves until SIGINT or SIGTERM.
 
-    `service` is what stands behind `app`.
+    Then new questions are rejected, and running ones may finish within `drain_seconds`; after that they end with their
+    best answer so far. A second signal ends everything at once. `app` must route to `service`.
     """
 
     def __init__(
@@ -65,10 +70,12 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_graceful_shutdown=int(_FLUSH),
+                timeout_graceful_shutdown=int(_FLUSH_SECONDS),
             )
         )
-        self._service, self._seconds, self._on_start = service, drain_seconds, on_start
+        self._service = service
+        self._drain_seconds = drain_seconds
+        self._on_start = on_start
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -78,30 +85,30 @@ class Server(uvicorn.Server):
         self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came."""
+        """Start draining in the event loop; uvicorn calls this as a signal handler."""
         if self._loop is None:
             self.should_exit = True
         else:
             self._loop.call_soon_threadsafe(self.drain)
 
     def drain(self) -> None:
-        """Stop in order; called again, at once. Call it in the server's event loop."""
+        """Start to drain; a second call stops at once. Call it in the server's event loop."""
         if self._draining is None:
             self._service.queue.drain()
             self._draining = asyncio.create_task(self._drain())
         else:
             self._draining.cancel()
-            self._service.answering.stop()
+            self._service.completions.stop()
             self.should_exit = self.force_exit = True
 
     async def _drain(self) -> None:
-        queue, answering = self._service.queue, self._service.answering
+        queue, completions = self._service.queue, self._service.completions
         try:
-            async with asyncio.timeout(self._seconds):
-                await queue.idle()
+            async with asyncio.timeout(self._drain_seconds):
+                await queue.wait_idle()
         except TimeoutError:
-            answering.stop()
-            with suppress(TimeoutError):  # a client that takes nothing holds its turn
-                async with asyncio.timeout(GRACE_SECONDS + _FLUSH):
-                    await queue.idle()
+            completions.stop()
+            with suppress(TimeoutError):  # a client that does not read keeps its slot
+                async with asyncio.timeout(GRACE_SECONDS + _FLUSH_SECONDS):
+                    await queue.wait_idle()
         self.should_exit = True

@@ -1,4 +1,4 @@
-"""A reply as server-sent events."""
+"""A reply as server-sent events: text while it is sampled, or the standing of the vote until there is a text."""
 
 import asyncio
 import json
@@ -7,140 +7,140 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
-from pydantic import JsonValue
-
-from branchwise.chat.reasoning import Piece, ThoughtSplitter
+from branchwise.chat.reasoning import ReasoningSplitter, SplitText
 from branchwise.core.errors import BranchwiseError
 from branchwise.core.result import Result
-from branchwise.serving.errors import error_body
-from branchwise.serving.reply import (
+from branchwise.serving.completion import (
     ChoiceBody,
     ChunkBody,
     ChunkChoiceBody,
     DeltaBody,
     FinishReason,
-    Heading,
     LogprobsBody,
     UsageBody,
-    choices,
-    details,
 )
-from branchwise.serving.request import CallBody, ChatRequest
-from branchwise.serving.resolve import Inquiry
-from branchwise.serving.transcript import Transcript
+from branchwise.serving.errors import error_reply
+from branchwise.serving.messages import ToolCallBody
+from branchwise.serving.progress import RunProgress
+from branchwise.serving.reply import ReplyHeader, choices, details
+from branchwise.serving.resolve import ResolvedRequest
 
 DONE = "data: [DONE]\n\n"
-PACE = 0.25
-"""Seconds between two words on how a question stands."""
+STANDING_SECONDS = 0.25
+"""Minimum number of seconds between two chunks with the standing of a vote."""
 
 log = logging.getLogger(__name__)
 
 
-class Stream:
-    """Tells what a run says, and in the end what it comes to.
+class ReplyStream:
+    """The events of one reply, in this order.
 
-    The role; the text as it grows, or where a vote decides which text it is, how the question stands and then the
-    text; why each choice ended, the last with the details; the usage, if it was asked for.
+    1. the role of each choice
+    2. the text while it is sampled; or, if a vote selects the text, the standing of the vote, then the text
+    3. the finish reason of each choice, the last one with the key `branchwise`
+    4. the usage, if the request includes it
     """
 
-    def __init__(self, request: ChatRequest, inquiry: Inquiry, heading: Heading, transcript: Transcript) -> None:
-        self._request, self._inquiry, self._heading, self._transcript = request, inquiry, heading, transcript
-        thinking = inquiry.task.thinking
-        self._splitters = {number: ThoughtSplitter(thinking) for number in range(inquiry.choices)}
+    def __init__(self, request: ResolvedRequest, header: ReplyHeader, progress: RunProgress) -> None:
+        self._request = request
+        self._stream_options = request.request.stream_options
+        self._header = header
+        self._progress = progress
+        thinking = request.task.thinking
+        self._splitters = {number: ReasoningSplitter(thinking) for number in range(request.choice_count)}
 
     async def events(self, run: asyncio.Task[Result]) -> AsyncGenerator[str, None]:
-        """Everything from the first event to the last. Raises what fails before the model was asked."""
-        transcript = self._transcript
-        run.add_done_callback(lambda _: transcript.wake())
-        await transcript.begun.wait()
+        """Yield all events. Raises errors that occur before the model got a branch; later errors become an event."""
+        run.add_done_callback(lambda _: self._progress.wake())
+        await self._progress.first_branch.wait()
         if run.done():
             run.result()
-        roles = [self._choice(number, DeltaBody(role="assistant", content="")) for number in self._splitters]
-        yield _event(self._heading.chunk(roles))
+        roles = [_chunk_choice(number, DeltaBody(role="assistant", content="")) for number in self._splitters]
+        yield self._header.chunk(roles).event()
         try:
-            async with aclosing(self._follow(run) if self._inquiry.follows else self._wait(run)) as chunks:
+            while_running = self._texts(run) if self._request.streams_text else self._standings(run)
+            async with aclosing(while_running) as chunks:
                 async for chunk in chunks:
-                    yield _event(chunk)
-            for chunk in self._conclude(run.result()):
-                yield _event(chunk)
+                    yield chunk.event()
+            for chunk in self._conclusion(run.result()):
+                yield chunk.event()
         except Exception as error:
             if not isinstance(error, BranchwiseError):
                 log.exception("a stream failed")
-            yield f"data: {json.dumps(error_body(error)[1], ensure_ascii=False)}\n\n"
+            yield f"data: {json.dumps(error_reply(error).body, ensure_ascii=False)}\n\n"
         yield DONE
 
-    async def _follow(self, run: asyncio.Task[Result]) -> AsyncGenerator[ChunkBody, None]:
-        """The text of every path as it grows."""
-        transcript, told = self._transcript, Counter[int]()
-        over = False
-        while not over:
-            transcript.changed.clear()
-            over = run.done()
-            for branch, pieces in list(transcript.texts.items()):
-                text = "".join(pieces[told[branch] :])
-                told[branch] = len(pieces)
+    async def _texts(self, run: asyncio.Task[Result]) -> AsyncGenerator[ChunkBody, None]:
+        """Yield the text of every path while it is sampled."""
+        progress = self._progress
+        sent = Counter[int]()  # pieces of text, by branch
+        is_over = False
+        while not is_over:
+            progress.changed.clear()
+            is_over = run.done()
+            for branch, pieces in list(progress.texts.items()):
+                text = "".join(pieces[sent[branch] :])
+                sent[branch] = len(pieces)
                 if text and (splitter := self._splitters.get(branch)) is not None:
                     for delta in _deltas(splitter.add(text)):
-                        yield self._metered(self._heading.chunk([self._choice(branch, delta)]))
-            if not over:
-                await transcript.changed.wait()
+                        yield self._with_usage(self._header.chunk([_chunk_choice(branch, delta)]))
+            if not is_over:
+                await progress.changed.wait()
         for branch, splitter in self._splitters.items():
             for delta in _deltas(splitter.end()):
-                yield self._heading.chunk([self._choice(branch, delta)])
+                yield self._header.chunk([_chunk_choice(branch, delta)])
 
-    def _metered(self, chunk: ChunkBody) -> ChunkBody:
-        """With the usage so far, where that is asked for and known."""
-        options, prompt, sampled = self._request.stream_options, self._transcript.prompt, self._transcript.sampled
-        if options is not None and options.continuous_usage_stats and prompt is not None:
+    def _with_usage(self, chunk: ChunkBody) -> ChunkBody:
+        """Return the chunk with the usage so far, if the request includes it and it is known."""
+        prompt, sampled = self._progress.prompt, self._progress.sampled
+        if self._stream_options is not None and self._stream_options.continuous_usage_stats and prompt is not None:
             chunk.usage = UsageBody(prompt_tokens=prompt, completion_tokens=sampled, total_tokens=prompt + sampled)
         return chunk
 
-    async def _wait(self, run: asyncio.Task[Result]) -> AsyncGenerator[ChunkBody, None]:
-        """How the question stands, now and then."""
+    async def _standings(self, run: asyncio.Task[Result]) -> AsyncGenerator[ChunkBody, None]:
+        """Yield the standing of the vote when it has changed."""
         while not run.done():
-            await asyncio.wait({run}, timeout=PACE)
-            if self._transcript.changed.is_set() and not run.done():
-                self._transcript.changed.clear()
-                yield self._heading.chunk([self._choice(0, DeltaBody())], self._transcript.standing())
+            await asyncio.wait({run}, timeout=STANDING_SECONDS)
+            if self._progress.changed.is_set() and not run.done():
+                self._progress.changed.clear()
+                yield self._header.chunk([_chunk_choice(0, DeltaBody())], self._progress.standing())
 
-    def _conclude(self, result: Result) -> Iterator[ChunkBody]:
-        """What it comes to."""
-        said = choices(result, self._inquiry, self._request.logprobs, self._transcript.grown())
-        for each in said if not self._inquiry.follows else ():
-            for delta in _whole(each):
-                yield self._heading.chunk([self._choice(each.index, delta)])
-        told: dict[str, JsonValue] = details(result, self._inquiry)
-        for each in said[:-1]:
-            yield self._heading.chunk([self._end(each)])
-        yield self._heading.chunk([self._end(each) for each in said[-1:]], told)
-        options = self._request.stream_options
-        if options is not None and options.include_usage:
-            yield self._heading.usage_chunk(result.usage)
-
-    def _end(self, said: ChoiceBody) -> ChunkChoiceBody:
-        return self._choice(said.index, DeltaBody(), said.finish_reason, said.logprobs)
-
-    def _choice(
-        self, index: int, delta: DeltaBody, reason: FinishReason | None = None, logprobs: LogprobsBody | None = None
-    ) -> ChunkChoiceBody:
-        return ChunkChoiceBody(index=index, delta=delta, logprobs=logprobs, finish_reason=reason)
+    def _conclusion(self, result: Result) -> Iterator[ChunkBody]:
+        """Yield the chunks that follow the end of the run."""
+        finished = choices(result, self._request, self._progress.branch_texts())
+        if not self._request.streams_text:
+            for choice in finished:
+                for delta in _message_deltas(choice):
+                    yield self._header.chunk([_chunk_choice(choice.index, delta)])
+        for choice in finished[:-1]:
+            yield self._header.chunk([_last_chunk_choice(choice)])
+        last = [_last_chunk_choice(choice) for choice in finished[-1:]]
+        yield self._header.chunk(last, details(result, self._request))
+        if self._stream_options is not None and self._stream_options.include_usage:
+            yield self._header.usage_chunk(result.usage)
 
 
-def _deltas(piece: Piece) -> Iterator[DeltaBody]:
-    """What there is to tell of a piece: the thoughts come first."""
-    if piece.thoughts:
-        yield DeltaBody(reasoning_content=piece.thoughts)
+def _chunk_choice(
+    index: int, delta: DeltaBody, finish_reason: FinishReason | None = None, logprobs: LogprobsBody | None = None
+) -> ChunkChoiceBody:
+    return ChunkChoiceBody(index=index, delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+
+
+def _last_chunk_choice(choice: ChoiceBody) -> ChunkChoiceBody:
+    return _chunk_choice(choice.index, DeltaBody(), choice.finish_reason, choice.logprobs)
+
+
+def _deltas(piece: SplitText) -> Iterator[DeltaBody]:
+    """Yield the parts of a piece that are not empty, the reasoning first."""
+    if piece.reasoning:
+        yield DeltaBody(reasoning_content=piece.reasoning)
     if piece.text:
         yield DeltaBody(content=piece.text)
 
 
-def _whole(said: ChoiceBody) -> Iterator[DeltaBody]:
-    """A choice in deltas."""
-    message = said.message
-    yield from _deltas(Piece(message.content or "", message.reasoning_content or ""))
-    for place, call in enumerate(message.tool_calls or ()):
-        yield DeltaBody(tool_calls=[CallBody(id=call.id, type=call.type, function=call.function, index=place)])
-
-
-def _event(chunk: ChunkBody) -> str:
-    return f"data: {chunk.model_dump_json(exclude_unset=True)}\n\n"
+def _message_deltas(choice: ChoiceBody) -> Iterator[DeltaBody]:
+    """Yield the whole message of a choice as deltas."""
+    message = choice.message
+    yield from _deltas(SplitText(message.content or "", message.reasoning_content or ""))
+    for index, call in enumerate(message.tool_calls or ()):
+        yield DeltaBody(tool_calls=[ToolCallBody(id=call.id, type=call.type, function=call.function, index=index)])

@@ -1,4 +1,4 @@
-"""Tool calls as answers: what is read as a call, what is not, and which calls are the same."""
+"""Tool calls as answers: which texts are calls, and which calls are equal."""
 
 import json
 import random
@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.answers.formats import Math, Text
-from branchwise.chat.tool_calls import PROSE, ToolCalls, split_calls, tool_names
+from branchwise.chat.tool_calls import PROSE, ToolCallFormat, split_calls, tool_names
 from tests.support.talks import Talk, call
 
 NAMES = ("add", "get_weather", "now")
-FORMAT = ToolCalls(frozenset(NAMES), Math())
+FORMAT = ToolCallFormat(frozenset(NAMES), Math())
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
@@ -26,16 +26,16 @@ values: st.SearchStrategy[JsonValue] = st.recursive(
 arguments = st.dictionaries(texts, values, max_size=4)
 calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
 
-WAYS = ("qwen", "bare", "fenced", "list", "mistral", "text of JSON")
+SYNTAXES = ("qwen", "bare", "fenced", "list", "mistral", "JSON text")
 
 
-def written(made: list[tuple[str, dict[str, JsonValue]]], way: str) -> str:
-    """Calls as a model writes them."""
-    key = "parameters" if way in ("bare", "fenced") else "arguments"
+def as_text(made: list[tuple[str, dict[str, JsonValue]]], syntax: str) -> str:
+    """Return calls as a model writes them."""
+    key = "parameters" if syntax in ("bare", "fenced") else "arguments"
     objects = [
-        json.dumps({"name": name, key: json.dumps(given) if way == "text of JSON" else given}) for name, given in made
+        json.dumps({"name": name, key: json.dumps(given) if syntax == "JSON text" else given}) for name, given in made
     ]
-    match way:
+    match syntax:
         case "bare":
             return "\n".join(objects)
         case "fenced":
@@ -48,31 +48,31 @@ def written(made: list[tuple[str, dict[str, JsonValue]]], way: str) -> str:
             return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in objects)
 
 
-@given(calls, st.sampled_from(WAYS))
-def test_calls_are_read_however_they_are_written(made: list[tuple[str, dict[str, JsonValue]]], way: str) -> None:
-    said = split_calls(written(made, way), NAMES)
-    assert said.content == ""
-    assert [(each.name, json.loads(each.arguments)) for each in said.calls] == made
-    assert len({each.id for each in said.calls}) == len(made)
+@given(calls, st.sampled_from(SYNTAXES))
+def test_calls_are_parsed_in_every_syntax(made: list[tuple[str, dict[str, JsonValue]]], syntax: str) -> None:
+    split = split_calls(as_text(made, syntax), NAMES)
+    assert split.content == ""
+    assert [(each.name, json.loads(each.arguments)) for each in split.calls] == made
+    assert len({each.id for each in split.calls}) == len(made)
 
 
-@given(calls, st.sampled_from(WAYS), st.sampled_from(WAYS), st.randoms(use_true_random=False))
-def test_the_same_calls_are_one_answer(
+@given(calls, st.sampled_from(SYNTAXES), st.sampled_from(SYNTAXES), st.randoms(use_true_random=False))
+def test_equal_calls_are_one_answer(
     made: list[tuple[str, dict[str, JsonValue]]], one: str, other: str, chance: random.Random
 ) -> None:
     again = [(name, shuffled(given, chance)) for name, given in made]
-    first, second = FORMAT.extract(written(made, one)), FORMAT.extract(written(again, other))
+    first, second = FORMAT.extract(as_text(made, one)), FORMAT.extract(as_text(again, other))
     assert first is not None
     assert second is not None
     normal = FORMAT.normal(first)
     assert FORMAT.normal(second) == FORMAT.display(second) == normal
-    assert FORMAT.normal(normal) == normal  # it stands for itself
+    assert FORMAT.normal(normal) == normal  # it is its own normal form
     assert FORMAT.extract(normal) is not None
     assert not FORMAT.is_symbolic(normal)
 
 
 def shuffled(value: dict[str, JsonValue], chance: random.Random) -> dict[str, JsonValue]:
-    """The same object: its keys in another order, whole numbers written as floats where that is exact."""
+    """Return an equal object: keys in another order, some whole numbers as floats if that is exact."""
 
     def same(inner: JsonValue) -> JsonValue:
         if isinstance(inner, dict):
@@ -88,21 +88,22 @@ def shuffled(value: dict[str, JsonValue], chance: random.Random) -> dict[str, Js
     return {key: same(inner) for key, inner in items}
 
 
-@given(st.sampled_from(NAMES), arguments, st.sampled_from(WAYS), st.integers(0, 10_000))
-def test_a_call_cut_short_is_none(name: str, inputs: dict[str, JsonValue], way: str, place: int) -> None:
-    text = written([(name, inputs)], way)
-    end = text.rindex("}") + 1  # of its JSON
+@given(st.sampled_from(NAMES), arguments, st.sampled_from(SYNTAXES), st.integers(0, 10_000))
+def test_truncated_call_is_no_call(name: str, inputs: dict[str, JsonValue], syntax: str, place: int) -> None:
+    text = as_text([(name, inputs)], syntax)
+    end = text.rindex("}") + 1  # of the JSON
     cut = text[: place % len(text)]
-    closed = way not in ("list", "mistral") and len(cut) >= end and not cut[end:].strip()  # but for its closing mark
-    said = split_calls(cut, NAMES)
-    assert (said.content, len(said.calls)) == (("", 1) if closed else (cut, 0))
-    assert ToolCalls(frozenset(NAMES), Text()).extract_cut(cut) is None
+    # Complete except for the closing mark.
+    closed = syntax not in ("list", "mistral") and len(cut) >= end and not cut[end:].strip()
+    split = split_calls(cut, NAMES)
+    assert (split.content, len(split.calls)) == (("", 1) if closed else (cut, 0))
+    assert ToolCallFormat(frozenset(NAMES), Text()).extract_cut(cut) is None
 
 
 @given(st.text(max_size=60) | st.text('<tool_call>{}[]"name:argumts,/ \n`', max_size=60))
-def test_any_text_is_read_without_complaint(text: str) -> None:
-    said = split_calls(text, NAMES)
-    assert said.calls or said.content == text
+def test_any_text_is_parsed_without_error(text: str) -> None:
+    split = split_calls(text, NAMES)
+    assert split.calls or split.content == text
     answer = FORMAT.extract(text)
     FORMAT.extract_cut(text)
     if answer is not None:
@@ -117,7 +118,7 @@ ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
     [
         (f"Let me see.\n<tool_call>\n{ADD}\n</tool_call>", "Let me see.", 1),
         (f"<tool_call>{ADD}</tool_call> and <tool_call>{ADD}</tool_call> it is", "and  it is", 2),
-        (f"<tool_call>\n{ADD}", "", 1),  # whole, but for its closing tag
+        (f"<tool_call>\n{ADD}", "", 1),  # complete except for the closing tag
         (f"I sum.[TOOL_CALLS][{ADD}]", "I sum.", 1),
         (f"<|python_tag|>{ADD}; {ADD}", "", 2),
         ('<tool_call>{"name": "now"}</tool_call>', "", 1),
@@ -126,9 +127,9 @@ ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
         ('<tool_call>{"name": "add", "arguments": {"a": "</tool_call><tool_call>"}}</tool_call>', "", 1),
     ],
 )
-def test_what_is_a_call(text: str, content: str, count: int) -> None:
-    said = split_calls(text, NAMES)
-    assert (said.content, len(said.calls)) == (content, count)
+def test_texts_with_calls(text: str, content: str, count: int) -> None:
+    split = split_calls(text, NAMES)
+    assert (split.content, len(split.calls)) == (content, count)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +158,12 @@ def test_what_is_a_call(text: str, content: str, count: int) -> None:
         "",
     ],
 )
-def test_what_is_no_call(text: str) -> None:
+def test_texts_without_calls(text: str) -> None:
     assert split_calls(text, NAMES) == (text, ())
-    assert ToolCalls(frozenset(NAMES)).extract(text) is None
+    assert ToolCallFormat(frozenset(NAMES)).extract(text) is None
 
 
-def test_numbers_order_and_case_count() -> None:
+def test_order_case_and_types_distinguish_calls() -> None:
     def normal(*texts: str) -> set[str]:
         return {FORMAT.normal(FORMAT.extract(text) or "") for text in texts}
 
@@ -174,7 +175,7 @@ def test_numbers_order_and_case_count() -> None:
     assert len(normal(one + two, two + one, one, two)) == 4
 
 
-def test_ids_are_those_of_the_text_and_its_salt() -> None:
+def test_ids_depend_on_text_and_salt() -> None:
     text = call("now", "{}") + call("now", "{}")
     first = [each.id for each in split_calls(text, NAMES, "a").calls]
     assert first == [each.id for each in split_calls(text, NAMES, "a").calls]
@@ -182,29 +183,29 @@ def test_ids_are_those_of_the_text_and_its_salt() -> None:
     assert all(each.startswith("call_") for each in first)
 
 
-def test_a_text_without_calls_is_read_by_the_fallback() -> None:
+def test_fallback_reads_texts_without_calls() -> None:
     assert FORMAT.extract("The answer is 7.0") == "7.0"
     assert FORMAT.normal("7.0") == FORMAT.display("7.0") == "7"
     assert FORMAT.is_symbolic("\\frac{1}{2}")
-    assert ToolCalls(frozenset(NAMES)).extract("The answer is 7") is None
-    assert not ToolCalls(frozenset(NAMES)).is_symbolic("7")
+    assert ToolCallFormat(frozenset(NAMES)).extract("The answer is 7") is None
+    assert not ToolCallFormat(frozenset(NAMES)).is_symbolic("7")
 
 
-def test_prose_has_one_vote_where_it_is_asked_for() -> None:
-    prose = ToolCalls(frozenset(NAMES), Math(), prose=True)
+def test_prose_votes_if_enabled() -> None:
+    prose = ToolCallFormat(frozenset(NAMES), Math(), prose=True)
     assert prose.extract("It is sunny.") == prose.extract("Sunny, I think.") == PROSE
     assert prose.normal(PROSE) == prose.display(PROSE) == PROSE
     assert not prose.is_symbolic(PROSE)
     assert prose.extract("The answer is 7") == "7"
     assert prose.extract(" \n") is None
-    assert prose.extract_cut("It is sunny.") is None  # it may go on to call
+    assert prose.extract_cut("It is sunny.") is None  # a call may follow
     assert FORMAT.extract("It is sunny.") is None
 
 
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        (call("now", "{}"), '[{"name": "now", "arguments": {}}]'),  # a further call may come, as may a further answer
+        (call("now", "{}"), '[{"name": "now", "arguments": {}}]'),  # another call may follow
         ('<tool_call>{"name": "now", "arguments": {}}', None),
         ('{"name": "now", "arguments": {}}', None),
         ("The answer is 7.\n<tool_call>", None),
@@ -214,17 +215,17 @@ def test_prose_has_one_vote_where_it_is_asked_for() -> None:
         ("The answer is 7", None),
     ],
 )
-def test_a_text_that_was_cut_off(text: str, answer: str | None) -> None:
+def test_extract_cut(text: str, answer: str | None) -> None:
     assert FORMAT.extract_cut(text) == answer
 
 
-def test_tools_have_names() -> None:
+def test_tool_names_must_be_given() -> None:
     assert tool_names([{"type": "function", "function": {"name": "add"}}, {"name": "now"}]) == ("add", "now")
-    with pytest.raises(bw.ConfigError, match="tools: hold one without a name"):
+    with pytest.raises(bw.ConfigError, match="tools: hold a tool without a name"):
         tool_names([{"type": "function", "function": {"description": "Adds."}}])
 
 
-async def test_the_majority_by_structure_wins() -> None:
+async def test_majority_of_equal_calls_wins() -> None:
     replies = [
         call("add", '{"a": 1, "b": 3}'),
         "The answer is 5.",

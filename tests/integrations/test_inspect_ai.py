@@ -30,9 +30,9 @@ from inspect_ai.tool import ToolInfo
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.chat.config import Arguments
+from branchwise.chat.config import ChatConfig
 from branchwise.integrations.inspect_ai import BranchwiseAPI, model
-from tests.support.recording import Recording
+from tests.support.recording import RecordingBackend
 
 pytestmark = [
     # inspect-ai calls tenacity by a name that tenacity gives up, and leaves its stream of events open.
@@ -57,7 +57,7 @@ def run(asked: Model, folder: Path, *, sums: tuple[tuple[str, str], ...] = SUMS,
 
 
 def test_the_whole_text_of_the_first_path_with_the_winning_answer_is_graded(tmp_path: Path) -> None:
-    backend = Recording(*CORRECT)
+    backend = RecordingBackend(*CORRECT)
     log = run(model(backend, strategy="self-consistency", paths=3), tmp_path)
     assert log.samples is not None
     assert [sample.output.completion for sample in log.samples] == ["So. The answer is 42"] * 2
@@ -68,7 +68,7 @@ def test_the_whole_text_of_the_first_path_with_the_winning_answer_is_graded(tmp_
 
 
 def test_the_usage_is_the_ledger(tmp_path: Path) -> None:
-    log = run(model(Recording(*CORRECT), strategy="self-consistency", paths=3), tmp_path, sums=SUMS[:1])
+    log = run(model(RecordingBackend(*CORRECT), strategy="self-consistency", paths=3), tmp_path, sums=SUMS[:1])
     assert log.samples is not None
     output = log.samples[0].output
     usage, told = output.usage, output.metadata
@@ -112,21 +112,21 @@ def test_the_engine_is_found_by_name_and_epochs_are_samples_of_their_own(
 def test_inspects_command_line_finds_the_provider_without_an_import() -> None:
     code = "from inspect_ai.model import get_model; get_model('branchwise/anything', pths=3)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert "ConfigError: pths: is no argument; did you mean paths?" in done.stderr
+    assert "ConfigError: pths: is not an argument; did you mean paths?" in done.stderr
 
 
 def test_the_documented_arguments_are_taken() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "harnesses.md").read_text()
     given = dict(pair.split("=", 1) for pair in re.findall(r"-M (\S+)", docs))
     assert given
-    model(Recording(), **given)
+    model(RecordingBackend(), **given)
     table = re.findall(r"^\| (`.*?`) \|", docs, re.MULTILINE)
-    assert sorted(re.findall(r"`(\w+)`", " ".join(table))) == sorted(Arguments.model_fields)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(table))) == sorted(ChatConfig.model_fields)
 
 
 def test_switches_of_a_command_line_are_read() -> None:
     given = parse_cli_args(["speculation=off", "thinking=off", "paths=3", "temperature=0.5"])
-    asked = Arguments.read(given)
+    asked = ChatConfig.parse(given)
     assert (asked.speculation, asked.thinking, asked.paths, asked.temperature) == ("off", False, 3, 0.5)
 
 
@@ -134,7 +134,7 @@ def test_switches_of_a_command_line_are_read() -> None:
 
 
 async def test_a_chat_goes_in_turn_by_turn() -> None:
-    backend = Recording(" 42, the answer is 42.")
+    backend = RecordingBackend(" 42, the answer is 42.")
     asked = model(backend, strategy="greedy")
     chat: list[ChatMessage] = [
         ChatMessageSystem(content="Be brief."),
@@ -147,31 +147,31 @@ async def test_a_chat_goes_in_turn_by_turn() -> None:
     assert backend.turns == [
         [("system", "Be brief."), ("user", "What is 1 and 1?"), ("assistant", "2"), ("user", "And\n6 times 7?")]
     ]
-    assert backend.asked[0].prompt.prefix == "It is"
+    assert backend.requests[0].prompt.prefix == "It is"
     assert (output.completion, output.stop_reason) == (" 42, the answer is 42.", "stop")
 
 
 async def test_options_of_the_harness_are_honoured() -> None:
-    backend = Recording("The answer is 42. END of it")
+    backend = RecordingBackend("The answer is 42. END of it")
     asked = model(backend, strategy="self-consistency", paths=2, temperature=0.4, max_tokens=50)
     config = GenerateConfig(temperature=0.9, top_p=0.8, top_k=7, max_tokens=9, stop_seqs=["END"], seed=3)
     output = await asked.generate("q", config=config)
     await asked.generate("r", config=GenerateConfig())
-    first, second = (request.sampling for request in backend.asked)
+    first, second = (request.sampling for request in backend.requests)
     assert first == bw.Sampling(0.4, 0.8, 7, max_tokens=9, stop=("END",))  # the model's temperature comes first
     assert second == bw.Sampling(0.4, max_tokens=50)
     assert output.completion == "The answer is 42. "
 
 
 async def test_seeds_and_repeats_name_the_samples() -> None:
-    backend = Recording("The answer is 42.")
+    backend = RecordingBackend("The answer is 42.")
     asked = model(backend, strategy="greedy", seed=7)
     for config in (GenerateConfig(), GenerateConfig(), GenerateConfig(seed=8)):
         await asked.generate("q", config=config)
     fresh = model(backend, strategy="greedy", seed=8)
     for config in (GenerateConfig(seed=7), GenerateConfig(seed=7), GenerateConfig()):
         await fresh.generate("q", config=config)
-    keys = [request.keys for request in backend.asked]
+    keys = [request.keys for request in backend.requests]
     assert len(set(keys[:3])) == 3
     assert keys[3:5] == keys[:2]
 
@@ -187,7 +187,7 @@ async def test_seeds_and_repeats_name_the_samples() -> None:
 )
 async def test_options_that_cannot_be_honoured(config: GenerateConfig, field: str) -> None:
     with pytest.raises(bw.ConfigError) as caught:
-        await model(Recording("q")).generate("q", config=config)
+        await model(RecordingBackend("q")).generate("q", config=config)
     assert caught.value.field == field
 
 
@@ -200,20 +200,20 @@ async def test_options_that_cannot_be_honoured(config: GenerateConfig, field: st
 )
 async def test_what_is_no_text_is_refused(chat: list[ChatMessage], message: str) -> None:
     with pytest.raises(bw.ConfigError, match=message):
-        await model(Recording("q")).api.generate(chat, [], "none", GenerateConfig())
+        await model(RecordingBackend("q")).api.generate(chat, [], "none", GenerateConfig())
 
 
 async def test_tools_are_refused() -> None:
     tool = ToolInfo(name="add", description="Adds.")
     with pytest.raises(bw.ConfigError, match="tools: are not for strategies to call"):
-        await model(Recording("q")).api.generate([ChatMessageUser(content="q")], [tool], "auto", GenerateConfig())
+        await model(RecordingBackend("q")).api.generate([ChatMessageUser(content="q")], [tool], "auto", GenerateConfig())
 
 
 # What comes out
 
 
 def test_a_question_that_fails_is_told_and_the_run_goes_on(tmp_path: Path) -> None:
-    log = run(model(Recording("The answer is 42"), strategy="greedy"), tmp_path, sums=((" ", "1"), SUMS[0]))
+    log = run(model(RecordingBackend("The answer is 42"), strategy="greedy"), tmp_path, sums=((" ", "1"), SUMS[0]))
     assert log.samples is not None
     empty, answered = (sample.output for sample in log.samples)
     assert (empty.completion, empty.error) == ("", "question: has no message with content; ask something")
@@ -234,7 +234,7 @@ async def test_paths_that_failed_are_paid_for_and_the_others_answer() -> None:
 
 
 async def test_thoughts_are_reasoning_and_no_part_of_the_completion() -> None:
-    backend = Recording("<think>7? No.</think>\n\nThe answer is 42. ", "<think>Still thinking")
+    backend = RecordingBackend("<think>7? No.</think>\n\nThe answer is 42. ", "<think>Still thinking")
     asked = model(backend, strategy="greedy")
     output = await asked.generate("q")
     assert output.completion == "The answer is 42."
@@ -247,7 +247,7 @@ async def test_thoughts_are_reasoning_and_no_part_of_the_completion() -> None:
 
 
 async def test_a_spent_budget_is_told() -> None:
-    asked = model(Recording(*CORRECT), strategy="self-consistency", paths=3, budget_tokens=6)
+    asked = model(RecordingBackend(*CORRECT), strategy="self-consistency", paths=3, budget_tokens=6)
     output = await asked.generate("q")
     assert output.metadata is not None
     assert output.metadata["outcome"] == "tokens_spent"
@@ -256,7 +256,7 @@ async def test_a_spent_budget_is_told() -> None:
 
 
 async def test_closing_the_model_closes_what_it_loaded(tiny_model_folder: Path) -> None:
-    backend = Recording("The answer is 42.")
+    backend = RecordingBackend("The answer is 42.")
     async with model(backend, strategy="greedy") as asked:
         await asked.generate("q")
     assert (await model(backend, strategy="greedy").generate("q")).error is None

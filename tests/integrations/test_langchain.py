@@ -191,7 +191,7 @@ def test_a_choice_of_no_tool_is_refused() -> None:
 
 def test_calls_without_results_are_refused() -> None:
     asked = AIMessage("", tool_calls=[{"name": "add", "args": {}, "id": "1"}])
-    with pytest.raises(bw.ConfigError, match="messages: end with calls of tools"):
+    with pytest.raises(bw.ConfigError, match="messages: end with tool calls"):
         model(Talk([SUM])).invoke([HumanMessage("q"), asked])
 
 
@@ -258,7 +258,7 @@ def test_a_call_s_options_go_before_the_model_s() -> None:
     asked = model(backend, temperature=0.4, max_tokens=50)
     asked.invoke("q")
     asked.invoke("q", temperature=0.9, top_p=0.8, top_k=-1, min_p=0.1, max_tokens=9, stop=["END"])
-    first, second = (request.sampling for request in backend.asked)
+    first, second = (request.sampling for request in backend.requests)
     assert first == bw.Sampling(0.4, max_tokens=50)
     assert second == bw.Sampling(0.9, 0.8, min_p=0.1, max_tokens=9, stop=("END",))
 
@@ -269,7 +269,7 @@ def test_seeds_and_repeats_name_the_samples() -> None:
     for given in ({}, {}, {"seed": 9}, {"seed": 9}):
         asked.invoke("q", **given)
     model(backend, seed=3).invoke("q")
-    once, again, seeded, same, fresh = (request.keys for request in backend.asked)
+    once, again, seeded, same, fresh = (request.keys for request in backend.requests)
     assert len({once, again, seeded}) == 3
     assert (same, fresh) == (seeded, once)
 
@@ -277,9 +277,9 @@ def test_seeds_and_repeats_name_the_samples() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"frequency_penalty": 1.0}, "frequency_penalty: can't be honoured"),
-        ({"logit_bias": {}}, "logit_bias: can't be honoured"),
-        ({"n": 2}, "n: can't be honoured"),
+        ({"frequency_penalty": 1.0}, "frequency_penalty: is not supported"),
+        ({"logit_bias": {}}, "logit_bias: is not supported"),
+        ({"n": 2}, "n: is not supported"),
         ({"top_p": "much"}, "top_p: is 'much'"),
         ({"top_p": 0.0}, "top_p: is 0.0"),
         ({"temperature": 0.0}, "temperature: is 0"),
@@ -293,7 +293,7 @@ def test_options_that_cannot_be_honoured(given: dict[str, object], message: str)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"pths": 3}, "pths: is no argument; did you mean paths?"),
+        ({"pths": 3}, "pths: is not an argument; did you mean paths?"),
         ({"paths": 0}, "paths: is 0"),
         ({"strategy": "beem"}, "did you mean beam?"),
     ],

@@ -19,10 +19,10 @@ import pytest
 import branchwise as bw
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.chat.transcription import pack, unpack
+from branchwise.chat.prompt import pack, unpack
 from branchwise.integrations.generation import sampling_for
 from branchwise.integrations.likelihood import likelihoods, rolling
-from tests.support.recording import Recording
+from tests.support.recording import RecordingBackend
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # lm-eval's data sets are local files here; read at its import
 
@@ -109,19 +109,19 @@ def texts(done: dict[str, dict[str, object]]) -> list[list[str]]:
 
 
 def test_the_whole_text_of_the_first_path_with_the_winning_answer_is_graded(evaluate: Evaluate) -> None:
-    backend = Recording(*CORRECT)
+    backend = RecordingBackend(*CORRECT)
     done = evaluate(BranchwiseLM(backend=backend, strategy="self-consistency", paths=3))
     assert texts(done) == [["So. The answer is 42. "]] * 2
     assert done["results"]["sums"]["exact_match,stated"] == 0.5  # type: ignore[index]
     assert backend.turns == [[("user", row["q"])] for row in ROWS]  # untouched
-    assert {(a.sampling.temperature, a.sampling.stop, a.sampling.max_tokens) for a in backend.asked} == {
+    assert {(a.sampling.temperature, a.sampling.stop, a.sampling.max_tokens) for a in backend.requests} == {
         (0.9, ("Q:",), 20)
     }
-    assert [len(asked.keys) for asked in backend.asked] == [3, 3]
+    assert [len(asked.keys) for asked in backend.requests] == [3, 3]
 
 
 def test_the_results_hold_the_arguments_and_the_ledger(evaluate: Evaluate) -> None:
-    done = evaluate(BranchwiseLM(backend=Recording(*CORRECT), strategy="self-consistency", paths=3, seed=5))
+    done = evaluate(BranchwiseLM(backend=RecordingBackend(*CORRECT), strategy="self-consistency", paths=3, seed=5))
     told = done["config"]["branchwise"]
     assert isinstance(told, dict)
     assert (told["model"], told["arguments"]["seed"], told["outcomes"]) == ("scripted", 5, {"complete": 2})
@@ -147,7 +147,7 @@ def test_the_engine_answers_and_repeats_are_samples_of_their_own(evaluate: Evalu
 
 
 def test_a_chat_keeps_its_turns_and_the_opening_of_the_answer(evaluate: Evaluate) -> None:
-    backend = Recording(" the answer is 42.")
+    backend = RecordingBackend(" the answer is 42.")
     done = evaluate(
         BranchwiseLM(backend=backend, strategy="self-consistency", paths=2),
         apply_chat_template=True,
@@ -156,7 +156,7 @@ def test_a_chat_keeps_its_turns_and_the_opening_of_the_answer(evaluate: Evaluate
         gen_prefix="Well,",
         limit=1,
     )
-    (asked,) = backend.asked
+    (asked,) = backend.requests
     assert [turn.role for turn in asked.prompt.turns] == ["system", "user", "assistant", "user"]
     assert backend.turns[0][0] == ("system", "Be brief.")
     assert backend.turns[0][3] == ("user", ROWS[0]["q"])
@@ -172,18 +172,18 @@ def test_a_packed_chat_survives_being_kept_in_a_file() -> None:
 
 
 def test_a_cached_text_is_not_asked_for_again(evaluate: Evaluate, tmp_path: Path) -> None:
-    backend = Recording("The answer is 42.")
+    backend = RecordingBackend("The answer is 42.")
     lm = BranchwiseLM(backend=backend, strategy="greedy")
     options = {"use_cache": str(tmp_path / "cache"), "apply_chat_template": True, "generation_kwargs": GREEDY}
     first = texts(evaluate(lm, **options))
-    assert (len(backend.asked), texts(evaluate(lm, **options))) == (2, first)
-    assert len(backend.asked) == 2
+    assert (len(backend.requests), texts(evaluate(lm, **options))) == (2, first)
+    assert len(backend.requests) == 2
 
 
 def test_a_question_that_fails_gets_an_empty_text_and_the_run_goes_on(
     evaluate: Evaluate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lm = BranchwiseLM(backend=Recording("The answer is 42."), strategy="self-consistency", paths=2)
+    lm = BranchwiseLM(backend=RecordingBackend("The answer is 42."), strategy="self-consistency", paths=2)
     done = evaluate(lm, doc_to_text="{{ q if a == '42' else ' ' }}")
     assert texts(done) == [["The answer is 42."], [""]]
     assert lm.outcomes == {bw.Outcome.COMPLETE: 1, bw.Outcome.FAILED: 1}
@@ -199,36 +199,36 @@ def test_a_run_in_which_everything_fails_has_no_score(evaluate: Evaluate) -> Non
 
 
 def test_a_vote_without_answers_is_told(evaluate: Evaluate, caplog: pytest.LogCaptureFixture) -> None:
-    lm = BranchwiseLM(backend=Recording("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3)
+    lm = BranchwiseLM(backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3)
     assert texts(evaluate(lm)) == [["ANSWER: B"]] * 2  # the first path's
     assert "2 of 2 questions: no path states an answer as math reads it" in caplog.text
     lettered = BranchwiseLM(
-        backend=Recording("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3, answers="choice"
+        backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3, answers="choice"
     )
     assert texts(evaluate(lettered)) == [["ANSWER: C"]] * 2
 
 
 def test_a_task_that_is_named_adds_its_instruction(evaluate: Evaluate) -> None:
-    backend = Recording("The answer is yes.")
+    backend = RecordingBackend("The answer is yes.")
     evaluate(BranchwiseLM(backend=backend, task="yes-no", strategy="self-consistency", paths=1), limit=1)
     assert backend.turns == [[("system", bw.task("yes-no").instruction), ("user", ROWS[0]["q"])]]
 
 
 def test_thoughts_are_no_part_of_the_text(evaluate: Evaluate) -> None:
-    backend = Recording("<think>The answer is 7.</think>The answer is 42.")
+    backend = RecordingBackend("<think>The answer is 7.</think>The answer is 42.")
     assert texts(evaluate(BranchwiseLM(backend=backend, paths=2, strategy="best-of-n")))[0] == ["The answer is 42."]
 
 
 def test_paths_that_would_all_be_the_same_are_refused(evaluate: Evaluate) -> None:
-    backend = Recording("The answer is 42.")
+    backend = RecordingBackend("The answer is 42.")
     lm = BranchwiseLM(backend=backend, strategy="self-consistency", paths=4)
     with pytest.raises(bw.ConfigError, match="temperature: is 0, so all 4 paths would be the same"):
         evaluate(lm, generation_kwargs=GREEDY)
-    assert backend.asked == []
+    assert backend.requests == []
     evaluate(
         BranchwiseLM(backend=backend, strategy="self-consistency", paths=4, temperature=0.5), generation_kwargs=GREEDY
     )
-    assert {asked.sampling.temperature for asked in backend.asked} == {0.5}
+    assert {asked.sampling.temperature for asked in backend.requests} == {0.5}
 
 
 @pytest.mark.parametrize(
@@ -262,12 +262,12 @@ def test_generation_arguments_that_cannot_be_honoured(given: dict[str, object], 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("strategie=greedy", "strategie: is no argument; did you mean strategy?"),
+        ("strategie=greedy", "strategie: is not an argument; did you mean strategy?"),
         ("strategy=self-consistancy", "strategy: 'self-consistancy' is unknown; did you mean self-consistency?"),
         ("paths=many", "paths: is 'many'"),
         ("paths=0", "paths: is 0; use at least 1"),
         ("answers=maths", "answers: 'maths' is unknown; use one of math"),
-        ("answers=math,task=math", "answers: is given beside task"),
+        ("answers=math,task=math", "answers: is given together with task"),
         ("temperature=0,strategy=best-of-n", "temperature: is 0, so all 16 paths"),
         ("budget_tokens=-1", "budget_tokens: is -1"),
         ("max_tokens=0", "max_tokens: is 0"),
@@ -312,7 +312,7 @@ def test_the_documented_arguments_are_taken() -> None:
     given = re.findall(r"model=([\w.-]+,[^\s\"]+)", DOCS)
     assert len(given) == 2
     for arguments in given:
-        BranchwiseLM.create_from_arg_string(arguments.partition(",")[2], {"backend": Recording()})
+        BranchwiseLM.create_from_arg_string(arguments.partition(",")[2], {"backend": RecordingBackend()})
 
 
 # Log-likelihoods
@@ -355,7 +355,7 @@ async def test_greedy_is_what_greedy_decoding_writes(tiny_engine: Engine) -> Non
 
 
 async def test_greedy_stops_where_no_text_agrees_any_more() -> None:
-    backend = Recording("yes, it is so and so on and on")
+    backend = RecordingBackend("yes, it is so and so on and on")
     prompt = bw.Messages(turns=(bw.Message(role="user", content="Is it?"),))
     found = await likelihoods(backend, prompt, ["yes", "yes, it is", "yes, it was not", "no", ""])
     assert [each.greedy for each in found.each] == [True, True, False, False, True]
@@ -365,7 +365,7 @@ async def test_greedy_stops_where_no_text_agrees_any_more() -> None:
 
 
 def test_a_multiple_choice_task_is_scored(evaluate: Evaluate) -> None:
-    backend = Recording("42", scores={" 42": -1.0, " 4": -3.0})
+    backend = RecordingBackend("42", scores={" 42": -1.0, " 4": -3.0})
     lm = BranchwiseLM(backend=backend)
     done = evaluate(
         lm,
@@ -393,7 +393,7 @@ async def test_a_text_longer_than_the_context_is_scored_window_by_window(tiny_en
 
 
 def test_perplexities_come_from_the_rolling_log_likelihood() -> None:
-    lm = BranchwiseLM(backend=Recording(scores={"a b": -2.0, "c": -0.5}))
+    lm = BranchwiseLM(backend=RecordingBackend(scores={"a b": -2.0, "c": -0.5}))
     asked = [Instance("loglikelihood_rolling", {}, (text,), place) for place, text in enumerate(["a b", "c"])]
     assert lm.loglikelihood_rolling(asked, disable_tqdm=True) == [-2.0, -0.5]
 
@@ -409,13 +409,13 @@ def test_a_backend_that_cannot_score_says_so() -> None:
 
 
 def test_the_device_that_lm_eval_asks_for_unasked_is_a_gpu_if_there_is_one() -> None:
-    assert BranchwiseLM.create_from_arg_obj({"backend": Recording()}, {"device": "cuda:0"}).arguments.device is None
-    assert BranchwiseLM.create_from_arg_obj({"backend": Recording()}, {"device": "cpu"}).arguments.device == "cpu"
+    assert BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cuda:0"}).arguments.device is None
+    assert BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cpu"}).arguments.device == "cpu"
 
 
 def test_it_has_a_name() -> None:
     assert get_model("branchwise") is BranchwiseLM
-    assert BranchwiseLM(backend=Recording()).tokenizer_name == "scripted"
+    assert BranchwiseLM(backend=RecordingBackend()).tokenizer_name == "scripted"
 
 
 def test_lm_evals_command_line_knows_it() -> None:

@@ -13,12 +13,12 @@ from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply
-from branchwise.chat.config import Arguments
+from branchwise.chat.config import ChatConfig
 from branchwise.integrations.mcp import server
 from tests.support.talks import Talk
 
 ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42.", "The answer is 42."]
-USUAL = Arguments(strategy="self-consistency", paths=5, task="math")
+USUAL = ChatConfig(strategy="self-consistency", paths=5, task="math")
 
 
 def solution(result: CallToolResult) -> dict[str, JsonValue]:
@@ -68,7 +68,7 @@ async def test_a_call_sets_what_it_names() -> None:
         solution(await client.call_tool("solve", {"question": "q", "paths": 2}))
         solution(await client.call_tool("solve", {"question": "q", "paths": 2}))
         solution(await client.call_tool("solve", {"question": "q", "paths": 2, "seed": 7}))
-    first, second, third, fourth = backend.asked
+    first, second, third, fourth = backend.requests
     assert (len(first.keys), first.sampling.temperature, first.sampling.max_tokens) == (1, 0.0, 3)
     assert told["outcome"] == "tokens_spent"
     assert len(second.keys) == 2

@@ -230,7 +230,7 @@ async def test_settings_of_a_run_go_before_the_model_s() -> None:
     await agent.run("q")
     settings = ModelSettings(temperature=0.9, top_p=0.8, top_k=7, max_tokens=9, stop_sequences=["END"])
     await agent.run("q", model_settings=settings)
-    first, second = (request.sampling for request in backend.asked)
+    first, second = (request.sampling for request in backend.requests)
     assert first == bw.Sampling(0.4, max_tokens=50)
     assert second == bw.Sampling(0.9, 0.8, 7, max_tokens=9, stop=("END",))
 
@@ -240,7 +240,7 @@ async def test_seeds_and_repeats_name_the_samples() -> None:
     agent = Agent(model(backend))
     for settings in (None, None, ModelSettings(seed=9), ModelSettings(seed=9)):
         await agent.run("q", model_settings=settings)
-    once, again, seeded, same = (request.keys for request in backend.asked)
+    once, again, seeded, same = (request.keys for request in backend.requests)
     assert len({once, again, seeded}) == 3
     assert same == seeded
 
@@ -265,7 +265,7 @@ async def test_what_the_model_cannot_read_is_refused() -> None:
 
 
 def test_arguments_that_make_no_sense() -> None:
-    with pytest.raises(bw.ConfigError, match=r"pths: is no argument; did you mean paths\?"):
+    with pytest.raises(bw.ConfigError, match=r"pths: is not an argument; did you mean paths\?"):
         model(Talk(ANSWERS), pths=3)
     with pytest.raises(bw.ConfigError, match="model: is missing"):
         BranchwiseModel()

@@ -1,4 +1,4 @@
-"""`branchwise serve`, as a process of its own."""
+"""`branchwise serve` in a process of its own."""
 
 import os
 import re
@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.support.commands import HEEDING
+from tests.support.commands import INTERRUPTIBLE
 
 
-class Process:
-    """A server that was started, and what it wrote."""
+class Server:
+    """A running server and its output."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -21,10 +21,10 @@ class Process:
         assert process.stdout is not None
         while not self.greeting or "-d '" not in self.greeting[-1]:
             line = process.stdout.readline()
-            assert line, f"it ended: {process.wait()}\n{''.join(self.log)}"
+            assert line, f"the server ended: {process.wait()}\n{''.join(self.log)}"
             self.greeting.append(line)
-        self._reading = threading.Thread(target=self._read)
-        self._reading.start()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
 
     @property
     def url(self) -> str:
@@ -34,15 +34,15 @@ class Process:
 
     @property
     def curl(self) -> str:
-        """The example it prints."""
+        """The example request that the server prints."""
         return "".join(self.greeting[1:])
 
     def stop(self, *signals: signal.Signals) -> int:
-        """Send them; its exit status."""
-        for each in signals:
-            self.process.send_signal(each)
+        """Send the signals, wait for the end and return the exit status."""
+        for number in signals:
+            self.process.send_signal(number)
         status = self.process.wait(timeout=30)
-        self._reading.join()
+        self._reader.join()
         return status
 
     def _read(self) -> None:
@@ -51,19 +51,19 @@ class Process:
 
 
 @contextmanager
-def served(*arguments: str, chosen: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """The command with any free port."""
+def served(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Start the server on a free port, and kill it at the end if it is still running."""
     environment = {name: value for name, value in os.environ.items() if name != "BRANCHWISE_API_KEY"}
     process = subprocess.Popen(
-        [*HEEDING, "serve", "--port", "0", *arguments],
+        [*INTERRUPTIBLE, "serve", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**environment, **(chosen or {})},
+        env={**environment, **(env or {})},
     )
     with process:
         try:
-            yield Process(process)
+            yield Server(process)
         finally:
             if process.poll() is None:
                 process.kill()

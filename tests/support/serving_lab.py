@@ -1,47 +1,106 @@
-"""A server of our own on a port of its own, and who asks it."""
+"""Servers on free ports, scripted backends for them, and clients."""
 
 import asyncio
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import httpx
 import openai
 from pydantic import JsonValue
 
+import branchwise as bw
 from branchwise.backends.base import Backend
+from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.driver import Observer, Verifier, together
-from branchwise.serving.answering import Answering
+from branchwise.serving.access import APIKeys
 from branchwise.serving.app import Service, create_app
-from branchwise.serving.keys import Keys
+from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.limits import Limits
 from branchwise.serving.metrics import Metrics
-from branchwise.serving.queue import Queue
+from branchwise.serving.queue import RequestQueue
 from branchwise.serving.server import Server, listen
 
-CHAT, QUESTION = "/v1/chat/completions", "/v1/branchwise"
+CHAT, NATIVE = "/v1/chat/completions", "/v1/branchwise"
+
+RIGHT, WRONG = "Six times seven is 42. The answer is 42.", "It is 41. The answer is 41."
+SLOW = Reply("The answer is 42. " * 200, delay=0.01)
+FULL = bw.Capabilities(model="scripted", context=10_000)
+FIVE_PATHS: JsonValue = {"strategy": "self-consistency", "paths": 5}
+
+TOOL: dict[str, JsonValue] = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+PARIS = '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+ROME = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+TIDES = '<tool_call>\n{"name": "tides", "arguments": {"city": "Rome"}}\n</tool_call>'
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A running server."""
+    """A running server and its clients."""
 
     server: Server
     running: asyncio.Task[None]
-    queue: Queue
+    queue: RequestQueue
     url: str
     http: httpx.AsyncClient
     client: openai.AsyncOpenAI
 
-    async def ask(self, **body: JsonValue) -> httpx.Response:
-        """A question, with what else the body has."""
-        return await self.http.post(CHAT, json=asked(**body))
+    async def chat(self, **fields: JsonValue) -> httpx.Response:
+        """Send a chat completion request with these fields."""
+        return await self.http.post(CHAT, json=chat_body(**fields))
 
 
-def asked(**body: JsonValue) -> dict[str, JsonValue]:
-    return {"model": "scripted", "messages": [{"role": "user", "content": "6 * 7?"}], **body}
+class PromptRecorder(ScriptedBackend):
+    """Records the prompts it gets."""
+
+    def __init__(self, *replies: str | Reply) -> None:
+        super().__init__({"": replies})
+        self.prompts: list[bw.Messages] = []
+
+    async def root(self, messages: bw.Messages, key: int) -> bw.Path:
+        self.prompts.append(messages)
+        return await super().root(messages, key)
+
+
+def scripted(*replies: str | Reply, capabilities: bw.Capabilities = FULL) -> ScriptedBackend:
+    """Return a backend that gives the replies in turn at the prompt, and the right answer after a prefix."""
+    turns = itertools.cycle(replies)
+
+    def reply(path: bw.Path, before: int) -> str | Reply:
+        return " So the answer is 42." if path.parent is not None else next(turns)
+
+    return ScriptedBackend(reply, capabilities=capabilities)
+
+
+def slow_backend(capabilities: bw.Capabilities | None = None) -> ScriptedBackend:
+    """Return a backend whose branches take about ten seconds."""
+    return ScriptedBackend({"": [SLOW]}, capabilities=capabilities)
+
+
+def chat_body(**fields: JsonValue) -> dict[str, JsonValue]:
+    """Return the body of a chat completion request."""
+    return {"model": "scripted", "messages": [{"role": "user", "content": "6 * 7?"}], **fields}
+
+
+def tool_choice(tool: str) -> dict[str, JsonValue]:
+    """Return a `tool_choice` that names the tool."""
+    return {"type": "function", "function": {"name": tool}}
+
+
+def is_consistent(usage: dict[str, JsonValue]) -> bool:
+    """Return whether the counts of the usage satisfy its equations."""
+    count = {name: value for name, value in usage.items() if isinstance(value, int)}
+    return (
+        count["prompt"] == count["reused"] + count["prefilled"]
+        and count["discarded"] <= count["sampled"]
+        and count["accepted"] <= min(count["sampled"], count["drafted"])
+    )
 
 
 @asynccontextmanager
@@ -56,16 +115,16 @@ async def serving(
     observer: Observer | None = None,
     traced: Callable[[Mapping[str, str]], AbstractContextManager[object]] = nullcontext,
 ) -> AsyncIterator[Served]:
-    """Serve a backend. The clients have the key; the server has stopped when this is left."""
+    """Serve a backend. The clients send the key; the server has stopped when the context ends."""
     limits = limits or Limits()
-    queue = Queue(limits)
+    queue = RequestQueue(limits)
     metrics = Metrics(queue)
-    answering = Answering(backend, limits, observer=together(metrics, observer), verifier=verifier)
+    completions = ChatCompletions(backend, limits, observer=together(metrics, observer), verifier=verifier)
     listener, started = listen("127.0.0.1", 0), asyncio.Event()
-    service = Service(answering, queue, metrics)
+    service = Service(completions, queue, metrics)
     server = Server(
         service,
-        create_app(service, keys=None if key is None else Keys([key]), local=local, traced=traced),
+        create_app(service, keys=None if key is None else APIKeys([key]), local=local, traced=traced),
         drain_seconds=drain_seconds,
         on_start=started.set,
     )
@@ -87,22 +146,40 @@ async def serving(
             await running
 
 
+async def open_chat(served: Served, **fields: JsonValue) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a chat completion request over a socket of its own, which can be closed at any time."""
+    port = int(served.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    data = json.dumps(chat_body(**fields)).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+    writer.write(head.encode() + b"\r\n\r\n" + data)
+    await writer.drain()
+    return reader, writer
+
+
+async def close_connection(writer: asyncio.StreamWriter) -> None:
+    """Close a socket, also one that the server has closed."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 def events(text: str) -> list[dict[str, JsonValue]]:
-    """The chunks of a stream, which ends as it should."""
-    told = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
-    assert told.pop() == "[DONE]"
-    return [json.loads(each) for each in told]
+    """Return the chunks of a stream, and check that it ends with [DONE]."""
+    data = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
+    assert data.pop() == "[DONE]"
+    return [json.loads(each) for each in data]
 
 
-async def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for something that must come about."""
+async def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
 
 
-def samples(metrics: str) -> Mapping[str, float]:
-    """Prometheus' text by name with labels."""
+def metric_values(metrics: str) -> Mapping[str, float]:
+    """Return the values in Prometheus's text format, by name with labels."""
     lines = (line.rpartition(" ") for line in metrics.splitlines() if not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}

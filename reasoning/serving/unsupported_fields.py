@@ -1,4 +1,4 @@
-"""Keys of chat completion requests that would change the answer, and that no strategy can honour."""
+"""Fields of chat completion requests that would change the answer and that no strategy supports."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from branchwise.core.errors import ConfigError
 
-_SHOWN = 60  # characters of a wrong value that an error repeats
+_MAX_SHOWN = 60  # characters of an invalid value that an error repeats
 
 _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
     "allowed_token_ids": (),
@@ -42,18 +42,18 @@ _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
     "verbosity": ("medium",),
     "web_search_options": (),
 }
-"""Each with the values that ask for nothing, as null does. Other keys that nobody knows are ignored: they say who asks,
-or how the answer is delivered."""
+"""Each with the values that change nothing, as null does. Unknown fields are ignored: they identify the client, or
+describe how the reply is delivered."""
 
 
-def check_supported(body: Mapping[str, object]) -> None:
-    """Raises ConfigError for the first key that asks for what can't be honoured."""
+def reject_unsupported(body: Mapping[str, object]) -> None:
+    """Raise ConfigError for the first field whose value would change the answer."""
     for name, value in body.items():
         if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
-            raise ConfigError(name, f"{shortened(value)} can't be honoured", "leave it out")
+            raise ConfigError(name, f"{shortened(value)} is not supported", "leave it out")
 
 
 def shortened(value: object) -> str:
-    """A value as an error shows it."""
+    """Return a value as errors show it."""
     shown = repr(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"

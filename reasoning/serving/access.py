@@ -1,4 +1,4 @@
-"""Who may ask: API keys, and which hosts a server is asked as."""
+"""Access control: API keys, and the host names under which a local server answers."""
 
 import hashlib
 import hmac
@@ -9,30 +9,30 @@ from collections.abc import Sequence
 from branchwise.core.errors import require
 
 
-class Keys:
-    """The API keys that are accepted. They are kept as digests, and shown nowhere."""
+class APIKeys:
+    """The accepted API keys. They are stored as digests and never shown."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Raises ConfigError where there are none."""
+        """Raises ConfigError if there is no key or an empty one."""
         require(bool(keys) and all(keys), "api_key", "is empty", "give at least one key")
         self._digests = [_digest(key) for key in keys]
 
     @classmethod
-    def parse(cls, text: str) -> "Keys | None":
-        """One or several keys, separated by commas or white space; None where there are none."""
+    def parse(cls, text: str) -> "APIKeys | None":
+        """Return the keys in a text, separated by commas or white space; None without a key."""
         keys = [key for key in re.split(r"[,\s]+", text) if key]
         return cls(keys) if keys else None
 
     def accept(self, authorization: str | None) -> bool:
-        """Whether an Authorization header has one of them; it takes equally long whichever it is, or none."""
+        """Return whether an Authorization header has an accepted key, in constant time for all keys."""
         scheme, _, given = (authorization or "").partition(" ")
         digest = _digest(given.strip())
-        found = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(found) and scheme.lower() == "bearer"
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches) and scheme.lower() == "bearer"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, and reached from it alone; of names, localhost is."""
+    """Return whether `host` is a loopback address or localhost."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -40,7 +40,7 @@ def is_loopback(host: str) -> bool:
 
 
 def host_of(header: str) -> str:
-    """The host in a Host header, without its port."""
+    """Return the host of a Host header, without the port."""
     return header.rpartition("]")[0] + "]" if header.startswith("[") else header.partition(":")[0]
 
 

@@ -1,0 +1,81 @@
+"""The two routes that answer questions, shared by `branchwise serve` and the plugin of `vllm serve`."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from branchwise.serving.completion import ChatCompletionBody
+from branchwise.serving.completions import ChatCompletions
+from branchwise.serving.connection import EventStream, read_json, run_while_connected
+from branchwise.serving.native import native_body, native_field_names, parse_native_request
+from branchwise.serving.request import ChatRequest
+from branchwise.serving.resolve import ResolvedRequest
+
+CHAT_PATH = "/v1/chat/completions"
+NATIVE_PATH = "/v1/branchwise"
+
+
+class Models(Protocol):
+    """The models that a server answers for."""
+
+    @property
+    def default_model(self) -> str:
+        """Return the model of requests that name none."""
+
+    async def completions_for(self, request: ChatRequest) -> ChatCompletions:
+        """Return what answers for the request's model. Raises HTTPError if the model is not served."""
+
+
+class ChatRoutes:
+    """Answers requests, and stops every branch of a request whose client disconnects.
+
+    All methods raise BranchwiseError for what can't be answered, and ClientDisconnect.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        max_body_bytes: int,
+        slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
+        """`slot` is entered while a question is answered; entering it may wait, or raise HTTPError."""
+        self._models = models
+        self._max_body_bytes = max_body_bytes
+        self._slot = slot
+
+    async def chat(self, request: Request) -> Response:
+        """POST /v1/chat/completions: read the body and answer it."""
+        return await self.complete(ChatRequest.parse(await read_json(request, self._max_body_bytes)), request)
+
+    async def native(self, request: Request) -> Response:
+        """POST /v1/branchwise: return the whole result."""
+        with native_field_names():
+            body = await read_json(request, self._max_body_bytes)
+            reply = await self._answer(parse_native_request(body, self._models.default_model), request)
+        return reply if isinstance(reply, EventStream) else JSONResponse(native_body(reply))
+
+    async def complete(self, chat: ChatRequest, request: Request) -> Response:
+        """Answer a chat completion whose body was parsed already."""
+        reply = await self._answer(chat, request)
+        return reply if isinstance(reply, EventStream) else Response(reply.json_text(), media_type="application/json")
+
+    async def _answer(self, chat: ChatRequest, request: Request) -> ChatCompletionBody | EventStream:
+        """Return the reply, or its stream once the first event is there."""
+        completions = await self._models.completions_for(chat)
+        resolved = completions.resolve(chat)
+        if chat.stream:
+            return await EventStream.start(request.receive, self._events(completions, resolved))
+        return await run_while_connected(request.receive, self._reply(completions, resolved))
+
+    async def _reply(self, completions: ChatCompletions, resolved: ResolvedRequest) -> ChatCompletionBody:
+        async with self._slot():
+            return await completions.reply(resolved)
+
+    async def _events(self, completions: ChatCompletions, resolved: ResolvedRequest) -> AsyncGenerator[str, None]:
+        """Yield the events. Closing it frees the slot after every branch has stopped."""
+        async with self._slot(), aclosing(completions.stream(resolved)) as events:
+            async for event in events:
+                yield event
