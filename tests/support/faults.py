@@ -1,41 +1,45 @@
-"""What goes wrong between a client and its server, drawn by chance."""
+"""Faults between a client and its server, and a random choice of them."""
 
 import os
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 FAULTS = (
-    "429", "429", "500", "502", "503", "reset", "short", "cut", "garbage", "binary", "error", "tokens", "prompt",
-    "slow", "undone", "unpriced",
-)  # fmt: skip
-RATE = 0.15  # of the requests
+    *("429", "429", "500", "502", "503"),
+    *("reset", "short", "cut", "garbage", "binary", "error", "tokens", "prompt", "slow", "undone", "unpriced"),
+)
+"""Kinds of faults; "429" is twice as frequent as the others."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one answer, after so many events."""
+    """Fault of one response."""
 
     kind: str
     after: int = 0
+    """Number of events before it."""
     retry_after: str | None = None
 
 
 @dataclass
-class Chance:
-    """Faults drawn by the number of a request, so that a seed gives the same ones in whatever order they are asked."""
+class RandomFaults:
+    """Random faults. The number of a request decides, so that a seed gives the same ones in any order of requests."""
 
     seed: int
-    rate: float = RATE
-    drawn: dict[str, int] = field(default_factory=dict)
+    rate: float = 0.15
+    counts: Counter[str] = field(default_factory=Counter)
+    """Number of faults of each kind."""
 
     def __call__(self, number: int) -> Fault | None:
-        dice = random.Random(f"{self.seed}:{number}")
-        if dice.random() >= self.rate:
+        rng = random.Random(f"{self.seed}:{number}")
+        if rng.random() >= self.rate:
             return None
-        kind = dice.choice(FAULTS)
-        self.drawn[kind] = self.drawn.get(kind, 0) + 1
-        return Fault(kind, after=dice.choice((0, 0, 1, 3, 6)), retry_after=dice.choice((None, "0", "0.05")))
+        kind = rng.choice(FAULTS)
+        self.counts[kind] += 1
+        return Fault(kind, after=rng.choice((0, 0, 1, 3, 6)), retry_after=rng.choice((None, "0", "0.05")))
 
 
-def descriptors() -> int:
+def open_descriptors() -> int:
+    """Return the number of this process's open file descriptors."""
     return len(os.listdir("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own, which can die in the middle of anything."""
+"""HTTP server in a thread of its own, which a test can kill at any time."""
 
 import asyncio
 import socket
@@ -9,11 +9,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-_TURNS = 10  # of the event loop: who was accepted last is among the connections after a few
+_QUIET_ITERATIONS = 10
+"""Iterations of the event loop without new connections: the last accepted ones appear after a few."""
 
 
 class ThreadedServer(uvicorn.Server):
-    """uvicorn in a thread, which can die."""
+    """uvicorn in a thread."""
 
     def __init__(self, app: Starlette, listening: socket.socket) -> None:
         super().__init__(
@@ -26,11 +27,11 @@ class ThreadedServer(uvicorn.Server):
         self._thread = threading.Thread(target=self.run, kwargs={"sockets": [listening]}, daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
-        self._over = asyncio.Event()
+        self._killed = asyncio.Event()
 
     def start(self) -> None:
         self._thread.start()
-        assert self._ready.wait(10), "the stand-in does not start"
+        assert self._ready.wait(10), "the server does not start"
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -38,21 +39,24 @@ class ThreadedServer(uvicorn.Server):
         self._ready.set()
 
     def kill(self) -> None:
+        """Reset all connections and stop the thread."""
         if self._loop is None or not self._thread.is_alive():
             self._socket.close()
             return
-        self._loop.call_soon_threadsafe(self._over.set)
+        self._loop.call_soon_threadsafe(self._killed.set)
         self._thread.join(10)
-        assert not self._thread.is_alive(), "the stand-in does not end"
+        assert not self._thread.is_alive(), "the server does not stop"
 
     async def main_loop(self) -> None:
-        await self._over.wait()
+        await self._killed.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listening in (each for server in self.servers for each in server.sockets):
-            asyncio.get_running_loop().remove_reader(listening)  # a closed server drops who was accepted last, open
+            asyncio.get_running_loop().remove_reader(
+                listening
+            )  # closing the server would leak the connections accepted last
         quiet = 0
-        while quiet < _TURNS:
+        while quiet < _QUIET_ITERATIONS:
             connections, tasks = list(self.server_state.connections), list(self.server_state.tasks)
             for connection in connections:
                 connection.transport.abort()
@@ -72,7 +76,7 @@ class ThreadedServer(uvicorn.Server):
 
 
 class InThread:
-    """What stands behind a ThreadedServer; a context manager."""
+    """Context manager that runs a ThreadedServer."""
 
     _server: ThreadedServer
 
@@ -88,5 +92,5 @@ class InThread:
         self._server.kill()
 
     def kill(self) -> None:
-        """Die at once: every connection is reset, nobody listens any more."""
+        """Kill the server: connections are reset, and new ones are refused."""
         self._server.kill()
