@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from branchwise.backends.engine.model.causal_lm import usual_dtype
+from branchwise.backends.engine.model.loading import default_dtype
 
 _PROC = Path("/proc")
 _IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk
@@ -17,7 +17,7 @@ _IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk
 
 def fast_dtype(folder: Path) -> str:
     """The type in which the processor here runs the model in `folder`, such as float32."""
-    return str(usual_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
+    return str(default_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
 
 
 class Machine(NamedTuple):

@@ -1,5 +1,5 @@
 """The embedded engine: torch and transformers in this process. Needs the extra `engine`."""
 
-from branchwise.backends.engine.model.allocator import huge_pages
+from branchwise.backends.engine.model.allocator import enable_huge_pages
 
-huge_pages()  # here, before anything of the engine imports torch
+enable_huge_pages()  # before any module of the engine imports torch

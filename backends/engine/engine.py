@@ -1,4 +1,7 @@
-"""The embedded engine: a backend over torch and transformers, in this process."""
+"""The embedded engine: a backend over torch and transformers, in this process.
+
+It turns calls of the `Backend` interface into requests of the step loop, whose thread runs the model.
+"""
 
 import asyncio
 import atexit
@@ -10,25 +13,26 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
-from branchwise.backends.engine.cache.kv_pool import Pool
-from branchwise.backends.engine.cache.radix_tree import TokenTree
-from branchwise.backends.engine.cache.snapshots import Snapshots
-from branchwise.backends.engine.model.allocator import keep_freed
-from branchwise.backends.engine.model.causal_lm import load_network
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.cache.kv_pool import KVPool
+from branchwise.backends.engine.cache.radix_tree import RadixTree
+from branchwise.backends.engine.cache.snapshots import SnapshotCache
+from branchwise.backends.engine.model.allocator import retain_freed_memory
+from branchwise.backends.engine.model.loading import load_network
 from branchwise.backends.engine.model.recurrent import engine_model
-from branchwise.backends.engine.model.threads import rest
-from branchwise.backends.engine.scheduler.jobs import LiveBranch, ScoreJob, StartJob
+from branchwise.backends.engine.model.threads import release_openmp_workers
+from branchwise.backends.engine.scheduler.requests import GenerateRequest, ScoreRequest
 from branchwise.backends.engine.scheduler.step_loop import StepLoop
 from branchwise.backends.engine.settings import EngineSettings
-from branchwise.backends.engine.speculation.draft_budget import Gate
+from branchwise.backends.engine.speculation.draft_budget import DraftBudget
 from branchwise.backends.engine.speculation.drafter import Drafter
-from branchwise.backends.engine.speculation.drafting import Drafting
-from branchwise.backends.engine.speculation.rejection import reject
-from branchwise.backends.engine.speculation.setup import Target, drafter_for, drafting_for, gate_for
-from branchwise.backends.engine.speculation.verify import walk
+from branchwise.backends.engine.speculation.rejection import verify_by_rejection
+from branchwise.backends.engine.speculation.setup import Target, draft_budget_for, drafter_for, speculator_for
+from branchwise.backends.engine.speculation.speculator import Speculator
+from branchwise.backends.engine.speculation.verify import verify_keyed
 from branchwise.backends.stream import Ended, Extension
-from branchwise.backends.tokenization.detokenizer import TextStream
-from branchwise.backends.tokenization.prompt import Prompter
+from branchwise.backends.tokenization.detokenizer import Detokenizer
+from branchwise.backends.tokenization.prompt import PromptEncoder
 from branchwise.core.errors import ConfigError, ModelError
 from branchwise.core.messages import Messages
 from branchwise.core.path import Path, StopReason
@@ -36,7 +40,7 @@ from branchwise.core.usage import Usage
 
 
 class Engine(Backend):
-    """Runs a causal LM: prompts are computed once, all branches of all questions in one batch."""
+    """A causal LM in this process. It computes shared prefixes once and batches the branches of all requests."""
 
     def __init__(
         self,
@@ -47,40 +51,44 @@ class Engine(Backend):
         settings: EngineSettings | None = None,
         draft_network: PreTrainedModel | None = None,
     ) -> None:
-        """`draft_network`: a smaller one for the same tokens, where the settings name a draft model.
+        """`draft_network`: a smaller model with the same tokenizer, required where the drafters name draft-model.
 
-        Raises ModelError for a network the engine would not compute rightly, ConfigError for drafters that the
-        networks cannot serve.
+        Raises ModelError for a network that the engine does not support, ConfigError for drafters that the networks do
+        not support.
         """
         settings = settings or EngineSettings()
         self.settings = settings
         self._model = engine_model(network, int8=settings.weights == "int8")
-        self._prompter = Prompter(tokenizer)
+        self._prompts = PromptEncoder(tokenizer)
         self._tokenizer = tokenizer
-        room = self._model.room(settings.memory_bytes(self._model.device))
-        pool, snapshots = Pool(room.tokens, self._model.device), Snapshots(room.states)
+        capacity = self._model.capacity(settings.memory_bytes(self._model.device))
+        pool = KVPool(capacity.tokens, self._model.device)
         if self._model.device.type == "cuda":
-            self._model.fix_shapes(pool)
-        ends = _end_tokens(network, tokenizer)
-        keep_freed()
-        self._target = Target(self._model, TokenTree(pool.slots), pool)
+            self._model.enable_cuda_graphs(pool)
+        retain_freed_memory()
+        self._target = Target(self._model, RadixTree(pool.slots), pool)
         self._draft_model = None if draft_network is None else engine_model(draft_network)
-        drafting, rejection = (
-            drafting_for(self._target, self._draft_model, settings),
-            settings.acceptance == "rejection",
-        )
+        by_rejection = settings.acceptance == "rejection"
         self._loop = StepLoop(
-            *self._target, snapshots, ends, settings.most_branches(self._model.device), settings.prefill_chunk,
-            drafting, reject if rejection else walk,
-        )  # fmt: skip
-        changes = [] if settings.weights is None else [f"weights rounded to {settings.weights}"]
-        if rejection:
-            changes.append("drawn by rejection sampling: the same distribution, not the tokens of plain decoding")
-        context = min(self._model.context, room.tokens)
-        self._capabilities = Capabilities(model=name, context=context, changes=tuple(changes), keyed=not rejection)
-        rest()
+            model=self._model,
+            tree=self._target.tree,
+            pool=pool,
+            snapshots=SnapshotCache(capacity.states),
+            end_tokens=_end_tokens(network, tokenizer),
+            max_branches=settings.branch_limit(self._model.device),
+            prefill_chunk=settings.prefill_chunk,
+            speculator=speculator_for(self._target, self._draft_model, settings),
+            verify=verify_by_rejection if by_rejection else verify_keyed,
+        )
+        self._capabilities = Capabilities(
+            model=name,
+            context=min(self._model.context, capacity.tokens),
+            changes=tuple(_changes(settings)),
+            keyed=not by_rejection,
+        )
+        release_openmp_workers()
         self._loop.start()
-        # A thread still inside torch when the interpreter goes down aborts the process.
+        # A thread that is still inside torch when the interpreter exits aborts the process.
         atexit.register(self._loop.close)
 
     @classmethod
@@ -92,9 +100,9 @@ class Engine(Backend):
         settings: EngineSettings | None = None,
         draft_folder: FilePath | None = None,
     ) -> "Engine":
-        """The engine for the model in `folder`; `draft_folder` has the settings' draft model.
+        """Return an engine for the model in `folder`; `draft_folder` has the settings' draft model.
 
-        Raises ModelError when one can't be loaded, ConfigError when the two don't fit together.
+        Raises ModelError when one can't be loaded, ConfigError when their tokenizers differ.
         """
         settings = settings or EngineSettings()
         network = load_network(folder, settings.torch_dtype(), settings.torch_device())
@@ -113,12 +121,12 @@ class Engine(Backend):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Dtype of the weights."""
         dtype: torch.dtype = self._model.network.dtype
         return dtype
 
     async def root(self, messages: Messages, key: int) -> Path:
-        tokens = self._prompter.tokens(messages)
+        tokens = self._prompts.tokens(messages)
         if not tokens:
             raise ConfigError("question", "has no tokens", "ask something")
         self._capabilities.check_prompt(len(tokens))
@@ -126,28 +134,37 @@ class Engine(Backend):
 
     def extend(self, request: ExtendRequest) -> Extension:
         tokens = request.path.all_token_ids()
-        room = self._capabilities.context - len(tokens)
-        wanted = request.sampling.max_tokens or room
-        request = replace(request, sampling=replace(request.sampling, max_tokens=max(1, min(wanted, room))))
-        branches: list[LiveBranch] = []
-        cancel = self._loop.inbox.cancel
+        remaining = self._capabilities.context - len(tokens)
+        max_tokens = max(1, min(request.sampling.max_tokens or remaining, remaining))
+        sampling = replace(request.sampling, max_tokens=max_tokens)
+        branches: list[EngineBranch] = []
+        cancel = self._loop.input_queue.cancel
         extension = Extension(len(request.keys), lambda copy: cancel(branches[copy]) if branches else None)
-        rest()  # the caller may compute with torch, too
-        if room <= 0:
+        release_openmp_workers()  # the calling thread may use torch, too
+        if remaining <= 0:
             for copy in range(len(request.keys)):
                 extension.deliver(Ended(copy, StopReason.LENGTH, Usage()))
             return extension
-        question = hash(request.path.root.token_ids)
-        sampling, decoder = request.sampling, self._tokenizer.backend_tokenizer
+        prompt_hash = hash(request.path.root.token_ids)
         for copy, key in enumerate(request.keys):
-            text = TextStream(decoder, tokens, sampling.stop)
-            branches.append(LiveBranch(extension, copy, key, sampling, text, tokens, request.priority, question))
-        self._loop.inbox.submit(StartJob(tokens, request.priority, waiting=list(branches)))
+            branches.append(
+                EngineBranch(
+                    extension=extension,
+                    copy=copy,
+                    key=key,
+                    sampling=sampling,
+                    detokenizer=Detokenizer(self._tokenizer.backend_tokenizer, tokens, sampling.stop),
+                    prefix=tokens,
+                    priority=request.priority,
+                    prompt_hash=prompt_hash,
+                )
+            )
+        self._loop.input_queue.submit(GenerateRequest(tokens, request.priority, waiting=list(branches)))
         return extension
 
     async def score(self, path: Path, continuations: Sequence[str]) -> Scores:
         loop = asyncio.get_running_loop()
-        ids = tuple(tuple(self._prompter.encode(text)) for text in continuations)
+        ids = tuple(tuple(self._prompts.encode(text)) for text in continuations)
         tokens = path.all_token_ids()
         longest = len(tokens) + max(map(len, ids))
         if longest > self._capabilities.context:
@@ -157,39 +174,32 @@ class Engine(Backend):
                 "cut them",
             )
         future: asyncio.Future[Scores] = loop.create_future()
-        self._loop.inbox.submit(ScoreJob(tokens, continuations=ids, future=future))
+        self._loop.input_queue.submit(ScoreRequest(tokens, continuations=ids, future=future))
         return await future
 
     async def force(self, path: Path, text: str) -> Path:
-        tokens = tuple(self._prompter.encode(text))
-        stream = TextStream(self._tokenizer.backend_tokenizer, path.all_token_ids(), ())
-        ends = tuple(stream.push(token) for token in tokens)
-        return Path(
-            parent=path,
-            key=path.key,
-            token_ids=tokens,
-            text=stream.text,
-            ends=ends,
-            forced=True,
-        )
+        tokens = tuple(self._prompts.encode(text))
+        detokenizer = Detokenizer(self._tokenizer.backend_tokenizer, path.all_token_ids(), ())
+        ends = tuple(detokenizer.push(token) for token in tokens)
+        return Path(parent=path, key=path.key, token_ids=tokens, text=detokenizer.text, ends=ends, forced=True)
 
     def release(self, paths: Sequence[Path]) -> None:
-        self._loop.inbox.forget(path.all_token_ids() for path in paths)
+        self._loop.input_queue.release(path.all_token_ids() for path in paths)
 
-    def draft_with(self, drafting: Drafting | None) -> None:
-        """Draft like this from the next step on; None: not at all. Only while nothing runs."""
-        self._loop.batch.drafting = drafting
+    def set_speculator(self, speculator: Speculator | None) -> None:
+        """Use `speculator` from the next step on, None for no speculation. Call it only while no branch runs."""
+        self._loop.batch.speculator = speculator
 
-    def gate(self, budget: int | None = None) -> Gate:
-        """A new gate that takes so many drafts, or as many as pay."""
-        return gate_for(self._target, budget)
+    def draft_budget(self, nodes: int | None = None) -> DraftBudget:
+        """Return a new draft budget of `nodes` nodes for each branch, or an adaptive one."""
+        return draft_budget_for(self._target, nodes)
 
     def drafter(self, name: str) -> Drafter:
-        """A new drafter."""
+        """Return a new drafter by its name."""
         return drafter_for(name, self._target, self._draft_model, self.settings)
 
     def clear(self) -> None:
-        self._loop.inbox.forget(None)
+        self._loop.input_queue.clear()
 
     async def close(self) -> None:
         atexit.unregister(self._loop.close)
@@ -210,9 +220,17 @@ def _load_tokenizer(folder: FilePath) -> PreTrainedTokenizerBase:
 
 
 def _end_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every token after which this model has nothing more to say."""
-    ends: set[int] = set()
+    """Return the end-of-sequence tokens of the model and its tokenizer."""
+    tokens: set[int] = set()
     for source in (network.generation_config, network.config.get_text_config(), tokenizer):
         found = getattr(source, "eos_token_id", None)
-        ends.update([found] if isinstance(found, int) else found or [])
-    return frozenset(ends)
+        tokens.update([found] if isinstance(found, int) else found or [])
+    return frozenset(tokens)
+
+
+def _changes(settings: EngineSettings) -> list[str]:
+    """Return the settings that change the sampled tokens, in words."""
+    changes = [] if settings.weights is None else [f"weights rounded to {settings.weights}"]
+    if settings.acceptance == "rejection":
+        changes.append("rejection sampling: the same distribution, not the tokens of plain decoding")
+    return changes

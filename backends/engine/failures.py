@@ -1,17 +1,17 @@
-"""What the engine says when something goes wrong."""
+"""Errors that the engine reports to its callers."""
 
 import torch
 
 from branchwise.core.errors import BackendError
 
 
-def closed() -> BackendError:
-    """What a request to a closed engine gets."""
+def closed_error() -> BackendError:
+    """Return the error of a request to a closed engine."""
     return BackendError("the engine is closed", retryable=False, hint="load it again")
 
 
-def no_memory() -> BackendError:
-    """What a request gets that the memory can't hold alone."""
+def out_of_memory_error() -> BackendError:
+    """Return the error of a path that does not fit into an otherwise empty cache."""
     return BackendError(
         "memory: the engine's memory cannot hold this path alone",
         retryable=False,
@@ -19,8 +19,8 @@ def no_memory() -> BackendError:
     )
 
 
-def failed(error: Exception) -> BackendError:
-    """What a request gets whose part in a step raised `error`."""
+def step_error(error: Exception) -> BackendError:
+    """Return the error of a request whose part in a step raised `error`."""
     if isinstance(error, BackendError):
         return error
     return BackendError(

@@ -1,4 +1,4 @@
-"""How the engine runs a model."""
+"""Settings of the embedded engine."""
 
 import os
 from dataclasses import dataclass
@@ -10,61 +10,56 @@ from branchwise.core.errors import require
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 DRAFTERS = ("siblings", "lookup", "store", "draft-model", "layer-skip")
-"""Every drafter there is. The first three look things up, the others compute."""
-_FREE = DRAFTERS[:3]
+"""Names of all drafters."""
+_LOOKUP_DRAFTERS = DRAFTERS[:3]
+"""Drafters that look tokens up; the others run a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How the engine runs a model; the defaults suit a laptop and a single GPU alike."""
+    """Settings of the engine. The defaults suit a laptop and a single GPU."""
 
     dtype: str | None = None
-    """float32, float64, bfloat16 or float16; None: the checkpoint's own where the device is fast at it."""
+    """float32, float64, bfloat16 or float16; None: the checkpoint's own where the device computes it fast."""
     device: str | None = None
     """A torch device such as cpu or cuda:0; None: a GPU if there is one."""
     memory: int | None = None
-    """Bytes for held tokens and states; None: a quarter of what is free when the model is loaded."""
+    """Bytes of the cache for tokens and states; None: a quarter of the memory that is free when the model is loaded."""
     weights: str | None = None
-    """int8: round the linear layers' weights to 8 bits (half the memory; another model, and results say so); None: as
-    they are."""
+    """int8: round the linear layers' weights to 8 bits, which halves their memory, changes the distribution and is
+    reported in results; None: keep the weights."""
     speculation: str = "auto"
-    """auto: draft tokens where that pays; off. The tokens are the same either way."""
+    """auto: draft tokens where it saves time; off: never. The tokens are the same either way."""
     drafters: tuple[str, ...] | None = None
-    """Who drafts, the first one first: siblings (from the question's other branches), lookup (the branch's own text),
-    store (what was generated lately for any question), draft-model, layer-skip. None: the first three, which cost next
-    to nothing; behind the draft model where there is one."""
+    """Drafters in order of preference: siblings (from the question's other branches), lookup (from the branch's own
+    text), store (from recent generations for any question), draft-model, layer-skip. None: the first three, which cost
+    almost nothing, after the draft model if there is one."""
     draft_model: str | None = None
-    """A smaller model with the same tokenizer that drafts: whatever `branchwise.load` takes."""
+    """A smaller model with the same tokenizer, for the drafter draft-model: any name that `branchwise.load` accepts."""
     skipped_layers: tuple[int, ...] | None = None
-    """The layers that layer-skip drafts leave out; None: every second one of the middle half."""
+    """Layers that layer-skip drafts leave out; None: every second one of the middle half."""
     draft_budget: int | None = None
-    """Always draft so many tokens for a branch and step; None: as many as pay."""
+    """Number of tokens to draft for each branch and step; None: as many as save time."""
     acceptance: str = "keyed"
-    """How drafts are verified. keyed: the tokens are those of plain decoding, whatever is drafted. rejection: textbook
+    """How drafts are verified. keyed: the tokens are those of plain decoding for any drafts. rejection: textbook
     speculative sampling, which accepts more of a draft model's tokens; the distribution is the same, the tokens are
-    not, and results say so."""
+    not, and results report it."""
     max_batch: int | None = None
-    """Most branches computed in one pass; more wait their turn. None: 64 on a CPU, 256 on a GPU."""
+    """Maximum number of branches in one pass; further ones wait. None: 64 on a CPU, 256 on a GPU."""
     prefill_chunk: int = 512
-    """Most prompt tokens computed in one pass, over all prompts."""
+    """Maximum number of prompt tokens in one pass, over all prompts."""
 
     def __post_init__(self) -> None:
-        require(
-            self.dtype is None or self.dtype in _DTYPES,
-            "dtype",
-            f"is {self.dtype!r}",
-            f"use one of {', '.join(_DTYPES)}",
-        )
+        dtypes = ", ".join(_DTYPES)
+        require(self.dtype is None or self.dtype in _DTYPES, "dtype", f"is {self.dtype!r}", f"use one of {dtypes}")
         require(self.weights in (None, "int8"), "weights", f"is {self.weights!r}", "use int8, or leave it out")
         require(self.memory is None or self.memory > 0, "memory", f"is {self.memory}", "use a positive number of bytes")
         require(self.speculation in ("auto", "off"), "speculation", f"is {self.speculation!r}", "use auto or off")
         self._check_drafters()
-        require(
-            self.draft_budget is None or self.draft_budget >= 1, "draft_budget", f"is {self.draft_budget}",
-            "use at least 1, or None",
-        )  # fmt: skip
-        most = self.max_batch
-        require(most is None or most >= 1, "max_batch", f"is {most}", "use at least 1, or None")
+        self._check_acceptance()
+        budget, batch = self.draft_budget, self.max_batch
+        require(budget is None or budget >= 1, "draft_budget", f"is {budget}", "use at least 1, or None")
+        require(batch is None or batch >= 1, "max_batch", f"is {batch}", "use at least 1, or None")
         require(self.prefill_chunk >= 1, "prefill_chunk", f"is {self.prefill_chunk}", "use at least 1")
 
     def _check_drafters(self) -> None:
@@ -74,34 +69,42 @@ class EngineSettings:
         )
         require(
             "draft-model" not in names or self.draft_model is not None,
-            "draft_model", "is missing, but the drafters hold draft-model", "name a model",
-        )  # fmt: skip
+            "draft_model",
+            "is missing, but the drafters hold draft-model",
+            "name a model",
+        )
         require(
             self.draft_model is None or "draft-model" in names,
-            "drafters", "do not hold draft-model, but there is a draft_model", "add it, or leave draft_model out",
-        )  # fmt: skip
+            "drafters",
+            "do not hold draft-model, but there is a draft_model",
+            "add it, or leave draft_model out",
+        )
+
+    def _check_acceptance(self) -> None:
         require(
             self.acceptance in ("keyed", "rejection"), "acceptance", f"is {self.acceptance!r}", "use keyed or rejection"
         )
-        # Choosing among drafts by what was drawn would change what the accepted ones are distributed like.
-        computes = [name for name in names if name not in _FREE]
+        # A budget that depends on the sampled drafts would change the distribution of the accepted tokens.
+        names = self.all_drafters()
+        sampling = [name for name in names if name not in _LOOKUP_DRAFTERS]
         require(
-            self.acceptance == "keyed" or not computes or (len(names) == 1 and self.draft_budget is not None),
-            "acceptance", f"is rejection with {', '.join(names)}",
-            f"set draft_budget and leave {computes[0] if computes else ''} as the only drafter",
-        )  # fmt: skip
+            self.acceptance == "keyed" or not sampling or (len(names) == 1 and self.draft_budget is not None),
+            "acceptance",
+            f"is rejection with {', '.join(names)}",
+            f"set draft_budget and leave {sampling[0] if sampling else ''} as the only drafter",
+        )
 
     def all_drafters(self) -> tuple[str, ...]:
-        """Who drafts, in order."""
+        """Return the names of the drafters, in order of preference."""
         if self.drafters is not None:
             return self.drafters
-        return _FREE if self.draft_model is None else ("draft-model", *_FREE)
+        return _LOOKUP_DRAFTERS if self.draft_model is None else ("draft-model", *_LOOKUP_DRAFTERS)
 
     def torch_dtype(self) -> torch.dtype | None:
         return None if self.dtype is None else _DTYPES[self.dtype]
 
     def torch_device(self) -> torch.device:
-        """Raises ConfigError for a device torch does not know."""
+        """Return the device. Raises ConfigError when torch does not support it."""
         name = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             return torch.empty(0, device=name).device
@@ -110,12 +113,12 @@ class EngineSettings:
             require(False, "device", f"{name!r} cannot be used ({reason})", "use cpu, or a device torch lists")
             raise
 
-    def most_branches(self, device: torch.device) -> int:
-        """In one pass."""
+    def branch_limit(self, device: torch.device) -> int:
+        """Return the maximum number of branches in one pass."""
         return self.max_batch or (64 if device.type == "cpu" else 256)
 
     def memory_bytes(self, device: torch.device) -> int:
-        """Bytes for what is held."""
+        """Return the bytes of the cache."""
         return _free_memory(device) // 4 if self.memory is None else self.memory
 
 
@@ -124,5 +127,5 @@ def _free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, AttributeError):  # not offered by this system
+    except (ValueError, AttributeError):  # not supported by this system
         return 4 << 30

@@ -1,1 +1,1 @@
-"""KV cache: radix tree of cached tokens, KV pool, snapshots of recurrent state."""
+"""KV cache: the radix tree of cached tokens, the KV pool and snapshots of recurrent state."""

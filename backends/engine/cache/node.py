@@ -1,4 +1,4 @@
-"""The pieces of the token tree: runs of tokens, places in them, and those who stand there."""
+"""Nodes of the radix tree, positions in it, and the cursors that pin them."""
 
 from array import array
 from typing import NamedTuple
@@ -6,65 +6,66 @@ from typing import NamedTuple
 from branchwise.backends.engine.cache.snapshots import Snapshot
 
 
-class Run:
-    """Consecutive tokens after a common prefix, with nothing branching off in between."""
+class RadixNode:
+    """Consecutive cached tokens between two forks of the tree."""
 
-    __slots__ = ("children", "cursors", "marks", "parent", "readable", "slots", "start", "tokens", "used")
+    __slots__ = ("children", "cursors", "has_hidden", "last_used", "parent", "slots", "snapshots", "start", "tokens")
 
-    def __init__(self, parent: "Run | None", start: int) -> None:
+    def __init__(self, parent: "RadixNode | None", start: int) -> None:
         self.parent = parent
-        self.start = start  # tokens before the first of this run
+        self.start = start  # position of the node's first token, counted from the root
         self.tokens = array("q")  # [length]
         self.slots = array("q")  # [length]
-        self.readable = bytearray()  # [length] whether the pool holds what the output head read there
-        self.children: dict[int, Run] = {}  # by their first token
+        self.has_hidden = bytearray()  # [length] true where the KV pool stores the output head's input
+        self.children: dict[int, RadixNode] = {}  # by their first token
         self.cursors: set[Cursor] = set()
-        self.marks: dict[int, Snapshot] = {}  # states kept behind so many of the tokens
-        self.used = 0  # when it was last matched or grown, in ticks of the tree's clock
+        self.snapshots: dict[int, Snapshot] = {}  # recurrent state by the number of this node's tokens before it
+        self.last_used = 0  # tick of the tree's clock at the last match or insertion
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @property
     def pinned(self) -> int:
-        """How many of the first tokens somebody stands on or behind."""
+        """Number of leading tokens that a cursor or a child needs; the tokens after them may be evicted."""
         return len(self) if self.children else max((cursor.offset for cursor in self.cursors), default=0)
 
 
-class Place(NamedTuple):
-    """A position in the tree: after the first `offset` tokens of `run`."""
+class TreePosition(NamedTuple):
+    """A position in the tree: after the first `offset` tokens of `node`."""
 
-    run: Run
+    node: RadixNode
     offset: int
 
     @property
     def depth(self) -> int:
-        """Tokens from the start of the path."""
-        return self.run.start + self.offset
+        """Number of tokens from the root to this position."""
+        return self.node.start + self.offset
 
 
 class Cursor:
-    """Somebody standing on the tree: the tokens up to here stay held."""
+    """A movable pin: the tokens from the root to its position are never evicted."""
 
-    __slots__ = ("offset", "run")
+    __slots__ = ("node", "offset")
 
-    def __init__(self, run: Run, offset: int) -> None:
-        self.run, self.offset = run, offset
+    def __init__(self, node: RadixNode, offset: int) -> None:
+        self.node = node
+        self.offset = offset
 
     @property
-    def place(self) -> Place:
-        return Place(self.run, self.offset)
+    def position(self) -> TreePosition:
+        return TreePosition(self.node, self.offset)
 
     @property
     def depth(self) -> int:
-        """Tokens from the start of the path."""
-        return self.run.start + self.offset
+        """Number of tokens from the root to the cursor."""
+        return self.node.start + self.offset
 
-    def chain(self) -> list[Place]:
-        """The runs from the start of the path to here, each with how many of its tokens are on the path."""
-        chain, run, offset = [], self.run, self.offset
-        while (parent := run.parent) is not None:
-            chain.append(Place(run, offset))
-            run, offset = parent, len(parent)
-        chain.reverse()
-        return chain
+    def prefix_nodes(self) -> list[TreePosition]:
+        """Return the nodes from the root to the cursor, each with the number of its tokens on the path."""
+        nodes, node, offset = [], self.node, self.offset
+        while (parent := node.parent) is not None:
+            nodes.append(TreePosition(node, offset))
+            node, offset = parent, len(parent)
+        nodes.reverse()
+        return nodes

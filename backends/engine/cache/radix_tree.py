@@ -1,153 +1,152 @@
-"""The token tree: a radix tree over token runs, and the cursors of those who stand on it.
+"""Radix tree of cached tokens. The scheduler matches and pins prefixes, the batch inserts what it computed.
 
-Every held token owns one slot of the pools. What several branches have in common is held once, to the
-token: a fork is one more cursor, a rollback moves a cursor back. Pure bookkeeping: it computes nothing.
+Every cached token owns one slot of the KV pool. Branches share their common prefix to the token: a fork is one more
+cursor, a rollback moves a cursor back. The tree only does the bookkeeping; tensors live in the pool.
 """
 
 import heapq
 import itertools
 from collections.abc import Iterable, Sequence
 
-from branchwise.backends.engine.cache.node import Cursor, Place, Run
+from branchwise.backends.engine.cache.node import Cursor, RadixNode, TreePosition
 from branchwise.backends.engine.cache.snapshots import Snapshot
 
 
-class TokenTree:
-    """Who holds what. Not thread-safe: it belongs to the engine's step loop."""
+class RadixTree:
+    """Cached tokens, their slots and the cursors that pin them. Not thread-safe: the step loop owns it."""
 
     def __init__(self, slots: Iterable[int]) -> None:
-        """`slots`: the places there are for tokens."""
-        self.root = Run(None, 0)
+        """`slots`: slots of the KV pool that the tree may use."""
+        self.root = RadixNode(None, 0)
         self._free = sorted(slots, reverse=True)
-        self._size = len(self._free)
+        self._capacity = len(self._free)
         self._clock = itertools.count(1)
 
     @property
-    def size(self) -> int:
-        """How many tokens fit."""
-        return self._size
+    def capacity(self) -> int:
+        """Number of tokens that fit."""
+        return self._capacity
 
     @property
-    def held(self) -> int:
-        """How many slots are in use."""
-        return self._size - len(self._free)
+    def used(self) -> int:
+        """Number of slots in use."""
+        return self._capacity - len(self._free)
 
-    # Finding and standing
+    # Matching and pinning
 
-    def match(self, tokens: Sequence[int]) -> Place:
-        """The deepest held place along `tokens`."""
-        run, offset, now = self.root, 0, next(self._clock)
+    def match(self, tokens: Sequence[int]) -> TreePosition:
+        """Return the end of the longest cached prefix of `tokens`."""
+        node, offset, now = self.root, 0, next(self._clock)
         for token in tokens:
-            if offset < len(run):
-                if run.tokens[offset] != token:
+            if offset < len(node):
+                if node.tokens[offset] != token:
                     break
                 offset += 1
-            elif (child := run.children.get(token)) is not None:
-                run, offset = child, 1
-                run.used = now
+            elif (child := node.children.get(token)) is not None:
+                node, offset = child, 1
+                node.last_used = now
             else:
                 break
-        return Place(run, offset)
+        return TreePosition(node, offset)
 
-    def pin(self, place: Place) -> Cursor:
-        """Stand at `place`: what leads to it stays held until `release`."""
-        cursor = Cursor(*place)
-        place.run.cursors.add(cursor)
+    def pin(self, position: TreePosition) -> Cursor:
+        """Protect the tokens up to `position` from eviction until the returned cursor is released."""
+        cursor = Cursor(*position)
+        position.node.cursors.add(cursor)
         return cursor
 
     def fork(self, cursor: Cursor) -> Cursor:
-        """One more cursor at the same place."""
-        return self.pin(cursor.place)
+        """Return a second cursor at the same position."""
+        return self.pin(cursor.position)
 
     def release(self, cursor: Cursor) -> None:
-        """Stop standing there; the tokens stay held until their slots are needed."""
-        cursor.run.cursors.discard(cursor)
+        """Remove the pin. The tokens stay cached until their slots are needed."""
+        cursor.node.cursors.discard(cursor)
 
-    def ahead(self, cursor: Cursor, tokens: Sequence[int]) -> list[int]:
-        """The slots of as many of `tokens` as are held right after the cursor."""
-        run, offset = cursor.place
+    def cached_slots(self, cursor: Cursor, tokens: Sequence[int]) -> list[int]:
+        """Return the slots of the longest prefix of `tokens` that is cached directly after the cursor."""
+        node, offset = cursor.position
         slots: list[int] = []
         for token in tokens:
-            if offset == len(run):
-                child = run.children.get(token)
+            if offset == len(node):
+                child = node.children.get(token)
                 if child is None:
                     break
-                run, offset = child, 0
-            elif run.tokens[offset] != token:
+                node, offset = child, 0
+            elif node.tokens[offset] != token:
                 break
-            slots.append(run.slots[offset])
+            slots.append(node.slots[offset])
             offset += 1
         return slots
 
-    def readable(self, place: Place) -> bool:
-        """Whether the pool holds what the output head read there."""
-        return bool(place.offset and place.run.readable[place.offset - 1])
+    def has_hidden(self, position: TreePosition) -> bool:
+        """Return whether the pool stores the output head's input for the token before `position`."""
+        return bool(position.offset and position.node.has_hidden[position.offset - 1])
 
-    def set_readable(self, place: Place) -> None:
-        """The pool holds it from now on."""
-        place.run.readable[place.offset - 1] = True
+    def set_has_hidden(self, position: TreePosition) -> None:
+        """Record that the pool stores the output head's input for the token before `position`."""
+        position.node.has_hidden[position.offset - 1] = True
 
-    def mark(self, place: Place, snapshot: Snapshot) -> None:
-        """Keep a state at `place`."""
-        place.run.marks[place.offset] = snapshot
+    def add_snapshot(self, position: TreePosition, snapshot: Snapshot) -> None:
+        """Attach the recurrent state after the token before `position`."""
+        position.node.snapshots[position.offset] = snapshot
 
-    def marked(self, place: Place) -> tuple[Place, Snapshot | None]:
-        """The last place on the path to `place` whose state was kept; the start, without one, where there is none."""
-        run: Run | None = place.run
-        offset = place.offset
-        while run is not None:
-            kept = [at for at, snapshot in run.marks.items() if at <= offset and snapshot.state is not None]
+    def nearest_snapshot(self, position: TreePosition) -> tuple[TreePosition, Snapshot | None]:
+        """Return the last position on the path to `position` that has a snapshot; the root and None without one."""
+        node: RadixNode | None = position.node
+        offset = position.offset
+        while node is not None:
+            kept = [at for at, snapshot in node.snapshots.items() if at <= offset and snapshot.state is not None]
             if kept:
-                return Place(run, max(kept)), run.marks[max(kept)]
-            run = run.parent
-            offset = 0 if run is None else len(run)
-        return Place(self.root, 0), None
+                return TreePosition(node, max(kept)), node.snapshots[max(kept)]
+            node = node.parent
+            offset = 0 if node is None else len(node)
+        return TreePosition(self.root, 0), None
 
-    # Growing and shrinking
+    # Insertion and eviction
 
-    def advance(self, cursor: Cursor, token: int, slot: int, readable: bool = False) -> bool:
-        """Move a cursor over `token`, which is inserted with `slot` unless it is held; whether it was inserted."""
-        run, offset = cursor.place
-        if offset < len(run) and run.tokens[offset] != token:
-            run = self._split(run, offset)
-        if offset < len(run):
+    def advance(self, cursor: Cursor, token: int, slot: int, has_hidden: bool = False) -> bool:
+        """Move a cursor over `token`, inserting it with `slot` unless it is cached. Return whether it was inserted."""
+        node, offset = cursor.position
+        if offset < len(node) and node.tokens[offset] != token:
+            node = self._split(node, offset)
+        if offset < len(node):
             cursor.offset += 1
             return False
-        run.used = next(self._clock)
-        child = run.children.get(token)
+        node.last_used = next(self._clock)
+        child = node.children.get(token)
         inserted = child is None
-        if child is None and (run.children or run is self.root):
-            child = run.children[token] = Run(run, run.start + len(run))
-            child.used = run.used
+        if child is None and (node.children or node is self.root):
+            child = node.children[token] = RadixNode(node, node.start + len(node))
+            child.last_used = node.last_used
         if child is not None:
             self._move(cursor, child, 0)
-            run = child
+            node = child
         if inserted:
-            run.tokens.append(token)
-            run.slots.append(slot)
-            run.readable.append(readable)
+            node.tokens.append(token)
+            node.slots.append(slot)
+            node.has_hidden.append(has_hidden)
         cursor.offset += 1
         return inserted
 
-    def retreat(self, cursor: Cursor) -> None:
-        """Move a cursor back by one token, which stays held."""
+    def step_back(self, cursor: Cursor) -> None:
+        """Move a cursor back by one token. The token stays cached."""
         cursor.offset -= 1
-        if cursor.offset == 0 and cursor.run.parent is not None:
-            self._move(cursor, cursor.run.parent, len(cursor.run.parent))
+        if cursor.offset == 0 and cursor.node.parent is not None:
+            self._move(cursor, cursor.node.parent, len(cursor.node.parent))
 
     def truncate(self, cursor: Cursor, count: int) -> None:
-        """Roll a cursor back by `count` tokens, and give up those that nobody else stands on or behind."""
+        """Move a cursor back by `count` tokens and evict those that nothing else pins."""
         for _ in range(count):
-            run = cursor.run
-            self.retreat(cursor)
-            self._trim(run, len(run) - run.pinned)
-            self._drop_empty(run)
+            node = cursor.node
+            self.step_back(cursor)
+            self._trim(node, len(node) - node.pinned)
+            self._remove_if_empty(node)
 
     def allocate(self, count: int) -> list[int] | None:
-        """`count` free slots, ascending where possible; what was used longest ago is given up for them. None
-        where everything else is stood on."""
+        """Return `count` free slots, ascending where possible, or None when too few tokens can be evicted for them."""
         if len(self._free) < count:
-            self.evict(max(count - len(self._free), self._size // 16))
+            self.evict(max(count - len(self._free), self._capacity // 16))
         if len(self._free) < count:
             return None
         taken = self._free[-count:] if count else []
@@ -156,82 +155,82 @@ class TokenTree:
         return taken
 
     def free(self, slots: Iterable[int]) -> None:
-        """Give back slots that no token owns."""
+        """Return allocated slots that were not inserted."""
         self._free.extend(slots)
 
     def evict(self, count: int) -> int:
-        """Give up to `count` tokens up, those used longest ago first; how many were."""
-        leaves = [(run.used, id(run), run) for run in self._runs() if run.pinned < len(run)]
+        """Evict up to `count` unpinned tokens, least recently used first. Return the number of evicted tokens."""
+        leaves = [(node.last_used, id(node), node) for node in self._nodes() if node.pinned < len(node)]
         heapq.heapify(leaves)
-        dropped = 0
-        while leaves and dropped < count:
-            _, _, run = heapq.heappop(leaves)
-            dropped += self._trim(run, min(len(run) - run.pinned, count - dropped))
-            parent = run.parent
-            if self._drop_empty(run) and parent is not None and parent.pinned < len(parent):
-                heapq.heappush(leaves, (parent.used, id(parent), parent))
-        self._free.sort(reverse=True)  # so that slots are handed out in ascending runs
-        return dropped
+        evicted = 0
+        while leaves and evicted < count:
+            _, _, node = heapq.heappop(leaves)
+            evicted += self._trim(node, min(len(node) - node.pinned, count - evicted))
+            parent = node.parent
+            if self._remove_if_empty(node) and parent is not None and parent.pinned < len(parent):
+                heapq.heappush(leaves, (parent.last_used, id(parent), parent))
+        self._free.sort(reverse=True)  # so that later allocations are consecutive, which is read without a copy
+        return evicted
 
-    def forget(self, place: Place) -> None:
-        """Make what only leads to `place` the first to go."""
-        run: Run | None = place.run
-        while run is not None and not run.cursors and not run.children:
-            run.used = 0
-            if run.parent is None or len(run.parent.children) > 1:
+    def demote(self, position: TreePosition) -> None:
+        """Make the tokens that only lead to `position` the first to be evicted."""
+        node: RadixNode | None = position.node
+        while node is not None and not node.cursors and not node.children:
+            node.last_used = 0
+            if node.parent is None or len(node.parent.children) > 1:
                 return
-            run = run.parent
+            node = node.parent
 
-    # Inside
+    # Structure
 
-    def _split(self, run: Run, at: int) -> Run:
-        """Cut a run in two after `at` tokens; the first part."""
-        assert run.parent is not None
-        assert 0 < at < len(run)
-        first = Run(run.parent, run.start)
-        first.tokens, run.tokens = run.tokens[:at], run.tokens[at:]
-        first.slots, run.slots = run.slots[:at], run.slots[at:]
-        first.readable, run.readable = run.readable[:at], run.readable[at:]
-        first.marks = {offset: mark for offset, mark in run.marks.items() if offset <= at}
-        run.marks = {offset - at: mark for offset, mark in run.marks.items() if offset > at}
-        first.used = run.used
-        run.parent.children[first.tokens[0]] = first
-        run.parent, run.start = first, run.start + at
-        first.children[run.tokens[0]] = run
-        for cursor in list(run.cursors):
+    def _split(self, node: RadixNode, at: int) -> RadixNode:
+        """Split a node after its first `at` tokens. Return the new parent, which has these tokens."""
+        assert node.parent is not None
+        assert 0 < at < len(node)
+        first = RadixNode(node.parent, node.start)
+        first.tokens, node.tokens = node.tokens[:at], node.tokens[at:]
+        first.slots, node.slots = node.slots[:at], node.slots[at:]
+        first.has_hidden, node.has_hidden = node.has_hidden[:at], node.has_hidden[at:]
+        first.snapshots = {offset: snapshot for offset, snapshot in node.snapshots.items() if offset <= at}
+        node.snapshots = {offset - at: snapshot for offset, snapshot in node.snapshots.items() if offset > at}
+        first.last_used = node.last_used
+        node.parent.children[first.tokens[0]] = first
+        node.parent, node.start = first, node.start + at
+        first.children[node.tokens[0]] = node
+        for cursor in list(node.cursors):
             if cursor.offset <= at:
                 self._move(cursor, first, cursor.offset)
             else:
                 cursor.offset -= at
         return first
 
-    def _move(self, cursor: Cursor, run: Run, offset: int) -> None:
-        cursor.run.cursors.discard(cursor)
-        cursor.run, cursor.offset = run, offset
-        run.cursors.add(cursor)
+    def _move(self, cursor: Cursor, node: RadixNode, offset: int) -> None:
+        cursor.node.cursors.discard(cursor)
+        cursor.node, cursor.offset = node, offset
+        node.cursors.add(cursor)
 
-    def _trim(self, run: Run, count: int) -> int:
-        """Give up a run's last `count` tokens."""
-        keep = len(run) - count
-        self._free.extend(run.slots[keep:])
-        del run.tokens[keep:], run.slots[keep:], run.readable[keep:]
-        for offset in [offset for offset in run.marks if offset > keep]:
-            run.marks.pop(offset).state = None
+    def _trim(self, node: RadixNode, count: int) -> int:
+        """Evict a node's last `count` tokens and return `count`."""
+        keep = len(node) - count
+        self._free.extend(node.slots[keep:])
+        del node.tokens[keep:], node.slots[keep:], node.has_hidden[keep:]
+        for offset in [offset for offset in node.snapshots if offset > keep]:
+            node.snapshots.pop(offset).state = None
         return count
 
-    def _drop_empty(self, run: Run) -> bool:
-        """Take a run without tokens out of the tree; whether it was one."""
-        if len(run) or run.children or run.cursors or run.parent is None:
+    def _remove_if_empty(self, node: RadixNode) -> bool:
+        """Remove a node that has neither tokens nor children nor cursors. Return whether it was removed."""
+        if len(node) or node.children or node.cursors or node.parent is None:
             return False
-        for token, child in run.parent.children.items():
-            if child is run:
-                del run.parent.children[token]
+        for token, child in node.parent.children.items():
+            if child is node:
+                del node.parent.children[token]
                 break
         return True
 
-    def _runs(self) -> Iterable[Run]:
+    def _nodes(self) -> Iterable[RadixNode]:
         stack = list(self.root.children.values())
         while stack:
-            run = stack.pop()
-            yield run
-            stack.extend(run.children.values())
+            node = stack.pop()
+            yield node
+            stack.extend(node.children.values())

@@ -1,29 +1,29 @@
-"""Memory for a step's temporaries, without mapping every page of it anew."""
+"""Settings of the C library's allocator that keep a step's temporaries from being mapped anew."""
 
 import ctypes
 import os
 import sys
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_LARGEST = 32 << 20  # bytes; the most glibc takes from its heap
-_KEPT = 256 << 20
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
+_LARGEST = 32 << 20  # bytes, the largest block that glibc takes from its heap
+_RETAINED = 256 << 20  # bytes
 
 
-def huge_pages() -> None:
-    """Have torch take huge pages for what is larger than 2 MB, where the system gives some.
+def enable_huge_pages() -> None:
+    """Make torch use huge pages for blocks over 2 MB, where the system supports them.
 
-    What the C library's heap does not keep is mapped anew at every step: the logits of 64 branches are 39 MB, whose
-    pages of 4 KB take 26 ms to come (one core of a virtual machine), those of 2 MB 6 ms. torch reads this once, when it
-    first allocates: whoever used it before goes on as they were. A choice that is made already stays.
+    Blocks beyond the C library's heap are mapped anew at every step: mapping the logits of 64 branches, 39 MB, takes
+    26 ms in pages of 4 KB and 6 ms in pages of 2 MB (one core of a virtual machine). torch reads the variable at its
+    first allocation, so this has no effect after it. A value that the user has set stays.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
-def keep_freed() -> None:
-    """Keep up to 256 MB of freed memory instead of giving it back after every large temporary.
+def retain_freed_memory() -> None:
+    """Make glibc keep up to 256 MB of freed memory instead of returning it after every large temporary.
 
-    Pages that come back must be mapped and zeroed again, and whether they go is chance: a step's sampling took
-    4 or 20 ms (16 branches, 152k tokens, in a virtual machine). Does nothing where the C library is not glibc.
+    Returned pages must be mapped and zeroed again, and whether they are returned is chance: a step's sampling took 4
+    or 20 ms (16 branches, 152k tokens, in a virtual machine). Does nothing with another C library.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -31,5 +31,5 @@ def keep_freed() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return
-    mallopt(_TRIM_THRESHOLD, _KEPT)
+    mallopt(_TRIM_THRESHOLD, _RETAINED)
     mallopt(_MMAP_THRESHOLD, _LARGEST)

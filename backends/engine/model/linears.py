@@ -1,9 +1,9 @@
-"""Faster matrix products for a network's linear layers, swapped in when it is loaded.
+"""Faster linear layers for a network, swapped in at load.
 
-On a CPU, a product reads its weights at full memory bandwidth only in the blocked layout the processor's
-kernels want (measured with 0.5B weights on two cores: in bfloat16 with AMX 44 ms against 70 for one row, 61
-against 100 for 64; in float32 with AVX2 a half for one row, a third for four, two thirds for 64). oneDNN makes
-that layout once and keeps it; the plain weights are let go.
+On a CPU, a matrix product reads its weights at full memory bandwidth only in the blocked layout of the processor's
+kernels. Measured with 0.5B weights on two cores: in bfloat16 with AMX 44 ms against 70 for one row and 61 against 100
+for 64; in float32 with AVX2 half the time for one row, a third for four and two thirds for 64. oneDNN makes the layout
+once and the plain weights are freed.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-_FROM = 64  # rows oneDNN lays the weights out for; one layout serves one row as well
-_LEAST = 1 << 14  # weights below this gain nothing
-_EXACT = 16  # row counts up to this are computed as they are
+_LAYOUT_ROWS = 64  # row count that oneDNN optimizes the layout for; the same layout serves one row as well
+_MIN_WEIGHTS = 1 << 14  # smaller layers gain nothing
+_MAX_UNPADDED_ROWS = 16
 
 
 class PackedLinear(nn.Module):
@@ -24,43 +24,46 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features = plain.in_features, plain.out_features
         self.register_buffer("bias", None if plain.bias is None else plain.bias.detach(), persistent=False)
         weight = plain.weight.detach()
-        self.weight = weight.new_empty(0)  # for code that asks its type
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _FROM)
+        self.weight = weight.new_empty(0)  # for code that reads its dtype
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _LAYOUT_ROWS)
 
-    def forward(self, rows: Tensor, then: str = "none") -> Tensor:
-        """[..., in_features] -> [..., out_features]; `then` is a function oneDNN applies before it rounds."""
-        full = _filled(rows)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(full, self.packed, self.bias, then, [], "")
-        return out if full is rows else _unfilled(out, rows)
+    def forward(self, rows: Tensor, activation: str = "none") -> Tensor:
+        """[..., in_features] -> [..., out_features]; oneDNN applies `activation` before it rounds."""
+        full = _pad_rows(rows)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(full, self.packed, self.bias, activation, [], "")
+        return out if full is rows else _unpad(out, rows)
 
-    def combined(self, rows: Tensor, other: Tensor, how: str) -> Tensor:
-        """The output added to ("add") or multiplied by ("mul") another tensor of its shape, before it is rounded."""
-        full = _filled(rows)
-        given = other if full is rows else _filled(other)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(full, given, self.packed, self.bias, how)
-        return out if full is rows else _unfilled(out, rows)
+    def combine(self, rows: Tensor, other: Tensor, operation: str) -> Tensor:
+        """Return the output added to ("add") or multiplied by ("mul") a tensor of its shape, before rounding."""
+        full = _pad_rows(rows)
+        padded = other if full is rows else _pad_rows(other)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(full, padded, self.packed, self.bias, operation)
+        return out if full is rows else _unpad(out, rows)
 
 
-def _filled(rows: Tensor) -> Tensor:
-    """Rows with empty ones added until there are as many as often occur: at most an eighth more.
+def _pad_rows(rows: Tensor) -> Tensor:
+    """Return the rows padded with zero rows to one of few row counts, at most an eighth more.
 
-    oneDNN makes code for every number of rows: 0.8 ms and 0.6 MB for each layer of its own shape.
+    oneDNN compiles a kernel for every number of rows: 0.8 ms and 0.6 MB for each distinct layer shape.
     """
     count = rows.numel() // rows.shape[-1]
-    if count <= _EXACT:
+    if count <= _MAX_UNPADDED_ROWS:
         return rows
     unit = 1 << ((count - 1).bit_length() - 4)
     missing = -count % unit
     return nn.functional.pad(rows.reshape(count, -1), (0, 0, 0, missing)) if missing else rows
 
 
-def _unfilled(out: Tensor, rows: Tensor) -> Tensor:
-    """What was computed for `rows`, in their shape."""
+def _unpad(out: Tensor, rows: Tensor) -> Tensor:
+    """Return the output for `rows` without padding, in their shape."""
     return out[: rows.numel() // rows.shape[-1]].view(*rows.shape[:-1], out.shape[-1])
 
 
 class Int8Linear(nn.Module):
-    """`nn.Linear` with weights rounded to 8 bits, one scale for each output: half the bytes, another model."""
+    """`nn.Linear` with weights rounded to 8 bits and one scale for each output.
+
+    It needs half the memory and changes the model's distribution.
+    """
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
@@ -82,43 +85,43 @@ class Int8Linear(nn.Module):
 
 
 def with_silu(layer: nn.Module, rows: Tensor) -> Tensor:
-    """silu(layer(rows))"""
+    """Return silu(layer(rows))."""
     out: Tensor = layer(rows, "swish") if isinstance(layer, PackedLinear) else nn.functional.silu(layer(rows))
     return out
 
 
 def multiply_with(other: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
-    """other * layer(rows)"""
-    out: Tensor = layer.combined(rows, other, "mul") if isinstance(layer, PackedLinear) else other * layer(rows)
+    """Return other * layer(rows)."""
+    out: Tensor = layer.combine(rows, other, "mul") if isinstance(layer, PackedLinear) else other * layer(rows)
     return out
 
 
 def add_to(other: Tensor, layer: nn.Module, rows: Tensor) -> Tensor:
-    """other + layer(rows)"""
-    out: Tensor = layer.combined(rows, other, "add") if isinstance(layer, PackedLinear) else other + layer(rows)
+    """Return other + layer(rows)."""
+    out: Tensor = layer.combine(rows, other, "add") if isinstance(layer, PackedLinear) else other + layer(rows)
     return out
 
 
 def pack(network: nn.Module) -> None:
-    """Swap the linear layers that packing makes faster: those of a type the CPU computes in."""
-    _swap(network, PackedLinear, _packable)
+    """Replace the linear layers that packing makes faster: large ones on a CPU with kernels for their dtype."""
+    _replace(network, PackedLinear, _is_packable)
 
 
 def quantize(network: nn.Module) -> None:
-    """Swap every linear layer for an 8-bit one."""
-    _swap(network, Int8Linear, lambda layer: True)
+    """Replace every linear layer with an 8-bit one."""
+    _replace(network, Int8Linear, lambda layer: True)
 
 
-def _swap(network: nn.Module, make: Callable[[nn.Linear], nn.Module], chosen: Callable[[nn.Linear], bool]) -> None:
+def _replace(network: nn.Module, make: Callable[[nn.Linear], nn.Module], chosen: Callable[[nn.Linear], bool]) -> None:
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Linear and chosen(child):
                 setattr(module, name, make(child))
 
 
-def _packable(layer: nn.Linear) -> bool:
+def _is_packable(layer: nn.Linear) -> bool:
     weight = layer.weight
-    if weight.device.type != "cpu" or weight.numel() < _LEAST or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or weight.numel() < _MIN_WEIGHTS or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype is torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,8 +1,8 @@
-"""Decoders of the Llama family, computed in fewer operations than transformers' own modules take.
+"""Decoders of the Llama family, computed in fewer operations than transformers' own modules need.
 
-The same weights, the same modules' linear layers, the same order of work: RMSNorm, attention with rotary
-positions, a gated MLP with SiLU. What goes are the steps between them: at one branch and 24 layers, a
-thousand small operations and calls cost as much as a fifth of the weights' products.
+The weights, the linear layers and the order of work are those of transformers: RMSNorm, attention with rotary
+positions, a gated MLP with SiLU. The small operations and calls between them are left out: with one branch and 24
+layers there are a thousand of them, which cost a fifth of the time of the matrix products.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from branchwise.backends.engine.model.attention import Rule, attend
+from branchwise.backends.engine.model.attention import AttentionParams, attend
 from branchwise.backends.engine.model.linears import add_to, multiply_with, with_silu
 from branchwise.backends.engine.model.plan import Plan
 
@@ -20,7 +20,7 @@ _FAMILY = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3F
 
 
 class _Norm:
-    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4), in float32 inside."""
+    """RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467, equation 4), computed in float32."""
 
     def __init__(self, module: nn.Module) -> None:
         self.weight = module.get_parameter("weight")
@@ -40,14 +40,15 @@ class _Norm:
 class _Layer:
     """One decoder layer."""
 
-    def __init__(self, module: nn.Module, place: int, window: int | None) -> None:
-        """`window`: of models whose layers don't say which they have."""
+    def __init__(self, module: nn.Module, index: int, window: int | None) -> None:
+        """`window`: the sliding window, where the layer itself does not name one."""
         attention, part = module.get_submodule("self_attn"), module.get_submodule
-        self.place = place
+        self.index = index
         self.head_dim: int = getattr(attention, "head_dim")  # noqa: B009
         scale: float = getattr(attention, "scaling")  # noqa: B009
-        self.rule = Rule(scale, getattr(attention, "sliding_window", window))
-        self.before, self.between = _Norm(part("input_layernorm")), _Norm(part("post_attention_layernorm"))
+        self.params = AttentionParams(scale, getattr(attention, "sliding_window", window))
+        self.attention_norm = _Norm(part("input_layernorm"))
+        self.mlp_norm = _Norm(part("post_attention_layernorm"))
         self.query, self.key, self.value = (part(f"self_attn.{name}_proj") for name in "qkv")
         self.out = part("self_attn.o_proj")
         self.query_norm, self.key_norm = (
@@ -57,15 +58,15 @@ class _Layer:
 
     def __call__(self, rows: Tensor, cos: Tensor, sin: Tensor, plan: Plan) -> Tensor:
         """[rows, hidden_size] -> [rows, hidden_size]"""
-        normed = self.before(rows)
+        normed = self.attention_norm(rows)
         query, key, value = (
             layer(normed).view(len(rows), -1, self.head_dim) for layer in (self.query, self.key, self.value)
         )
-        query, key = _rotated(query, self.query_norm, cos, sin), _rotated(key, self.key_norm, cos, sin)
-        plan.pool.write(self.place, plan.written, key.transpose(0, 1), value.transpose(0, 1))
-        seen = attend(query.transpose(0, 1), plan, partial(plan.pool.read, self.place), self.rule)
-        rows = add_to(rows, self.out, seen.flatten(1))
-        normed = self.between(rows)
+        query, key = _rotate(query, self.query_norm, cos, sin), _rotate(key, self.key_norm, cos, sin)
+        plan.pool.write(self.index, plan.slot_mapping, key.transpose(0, 1), value.transpose(0, 1))
+        attended = attend(query.transpose(0, 1), plan, partial(plan.pool.read, self.index), self.params)
+        rows = add_to(rows, self.out, attended.flatten(1))
+        normed = self.mlp_norm(rows)
         return add_to(rows, self.down, multiply_with(with_silu(self.gate, normed), self.up, normed))
 
 
@@ -82,17 +83,17 @@ class LlamaDecoder:
 
     @property
     def window(self) -> int | None:
-        """How many tokens the layer of the narrowest window sees; None without windows."""
-        return min((layer.rule.window for layer in self._layers if layer.rule.window is not None), default=None)
+        """Number of tokens in the narrowest sliding window of a layer, or None without windows."""
+        return min((layer.params.window for layer in self._layers if layer.params.window is not None), default=None)
 
     @classmethod
     def of(cls, network: PreTrainedModel) -> "LlamaDecoder | None":
-        """The network's decoder, or None where it is of another family."""
-        usual = getattr(network.config, "hidden_act", None) == "silu"
-        return cls(network) if usual and type(network).__name__ in _FAMILY else None
+        """Return the network's decoder, or None if it is of another family."""
+        is_silu = getattr(network.config, "hidden_act", None) == "silu"
+        return cls(network) if is_silu and type(network).__name__ in _FAMILY else None
 
     def __len__(self) -> int:
-        """Its layers."""
+        """Return the number of layers."""
         return len(self._layers)
 
     def __call__(
@@ -100,25 +101,29 @@ class LlamaDecoder:
         tokens: Tensor,
         positions: Tensor,
         plan: Plan,
-        wanted: Sequence[int],
+        logit_rows: Sequence[int],
         layers: Sequence[int] | None = None,
     ) -> Tensor:
-        """What the output head reads [wanted, hidden_size], of tokens [rows] at positions [rows]. `layers`: those that
-        run; None: all."""
+        """Return the output head's input [logit_rows, hidden_size] for tokens [rows] at positions [rows].
+
+        `layers`: those that run; None: all.
+        """
         rows = self._embed(tokens)
         cos, sin = (part[0, :, None] for part in self._rotary(rows, positions[None]))
         first, second = sin.chunk(2, dim=-1)
         sin = torch.cat((-first, second), dim=-1)
         for layer in self._layers if layers is None else map(self._layers.__getitem__, layers):
             rows = layer(rows, cos, sin, plan)
-        if len(wanted) < len(rows):
-            rows = rows[torch.tensor(wanted, device=rows.device)]
+        if len(logit_rows) < len(rows):
+            rows = rows[torch.tensor(logit_rows, device=rows.device)]
         return self._norm(rows)
 
 
-def _rotated(heads: Tensor, norm: _Norm | None, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021, arXiv 2104.09864, equation 34) for [rows, heads, head_dim]; the first half of
-    `sin` is negated."""
+def _rotate(heads: Tensor, norm: _Norm | None, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return [rows, heads, head_dim] with rotary positions (Su et al. 2021, arXiv 2104.09864, equation 34).
+
+    The first half of `sin` is negated. `norm` is applied first.
+    """
     if norm is not None:
         heads = norm(heads)
     return (heads * cos).addcmul_(heads.roll(heads.shape[-1] // 2, dims=-1), sin)

@@ -1,4 +1,4 @@
-"""Threads that compute, kept to those of the step loop."""
+"""OpenMP workers of threads other than the step loop's, released so that the step loop has all cores."""
 
 import ctypes
 import sys
@@ -6,24 +6,24 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-_SOFT = 1  # omp_pause_soft: what is paused starts again when it is wanted
+_SOFT = 1  # omp_pause_soft: paused resources start again on the next use
 
 
-def rest() -> None:
-    """Let the calling thread's idle OpenMP workers go.
+def release_openmp_workers() -> None:
+    """Release the calling thread's idle OpenMP workers.
 
-    Every thread that has run a parallel operation keeps its own pool of workers. Once these are more than the
-    processors, GNU OpenMP has idle workers sleep instead of spin, and each of the thousand parallel operations
-    of a step waits for them to wake (measured on two cores: 1.3 times slower at one branch, 1.7 at 64).
-    Does nothing where torch runs on another OpenMP library.
+    Every thread that has run a parallel operation keeps its own pool of workers. Once there are more workers than
+    cores, GNU OpenMP lets idle workers sleep instead of spin, and each of the thousand parallel operations of a step
+    waits for them to wake (measured on two cores: 1.3 times slower with one branch, 1.7 with 64). Does nothing where
+    torch uses another OpenMP library.
     """
-    if (pause := _pause()) is not None:
+    if (pause := _pause_function()) is not None:
         pause(_SOFT)
 
 
 @cache
-def _pause() -> Callable[[int], int] | None:
-    """`omp_pause_resource_all` (OpenMP 5.0) of the library that torch has loaded."""
+def _pause_function() -> Callable[[int], int] | None:
+    """Return `omp_pause_resource_all` (OpenMP 5.0) of the library that torch has loaded, or None."""
     if not sys.platform.startswith("linux"):
         return None
     try:

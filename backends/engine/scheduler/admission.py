@@ -1,92 +1,96 @@
-"""The jobs that wait, in the order in which they are served: by priority, then by arrival."""
+"""Admission: the queue of waiting requests, and the decision which of them start or prefill in a step."""
 
 import bisect
 import itertools
 from collections.abc import Callable
 
-from branchwise.backends.engine.cache.snapshots import Snapshots
-from branchwise.backends.engine.scheduler.batch import Batch, Chunk
-from branchwise.backends.engine.scheduler.jobs import Job, LiveBranch, StartJob
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.cache.snapshots import SnapshotCache
+from branchwise.backends.engine.scheduler.batch import Batch, PrefillChunk
+from branchwise.backends.engine.scheduler.requests import GenerateRequest, Request
 
 
 class Admission:
-    """Decides what begins and which tokens are computed for it. Owned by the step loop."""
+    """Waiting requests by priority, then by arrival. Owned by the step loop."""
 
-    def __init__(self, batch: Batch, snapshots: Snapshots, chunk: int) -> None:
-        """`chunk`: most tokens to compute for waiting jobs in one pass."""
-        self.jobs: list[Job] = []
-        self.crowded = False
-        """Memory ran out: nothing begins until a branch has ended; while none runs, the first job alone."""
+    def __init__(self, batch: Batch, snapshots: SnapshotCache, prefill_chunk: int) -> None:
+        """`prefill_chunk`: maximum number of prompt tokens in one pass, over all requests."""
+        self.requests: list[Request] = []
+        self.memory_full = False
+        """Whether the pool ran out of slots. Then nothing is admitted until a branch has ended; while none runs, only
+        the first request is."""
         self._batch = batch
         self._snapshots = snapshots
-        self._chunk = chunk
-        self._order = itertools.count()
+        self._prefill_chunk = prefill_chunk
+        self._arrivals = itertools.count()
 
-    def add(self, job: Job) -> None:
-        if job.order < 0:
-            job.order = next(self._order)
-            for branch in job.waiting if isinstance(job, StartJob) else ():
-                branch.order = job.order
-        bisect.insort(self.jobs, job, key=lambda waiting: (waiting.priority, waiting.order))
+    def add(self, request: Request) -> None:
+        if request.arrival < 0:
+            request.arrival = next(self._arrivals)
+            for branch in request.waiting if isinstance(request, GenerateRequest) else ():
+                branch.arrival = request.arrival
+        bisect.insort(self.requests, request, key=lambda waiting: (waiting.priority, waiting.arrival))
 
-    def remove(self, job: Job) -> None:
-        self.jobs.remove(job)
-        job.let_go(self._batch.tree)
+    def remove(self, request: Request) -> None:
+        self.requests.remove(request)
+        request.unpin(self._batch.tree)
 
-    def preempt(self, branch: LiveBranch) -> None:
-        """A branch gives its memory up; it will go on from the same place, with the same tokens."""
+    def preempt(self, branch: EngineBranch) -> None:
+        """Unpin a running branch and queue it again. It continues with the same tokens once they are computed again."""
         assert branch.cursor is not None
         self._batch.running.remove(branch)
         self._batch.tree.release(branch.cursor)
         branch.cursor = branch.state = branch.hidden = None
-        tokens = (*branch.given, *branch.drawn)
-        self.add(StartJob(tokens, branch.priority, branch.order, waiting=[branch]))
+        tokens = (*branch.prefix, *branch.sampled)
+        self.add(GenerateRequest(tokens, branch.priority, branch.arrival, waiting=[branch]))
 
-    def admit(self, begin: Callable[[Job], None]) -> list[Chunk]:
-        """Begin every job whose turn it is and whose tokens are held; the tokens to compute for others.
+    def admit(self, start: Callable[[Request], None]) -> list[PrefillChunk]:
+        """Call `start` with every admitted request whose tokens are cached. Return the chunks to prefill for others.
 
-        `begin` starts or finishes a job, and removes it from here when it is done with.
+        `start` removes a request from the queue once all of it has started.
         """
-        batch, left = self._batch, self._chunk
-        chunks: list[Chunk] = []
-        places: set[tuple[int, int, int]] = set()
-        room = batch.room
-        for job in self._candidates():
-            if isinstance(job, StartJob):
-                if not job.open():
-                    self.remove(job)
+        batch, budget = self._batch, self._prefill_chunk
+        chunks: list[PrefillChunk] = []
+        prefilled: set[tuple[int, int, int]] = set()
+        available = batch.available
+        for request in self._candidates():
+            if isinstance(request, GenerateRequest):
+                if not request.open_branches():
+                    self.remove(request)
                     continue
-                if room <= 0:
+                if available <= 0:
                     continue
             if batch.model.recurrent:
-                job.resume(batch.tree, self._snapshots)
+                request.pin_snapshot(batch.tree, self._snapshots)
             else:
-                job.follow(batch.tree, batch.model.can_reread)
-            assert job.cursor is not None
-            if job.depth == len(job.tokens):
-                begin(job)
-                room = min(room, batch.room)
+                request.pin_prefix(batch.tree, batch.model.logits_from_hidden)
+            assert request.cursor is not None
+            if request.depth == len(request.tokens):
+                start(request)
+                available = min(available, batch.available)
                 continue
-            if isinstance(job, StartJob):
-                room -= len(job.waiting)
-            # What two jobs have in common is computed for the first; the second finds it in the next step.
-            place = (id(job.cursor.run), job.cursor.offset, job.tokens[job.depth])
-            if left > 0 and place not in places:
-                places.add(place)
-                chunks.append(Chunk(job, job.tokens[job.depth : job.depth + left]))
-                left -= len(chunks[-1].tokens)
+            if isinstance(request, GenerateRequest):
+                available -= len(request.waiting)
+            # A prefix that two requests share is computed for the first; the second finds it in the next step.
+            position = (id(request.cursor.node), request.cursor.offset, request.tokens[request.depth])
+            if budget > 0 and position not in prefilled:
+                prefilled.add(position)
+                chunks.append(PrefillChunk(request, request.tokens[request.depth : request.depth + budget]))
+                budget -= len(chunks[-1].tokens)
         return chunks
 
-    def let_go(self) -> bool:
-        """Keep nothing held any more for the jobs that wait (where nothing runs, except the first); whether anything
-        was."""
-        first = 0 if self._batch.running else 1
-        keeping = [job for job in self.jobs[first:] if job.cursor is not None]
-        for job in keeping:
-            job.let_go(self._batch.tree)
-        return bool(keeping)
+    def unpin(self) -> bool:
+        """Unpin the tokens of all waiting requests, except the first one while no branch runs.
 
-    def _candidates(self) -> list[Job]:
-        if not self.crowded:
-            return list(self.jobs)
-        return [] if self._batch.running else self.jobs[:1]
+        Return whether any were pinned.
+        """
+        first = 0 if self._batch.running else 1
+        pinned = [request for request in self.requests[first:] if request.cursor is not None]
+        for request in pinned:
+            request.unpin(self._batch.tree)
+        return bool(pinned)
+
+    def _candidates(self) -> list[Request]:
+        if not self.memory_full:
+            return list(self.requests)
+        return [] if self._batch.running else self.requests[:1]

@@ -1,57 +1,60 @@
-"""The running branches, and the packed pass that computes the next token of all of them."""
+"""The running branches, and the packed forward pass that computes the next token of all of them.
 
-from collections.abc import Sequence
+The step loop calls it once a step, together with the prefill chunks that admission chose.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.cache.kv_pool import Pool
+from branchwise.backends.engine.branch import EngineBranch
+from branchwise.backends.engine.cache.kv_pool import KVPool
 from branchwise.backends.engine.cache.node import Cursor
-from branchwise.backends.engine.cache.radix_tree import TokenTree
+from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.cache.snapshots import State
-from branchwise.backends.engine.model.causal_lm import EngineModel, Output
-from branchwise.backends.engine.model.packing import Packing
-from branchwise.backends.engine.scheduler.jobs import Job, LiveBranch
+from branchwise.backends.engine.model.causal_lm import EngineModel, StepOutput
+from branchwise.backends.engine.model.step_builder import StepBuilder
+from branchwise.backends.engine.scheduler.requests import Request
 from branchwise.backends.engine.speculation.draft import Draft
-from branchwise.backends.engine.speculation.drafting import Drafting
-from branchwise.backends.engine.speculation.verify import Verify, Walk, walk
+from branchwise.backends.engine.speculation.speculator import Speculator
+from branchwise.backends.engine.speculation.verify import Verification, Verifier, verify_keyed
 
 
 class PoolFullError(Exception):
-    """Every slot holds a token somebody stands on or behind."""
+    """Every slot of the KV pool holds a pinned token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a job's tokens to compute in this pass: the next ones after its cursor."""
+class PrefillChunk:
+    """The next tokens after a request's cursor, to compute in this pass."""
 
-    job: Job
+    request: Request
     tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """What a packed pass computed."""
+class StepResult:
+    """The outcome of a packed pass."""
 
     logits: Tensor  # [rows, vocabulary]
-    hidden: Tensor  # [rows, hidden_size] what the output head read
-    walks: Sequence[Walk]  # what each running branch drew
-    chunks: Sequence[int]  # [chunks] the row of the logits after each chunk
+    hidden: Tensor  # [rows, hidden_size] inputs of the output head
+    verifications: Sequence[Verification]  # of each running branch, those of a group in a row
+    chunk_rows: Sequence[int]  # [chunks] row of the logits after each chunk
 
 
 @dataclass(slots=True)
 class _Group:
-    """Branches that drew the same tokens behind the same place: they are computed once for all of them, and one draft
-    is behind them."""
+    """Branches with the same tokens: they share one row and one draft."""
 
-    branches: list[LiveBranch]
-    pending: Sequence[int]  # drawn and not computed yet: the last token alone, unless states lag behind
+    branches: list[EngineBranch]
+    pending: Sequence[int]  # sampled but not computed: one token, more after a recurrent model's rejected drafts
     draft: Draft = field(default_factory=Draft)
-    slots: list[int] = field(default_factory=list)  # of the pending tokens, then of the drafts
-    row: int = 0  # of the logits behind the last pending token; those of the drafts follow
-    state: State | None = None  # of a recurrent model, behind all of it
+    slots: list[int] = field(default_factory=list)  # of the pending tokens, then of the draft's nodes
+    row: int = 0  # of the logits after the last pending token; those of the draft's nodes follow
+    state: State | None = None  # recurrent state after all pending and drafted tokens
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.draft)
@@ -62,60 +65,69 @@ class Batch:
 
     def __init__(
         self,
+        *,
         model: EngineModel,
-        tree: TokenTree,
-        pool: Pool,
-        most: int,
-        ends: frozenset[int],
-        drafting: Drafting | None,
-        verify: Verify = walk,
+        tree: RadixTree,
+        pool: KVPool,
+        max_branches: int,
+        end_tokens: frozenset[int],
+        speculator: Speculator | None = None,
+        verify: Verifier = verify_keyed,
     ) -> None:
-        """`most`: branches in a pass; `ends`: tokens that end a branch; `verify`: draws from a pass."""
-        self.model, self.tree, self.pool, self.most, self.ends = model, tree, pool, most, ends
-        self.running: list[LiveBranch] = []
-        self.drafting, self.verify = drafting, verify
+        """`max_branches`: in one pass; `end_tokens`: those that end a branch; `verify`: samples from logits."""
+        self.model = model
+        self.tree = tree
+        self.pool = pool
+        self.max_branches = max_branches
+        self.end_tokens = end_tokens
+        self.speculator = speculator
+        self.verify = verify
+        self.running: list[EngineBranch] = []
 
     @property
-    def room(self) -> int:
-        """How many more branches fit."""
-        return self.most - len(self.running)
+    def available(self) -> int:
+        """Number of branches that may still join."""
+        return self.max_branches - len(self.running)
 
-    def step(self, chunks: Sequence[Chunk]) -> Pass:
-        """Compute the last drawn token of every branch with its drafts, and the chunks, in one pass, and draw from it.
+    def step(self, chunks: Sequence[PrefillChunk]) -> StepResult:
+        """Compute every branch's pending tokens and drafts, and the chunks, in one pass. Sample from its logits.
 
-        Raises PoolFullError before anything is changed; nothing is changed by any other error either.
+        Raises PoolFullError before anything is changed; after any other error, too, the tree is as it was.
         """
         groups = self._groups()
         slots = self._allocate(groups, chunks)
         try:
-            done = self._compute(groups, chunks, slots)
-            self.verify(done.logits, done.walks, self.ends)
+            result = self._compute(groups, chunks, slots)
+            self.verify(result.logits, result.verifications, self.end_tokens)
         except BaseException:
             self.tree.free(slots)
             raise
-        self.tree.free(self._commit(groups, chunks, slots, done))
-        return done
+        decode_slots = sum(len(group.slots) for group in groups)
+        spare = self._commit_groups(groups, result)
+        spare.extend(self._commit_chunks(chunks, islice(slots, decode_slots, None)))
+        self.tree.free(spare)
+        return result
 
     def _groups(self) -> list[_Group]:
         groups: dict[tuple[int, int, tuple[int, ...], int], _Group] = {}
-        apart = self.drafting is not None and self.drafting.apart
+        separate = self.speculator is not None and self.speculator.separate
         for branch in self.running:
             cursor, pending = _cursor(branch), branch.pending()
-            place = (id(cursor.run), cursor.offset, pending, id(branch) if apart else 0)
-            groups.setdefault(place, _Group([], pending)).branches.append(branch)
+            position = (id(cursor.node), cursor.offset, pending, id(branch) if separate else 0)
+            groups.setdefault(position, _Group([], pending)).branches.append(branch)
         found = list(groups.values())
-        if self.drafting is not None and (not self.model.recurrent or _may_lag(found)):
-            drafts = self.drafting.propose([group.branches for group in found])
+        if self.speculator is not None and (not self.model.recurrent or _is_single_decode(found)):
+            drafts = self.speculator.propose([group.branches for group in found])
             for group, draft in zip(found, drafts, strict=True):
-                group.draft = draft.chain() if self.model.recurrent else draft
-        return sorted(found, key=self._alone)
+                group.draft = draft.first_chain() if self.model.recurrent else draft
+        return sorted(found, key=self._is_span)
 
-    def _alone(self, group: _Group) -> bool:
-        """Whether a group is computed by itself: states go through tokens in their order."""
+    def _is_span(self, group: _Group) -> bool:
+        """Return whether a group is computed as a span: recurrent states process tokens in order."""
         return self.model.recurrent and len(group) > 1
 
-    def _allocate(self, groups: Sequence[_Group], chunks: Sequence[Chunk]) -> list[int]:
-        """Slots for every row; drafts are the first to do without."""
+    def _allocate(self, groups: Sequence[_Group], chunks: Sequence[PrefillChunk]) -> list[int]:
+        """Return a slot for every row; where there are too few, the drafts are dropped first."""
         for _ in range(2):
             count = sum(map(len, groups)) + sum(len(chunk.tokens) for chunk in chunks)
             slots = self.tree.allocate(count)
@@ -125,91 +137,96 @@ class Batch:
                 group.draft = Draft()
         raise PoolFullError
 
-    def _compute(self, groups: Sequence[_Group], chunks: Sequence[Chunk], slots: Sequence[int]) -> Pass:
-        packing, own = Packing(self.tree, self.pool), iter(slots)
+    def _compute(self, groups: Sequence[_Group], chunks: Sequence[PrefillChunk], slots: Sequence[int]) -> StepResult:
+        builder, free = StepBuilder(self.tree, self.pool), iter(slots)
         for group in groups:
             cursor, tokens = _cursor(group.branches[0]), [*group.pending, *group.draft.tokens]
-            group.slots = list(islice(own, len(group)))
-            if self._alone(group):
-                group.row = packing.add_span(cursor, tokens, group.slots, 1 + len(group.draft))
+            group.slots = list(islice(free, len(group)))
+            if self._is_span(group):
+                group.row = builder.add_span(cursor, tokens, group.slots, 1 + len(group.draft))
             else:
-                group.row = packing.add_tip(cursor, tokens, group.draft.behind, group.slots)
-        rows = [packing.add_span(_cursor(c.job), c.tokens, list(islice(own, len(c.tokens)))) for c in chunks]
-        states = [*map(self._state, groups), *(chunk.job.state for chunk in chunks)]
-        out = self.model.step(packing.tokens, packing.positions, packing.plan(), packing.wanted, states)
-        if self.model.can_reread:
-            self.pool.write_hidden(torch.tensor(packing.kept, device=self.pool.device), out.hidden)
-        self._share(groups, chunks, 1.0 / len(packing.tokens))
+                group.row = builder.add_sequence(cursor, tokens, group.draft.parent_rows, group.slots)
+        rows = [builder.add_span(_cursor(c.request), c.tokens, list(islice(free, len(c.tokens)))) for c in chunks]
+        states = [*map(self._state, groups), *(chunk.request.state for chunk in chunks)]
+        out = self.model.step(builder.tokens, builder.positions, builder.plan(), builder.logit_rows, states)
+        if self.model.logits_from_hidden:
+            self.pool.write_hidden(torch.tensor(builder.logit_slots, device=self.pool.device), out.hidden)
+        _charge(groups, chunks, 1.0 / len(builder.tokens))
         if self.model.recurrent:
-            self._take_states(groups, chunks, rows, out)
-        walks = [
-            Walk(branch, _cursor(branch).depth + len(group.pending), group.row, group.draft)
+            _store_states(groups, chunks, rows, out)
+        verifications = [
+            Verification(branch, _cursor(branch).depth + len(group.pending), group.row, group.draft)
             for group in groups
             for branch in group.branches
         ]
-        return Pass(out.logits, out.hidden, walks, rows)
+        return StepResult(out.logits, out.hidden, verifications, rows)
 
     def _state(self, group: _Group) -> State | None:
-        """A recurrent model's state before a group, kept where drafts may turn out wrong."""
+        """Return a group's recurrent state; copied first where it may have to survive a rejected draft."""
         if group.draft:
             for branch in group.branches:
-                branch.state = None if branch.state is None else branch.state.kept()
+                branch.state = None if branch.state is None else branch.state.copy()
         return group.branches[0].state
 
-    def _take_states(self, groups: Sequence[_Group], chunks: Sequence[Chunk], rows: Sequence[int], out: Output) -> None:
-        """A recurrent model's new states."""
-        for group, state in zip(groups, out.states, strict=False):
-            group.state = state
-        for chunk, row, state in zip(chunks, rows, out.states[len(groups) :], strict=True):
-            chunk.job.state, chunk.job.hidden = state.kept(), out.hidden[row : row + 1]
-
-    def _share(self, groups: Sequence[_Group], chunks: Sequence[Chunk], share: float) -> None:
-        """Charge the pass, by positions."""
-        for group in groups:
-            for branch in group.branches:
-                branch.passes += share * len(group) / len(group.branches)
-                branch.drafted.update(node.drafter for node in group.draft.nodes)
-        for chunk in chunks:
-            chunk.job.passes += share * len(chunk.tokens)
-            chunk.job.computed += len(chunk.tokens)
-
-    def _commit(self, groups: Sequence[_Group], chunks: Sequence[Chunk], slots: Sequence[int], done: Pass) -> list[int]:
-        """Put what was computed and accepted into the tree; the slots that were not needed."""
+    def _commit_groups(self, groups: Sequence[_Group], result: StepResult) -> list[int]:
+        """Insert the pending and accepted tokens of every branch. Return the slots that no token needed."""
         spare: list[int] = []
-        walks = iter(done.walks)
+        verifications = iter(result.verifications)
         for group in groups:
             used: set[int] = set()
-            for branch, own in zip(group.branches, walks, strict=False):
+            for branch in group.branches:
+                verified = next(verifications)
                 if self.model.recurrent:
-                    if len(own.accepted) < len(group.draft):
-                        continue  # the state behind what was accepted is not known: next, it is computed from the old
-                    branch.state, branch.hidden = group.state, done.hidden[group.row + len(own.accepted)][None]
-                places = [*range(len(group.pending)), *(len(group.pending) + node for node in own.accepted)]
-                tokens = [*group.pending, *(choice.token for choice in own.choices)]
-                for token, place in zip(tokens, places, strict=False):
-                    if self.tree.advance(_cursor(branch), token, group.slots[place], readable=True):
-                        used.add(group.slots[place])
+                    if len(verified.accepted) < len(group.draft):
+                        continue  # the state after the accepted tokens is unknown: the next step computes them again
+                    branch.state, branch.hidden = group.state, result.hidden[group.row + len(verified.accepted)][None]
+                rows = [*range(len(group.pending)), *(len(group.pending) + node for node in verified.accepted)]
+                tokens = [*group.pending, *verified.tokens[:-1]]  # the last one is sampled but not computed
+                for token, row in zip(tokens, rows, strict=True):
+                    if self.tree.advance(_cursor(branch), token, group.slots[row], has_hidden=True):
+                        used.add(group.slots[row])
             spare.extend(slot for slot in group.slots if slot not in used)
-        decoding = sum(len(group.slots) for group in groups)
-        for chunk, parts in zip(chunks, _parts(slots[decoding:], chunks), strict=True):
-            cursor = _cursor(chunk.job)
-            for token, slot in zip(chunk.tokens, parts, strict=True):
+        return spare
+
+    def _commit_chunks(self, chunks: Sequence[PrefillChunk], slots: Iterator[int]) -> list[int]:
+        """Insert the prefilled tokens. Return the slots of those that another request inserted before."""
+        spare: list[int] = []
+        for chunk in chunks:
+            cursor = _cursor(chunk.request)
+            for token in chunk.tokens:
+                slot = next(slots)
                 if not self.tree.advance(cursor, token, slot):
                     spare.append(slot)
-            self.tree.set_readable(cursor.place)
+            self.tree.set_has_hidden(cursor.position)
         return spare
 
 
-def _cursor(owner: LiveBranch | Job) -> Cursor:
+def _cursor(owner: EngineBranch | Request) -> Cursor:
     assert owner.cursor is not None
     return owner.cursor
 
 
-def _may_lag(groups: Sequence[_Group]) -> bool:
-    """Whether drafts are worth a try where each of several groups would be computed by itself."""
+def _is_single_decode(groups: Sequence[_Group]) -> bool:
+    """Return whether a recurrent model may draft: it computes the drafts of each group in a pass of its own."""
     return len(groups) == 1 and len(groups[0].pending) == 1
 
 
-def _parts(slots: Sequence[int], chunks: Sequence[Chunk]) -> list[Sequence[int]]:
-    ends = list(accumulate(len(chunk.tokens) for chunk in chunks))
-    return [slots[end - len(chunk.tokens) : end] for end, chunk in zip(ends, chunks, strict=True)]
+def _charge(groups: Sequence[_Group], chunks: Sequence[PrefillChunk], share: float) -> None:
+    """Charge the pass to branches and requests, `share` for each row."""
+    for group in groups:
+        for branch in group.branches:
+            branch.passes += share * len(group) / len(group.branches)
+            branch.drafted.update(node.drafter for node in group.draft.nodes)
+    for chunk in chunks:
+        chunk.request.passes += share * len(chunk.tokens)
+        chunk.request.prefilled += len(chunk.tokens)
+
+
+def _store_states(
+    groups: Sequence[_Group], chunks: Sequence[PrefillChunk], rows: Sequence[int], out: StepOutput
+) -> None:
+    """Store the recurrent states after each group and chunk."""
+    for group, state in zip(groups, out.states[: len(groups)], strict=True):
+        group.state = state
+    for chunk, row, state in zip(chunks, rows, out.states[len(groups) :], strict=True):
+        chunk.request.state, chunk.request.hidden = state.copy(), out.hidden[row : row + 1]

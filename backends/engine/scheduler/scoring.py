@@ -1,4 +1,4 @@
-"""Log-probabilities of given continuations, all in one packed pass that shares the path."""
+"""Log-probabilities of given continuations, in one packed pass that shares their prefix."""
 
 from collections.abc import Sequence
 
@@ -6,53 +6,55 @@ import torch
 from torch import Tensor
 
 from branchwise.backends.base import Scores
-from branchwise.backends.engine.cache.kv_pool import Pool
-from branchwise.backends.engine.cache.radix_tree import TokenTree
+from branchwise.backends.engine.cache.kv_pool import KVPool
+from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.model.causal_lm import EngineModel
-from branchwise.backends.engine.model.plan import Plan, Span, index_of, slots_before
+from branchwise.backends.engine.model.plan import Plan, Span, prefix_slots, slot_index
 from branchwise.backends.engine.sampling.candidates import log_normalizer, precise
 from branchwise.backends.engine.scheduler.batch import PoolFullError
-from branchwise.backends.engine.scheduler.jobs import ScoreJob
+from branchwise.backends.engine.scheduler.requests import ScoreRequest
 from branchwise.core.usage import Usage
 
 
-def score(model: EngineModel, tree: TokenTree, pool: Pool, job: ScoreJob, first: Tensor) -> Scores:
-    """Score the job's continuations after its tokens, which are held; `first` [1, vocabulary] are the logits there.
+def score(model: EngineModel, tree: RadixTree, pool: KVPool, request: ScoreRequest, first: Tensor) -> Scores:
+    """Score the continuations of a request whose tokens are cached; `first` [1, vocabulary] are the logits after them.
 
-    The last token of a continuation needs no pass of its own. Raises PoolFullError.
+    The last token of a continuation is never computed. Raises PoolFullError.
     """
-    rows = [tokens[:-1] for tokens in job.continuations]
-    total, cost = sum(map(len, rows)), job.cost()
-    every = first
-    if total:
-        slots = tree.allocate(total)
+    computed = [tokens[:-1] for tokens in request.continuations]
+    count, cost = sum(map(len, computed)), request.cost()
+    logits = first
+    if count:
+        slots = tree.allocate(count)
         if slots is None:
             raise PoolFullError
         try:
-            every = torch.cat([first, _pass(model, pool, job, rows, slots)])
+            logits = torch.cat([first, _forward(model, pool, request, computed, slots)])
         finally:
             tree.free(slots)
         cost += Usage(forward_passes=1.0)
-    logprobs, at = [], 1
-    for tokens, row in zip(job.continuations, rows, strict=True):
-        logits = every[[0, *range(at, at + len(row))]]
-        at += len(row)
-        chosen = precise(logits.gather(1, torch.tensor(tokens, device=logits.device)[:, None]))[:, 0]
-        logprobs.append(tuple((chosen - log_normalizer(logits, precise(logits.amax(dim=-1)))).tolist()))
+    logprobs, start = [], 1
+    for tokens, row_tokens in zip(request.continuations, computed, strict=True):
+        rows = logits[[0, *range(start, start + len(row_tokens))]]
+        start += len(row_tokens)
+        chosen = precise(rows.gather(1, torch.tensor(tokens, device=rows.device)[:, None]))[:, 0]
+        logprobs.append(tuple((chosen - log_normalizer(rows, precise(rows.amax(dim=-1)))).tolist()))
     return Scores(tuple(logprobs), cost)
 
 
-def _pass(model: EngineModel, pool: Pool, job: ScoreJob, rows: Sequence[Sequence[int]], slots: list[int]) -> Tensor:
-    """Logits [sum of rows, vocabulary] after each token of each continuation."""
-    assert job.cursor is not None
-    before = index_of(slots_before(job.cursor.chain()), pool.device)
+def _forward(
+    model: EngineModel, pool: KVPool, request: ScoreRequest, continuations: Sequence[Sequence[int]], slots: list[int]
+) -> Tensor:
+    """Return logits [tokens of all continuations, vocabulary] after each token."""
+    assert request.cursor is not None
+    prefix = slot_index(prefix_slots(request.cursor.prefix_nodes()), pool.device)
     tokens: list[int] = []
     positions: list[int] = []
     spans = []
-    for row in filter(None, rows):
-        start, end = len(tokens), len(tokens) + len(row)
-        spans.append(Span(start, end, before, index_of(slots[start:end], pool.device)))
-        tokens.extend(row)
-        positions.extend(range(job.depth, job.depth + len(row)))
-    plan = Plan(pool, index_of(slots, pool.device), spans=spans)
-    return model.step(tokens, positions, plan, range(len(tokens)), [job.state] * len(spans)).logits
+    for continuation in filter(None, continuations):
+        start, end = len(tokens), len(tokens) + len(continuation)
+        spans.append(Span(start, end, prefix, slot_index(slots[start:end], pool.device)))
+        tokens.extend(continuation)
+        positions.extend(range(request.depth, request.depth + len(continuation)))
+    plan = Plan(pool, slot_index(slots, pool.device), spans=spans)
+    return model.step(tokens, positions, plan, range(len(tokens)), [request.state] * len(spans)).logits
