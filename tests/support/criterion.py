@@ -1,7 +1,8 @@
-"""When two runs of the same keys count as the same: equal tokens, except where rounding decides (in float32).
+"""Criterion for two runs of the same keys in float32: equal tokens, except where rounding decides.
 
-A token may differ only where the reference's best two scores, noise included, or what a filter cuts off there, lie
-within ten times the largest difference measured between the two runs' log-probabilities.
+A token may differ only where a margin of the reference is within ten times the largest difference measured between the
+two runs' log-probabilities. The margins are the distance of the best two scores, noise included, and the distance of a
+filter's cut.
 """
 
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from branchwise.backends.engine.sampling.noise import gumbel, signed
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 
-_TIMES = 10
+_TOLERANCE = 10  # times the largest difference of a log-probability
 
 
 @dataclass
 class Comparison:
-    """Two runs, token by token."""
+    """Counts over all compared runs."""
 
     tokens: int = 0
-    close: int = 0  # tokens that differ where rounding may decide
+    close: int = 0  # tokens that differ within the criterion
     logit_gap: float = 0.0  # largest difference of a log-probability, nats
 
     def __str__(self) -> str:
@@ -28,18 +29,18 @@ class Comparison:
 
 
 def compare(reference: Path, other: Path, key: int, sampling: Sampling, seen: Comparison) -> int | None:
-    """Compare up to the first token that differs; its place, or None. Both paths have one parent, and alternatives."""
+    """Compare two paths with one parent and top log-probabilities. Return the index of the first differing token."""
     assert reference.top_logprobs is not None
     assert other.top_logprobs is not None
     start = len(reference.all_token_ids()) - len(reference.token_ids)
-    for at, (ours, theirs) in enumerate(zip(reference.token_ids, other.token_ids, strict=False)):
-        wanted, found = dict(reference.top_logprobs[at]), dict(other.top_logprobs[at])
-        gaps = [abs(wanted[token] - found[token]) for token in wanted.keys() & found.keys()]
+    for at in range(min(len(reference.token_ids), len(other.token_ids))):
+        expected, found = dict(reference.top_logprobs[at]), dict(other.top_logprobs[at])
+        gaps = [abs(expected[token] - found[token]) for token in expected.keys() & found.keys()]
         seen.logit_gap = max(seen.logit_gap, *gaps)
         seen.tokens += 1
-        if ours != theirs:
-            margin = _margin(wanted, key, start + at, sampling)
-            assert margin <= _TIMES * seen.logit_gap, f"token {at} of key {key}: {margin} nats apart"
+        if reference.token_ids[at] != other.token_ids[at]:
+            margin = _margin(expected, key, start + at, sampling)
+            assert margin <= _TOLERANCE * seen.logit_gap, f"token {at} of key {key}: {margin} nats apart"
             seen.close += 1
             return at
     assert len(reference.token_ids) == len(other.token_ids)
@@ -47,7 +48,7 @@ def compare(reference: Path, other: Path, key: int, sampling: Sampling, seen: Co
 
 
 def _margin(logprobs: dict[int, float], key: int, position: int, sampling: Sampling) -> float:
-    """How far the nearest other outcome is, in nats: another token's score, or a filter's cut."""
+    """Return the distance to the nearest other outcome in nats: to another token's score or to a filter's cut."""
     ids = torch.tensor(list(logprobs))
     scaled = torch.tensor(list(logprobs.values())).double() / (sampling.temperature or 1.0)
     scaled, order = scaled.sort(descending=True)

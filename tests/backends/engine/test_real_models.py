@@ -1,6 +1,6 @@
-"""The engine on real models, in float32: against transformers' own generation, and batched against alone.
+"""The engine on real models in float32: against transformers' own generation, and batched against one by one.
 
-Models are fetched on first use, into the cache that BRANCHWISE_CACHE names.
+Models are downloaded on first use to the cache folder of BRANCHWISE_CACHE.
 """
 
 from dataclasses import replace
@@ -14,8 +14,8 @@ from branchwise.backends.engine.settings import EngineSettings
 from branchwise.backends.models.resolve import resolve
 from branchwise.core.keys import child_key
 from branchwise.core.sampling import Sampling
+from tests.support.branches import generate, make_root
 from tests.support.criterion import Comparison, compare
-from tests.support.lab import ask, grow
 
 SMALL = "SmolLM2-135M-Instruct"
 QUESTION = "A baker makes 12 trays of 8 rolls and sells 70 of them. How many rolls are left? Think step by step."
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.model, pytest.mark.usefixtures("one_thread")]
 
 
 def generated(name: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The prompt's tokens and the `count` tokens that transformers itself puts after them."""
+    """Return the prompt's tokens and the `count` tokens that transformers generates after them."""
     folder = resolve(name, lambda *_: None)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -40,37 +40,37 @@ def generated(name: str, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("name", [SMALL, "Qwen2.5-Coder-0.5B-Instruct"])
-async def test_greedy_text_is_what_transformers_generates(name: str) -> None:
-    prompt, wanted = generated(name, 40)
+async def test_greedy_tokens_are_those_of_transformers(name: str) -> None:
+    prompt, expected = generated(name, 40)
     engine = bw.load(name, settings=EngineSettings(dtype="float32"))
-    root = await ask(engine, QUESTION)
+    root = await make_root(engine, QUESTION)
     assert root.token_ids == prompt
     greedy = Sampling(temperature=0, max_tokens=40)
-    first, second = await grow(engine, root, (1, 2), greedy)
-    assert first.path.token_ids == second.path.token_ids == wanted
+    first, second = await generate(engine, root, (1, 2), greedy)
+    assert first.path.token_ids == second.path.token_ids == expected
     assert (first.cost.prefilled, second.cost.prefilled) == (len(prompt), 0)
-    (branch,) = await grow(engine, first.path.cut(25), (3,), replace(greedy, max_tokens=15))
+    (branch,) = await generate(engine, first.path.cut(25), (3,), replace(greedy, max_tokens=15))
     assert (branch.cost.prefilled, branch.cost.reused) == (0, len(prompt) + 25)
-    assert branch.path.token_ids == wanted[25:]
+    assert branch.path.token_ids == expected[25:]
     await engine.close()
 
 
-async def test_eight_branches_draw_what_each_draws_alone() -> None:
+async def test_eight_branches_sample_the_tokens_of_each_alone() -> None:
     engine = bw.load(SMALL, settings=EngineSettings(dtype="float32"))
-    root = await ask(engine, QUESTION)
-    together = await grow(engine, root, KEYS, SAMPLED)
+    root = await make_root(engine, QUESTION)
+    together = await generate(engine, root, KEYS, SAMPLED)
     seen = Comparison()
     for copy, key in enumerate(KEYS):
         engine.clear()
-        (alone,) = await grow(engine, root, (key,), SAMPLED)
-        path, among = alone.path, together[copy].path
-        while (at := compare(path, among, key, SAMPLED, seen)) is not None and at + 1 < len(path.token_ids):
-            # From here on, both follow the reference.
-            left = replace(SAMPLED, max_tokens=len(path.token_ids) - at - 1)
+        (alone,) = await generate(engine, root, (key,), SAMPLED)
+        path, batched = alone.path, together[copy].path
+        while (at := compare(path, batched, key, SAMPLED, seen)) is not None and at + 1 < len(path.token_ids):
+            # From here on, both continue the reference.
+            rest = replace(SAMPLED, max_tokens=len(path.token_ids) - at - 1)
             parent = path.cut(path.parent.generated + at + 1) if path.parent is not None else path
-            (one,) = await grow(engine, parent, (key,), left)
+            (one,) = await generate(engine, parent, (key,), rest)
             others = KEYS[copy + 1 :] + KEYS[:copy]
-            path, among = one.path, (await grow(engine, parent, (key, *others), left))[0].path
+            path, batched = one.path, (await generate(engine, parent, (key, *others), rest))[0].path
     print(seen)
     assert seen.tokens >= 150
     assert seen.close <= 1

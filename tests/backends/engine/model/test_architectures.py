@@ -1,6 +1,6 @@
-"""Every architecture against the model itself: the engine's tokens and log-probabilities are the model's own.
+"""Tokens and log-probabilities of every architecture are those of transformers' own model.
 
-Tiny random models, in float64 wherever they run in it, so that rounding never decides a token.
+The models are tiny and random, in float64 where they support it, so that rounding never decides a token.
 """
 
 import asyncio
@@ -12,38 +12,44 @@ import transformers
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.model.causal_lm import exact_attention
+from branchwise.backends.engine.model.reference import reference_attention
 from branchwise.core.errors import ModelError
 from branchwise.core.sampling import Sampling
 from tests.support.architectures import ATTENTION, END, EXPERTS, USUAL, WINDOW, network, own_logprobs, recomputed
-from tests.support.lab import HOT, Make, ask, grow, tokens
+from tests.support.branches import SAMPLING, MakeEngine, generate, generate_tokens, make_root
 
 pytestmark = pytest.mark.usefixtures("one_thread", "segments")
 
 
 @pytest.mark.parametrize("name", ATTENTION)
-async def test_greedy_text_is_what_the_model_itself_generates(make: Make, name: str) -> None:
-    model, engine = network(name), make(name, prefill_chunk=7)
-    root = await ask(engine)
-    given = torch.tensor([root.token_ids])
+async def test_greedy_tokens_are_those_of_transformers(make_engine: MakeEngine, name: str) -> None:
+    model, engine = network(name), make_engine(name, prefill_chunk=7)
+    root = await make_root(engine)
+    prompt = torch.tensor([root.token_ids])
     own = model.generate(
-        given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=30, eos_token_id=END,
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=30,
+        eos_token_id=END,
         pad_token_id=0,
-    )  # fmt: skip
-    wanted = tuple(own[0, given.shape[1] :].tolist())
+    )
+    expected = tuple(own[0, prompt.shape[1] :].tolist())
     greedy = Sampling(temperature=0, max_tokens=30)
-    assert len(wanted) > 8 + 1  # longer than the windows
-    assert await tokens(engine, root, (1, 2), greedy) == [wanted, wanted]
-    # And again from what is held, with other branches beside.
-    (again, *_), _ = await asyncio.gather(tokens(engine, root, (3,), greedy), tokens(engine, root, range(9, 14)))
-    assert again == wanted
+    assert len(expected) > 8 + 1  # longer than the windows
+    assert await generate_tokens(engine, root, (1, 2), greedy) == [expected, expected]
+    # Again from the cache, batched with other branches.
+    (again, *_), _ = await asyncio.gather(
+        generate_tokens(engine, root, (3,), greedy), generate_tokens(engine, root, range(9, 14))
+    )
+    assert again == expected
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2-softcap", "mistral-window", "granite-scaled-logits"])
-async def test_log_probabilities_are_the_models_own(make: Make, name: str) -> None:
-    model, engine = network(name), make(name, max_batch=2)
-    root = await ask(engine)
-    for branch in await grow(engine, root, (1, 2, 3), replace(HOT, temperature=0.6, top_k=9, logprobs=4)):
+async def test_log_probabilities_are_those_of_full_passes(make_engine: MakeEngine, name: str) -> None:
+    model, engine = network(name), make_engine(name, max_batch=2)
+    root = await make_root(engine)
+    for branch in await generate(engine, root, (1, 2, 3), replace(SAMPLING, temperature=0.6, top_k=9, logprobs=4)):
         own = own_logprobs(model, branch.path.all_token_ids())[len(root.token_ids) - 1 : -1]
         assert branch.path.logprobs is not None
         chosen = own.gather(1, torch.tensor(branch.path.token_ids)[:, None])[:, 0]
@@ -55,25 +61,27 @@ async def test_log_probabilities_are_the_models_own(make: Make, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2-softcap", "mistral-window", "granite-scaled-logits"])
-async def test_scores_are_the_models_own(make: Make, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    model, engine = network(name), make(name)
-    path = (await grow(engine, await ask(engine), (1,)))[0].path.cut(15)
+async def test_scores_are_those_of_full_passes(
+    make_engine: MakeEngine, tokenizer: PreTrainedTokenizerBase, name: str
+) -> None:
+    model, engine = network(name), make_engine(name)
+    path = (await generate(engine, await make_root(engine), (1,)))[0].path.cut(15)
     texts = ("So the answer is 42.", "x", "So it is not.")
-    given = path.all_token_ids()
-    for _ in range(2):  # the second time, the path is held
+    prefix = path.all_token_ids()
+    for _ in range(2):  # the second time, the path is cached
         scores = await engine.score(path, texts)
         for text, row in zip(texts, scores.logprobs, strict=True):
             ids = tokenizer.encode(text, add_special_tokens=False)
-            own = own_logprobs(model, [*given, *ids])[len(given) - 1 : -1]
+            own = own_logprobs(model, [*prefix, *ids])[len(prefix) - 1 : -1]
             assert row == pytest.approx(own.gather(1, torch.tensor(ids)[:, None])[:, 0].tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, dtype) in ATTENTION.items() if dtype is torch.float64])
-async def test_sampled_tokens_are_those_of_full_passes(make: Make, name: str) -> None:
-    model, engine = network(name), make(name, prefill_chunk=9)
-    root = await ask(engine)
-    wanted = [recomputed(model, root.token_ids, key, HOT) for key in range(3)]
-    assert await tokens(engine, root, range(3)) == wanted
+async def test_sampled_tokens_are_those_of_full_passes(make_engine: MakeEngine, name: str) -> None:
+    model, engine = network(name), make_engine(name, prefill_chunk=9)
+    root = await make_root(engine)
+    expected = [recomputed(model, root.token_ids, key, SAMPLING) for key in range(3)]
+    assert await generate_tokens(engine, root, range(3)) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,7 +92,7 @@ async def test_sampled_tokens_are_those_of_full_passes(make: Make, name: str) ->
         (transformers.RwkvConfig(vocab_size=261, hidden_size=32, num_hidden_layers=2), "side by side"),
     ],
 )
-def test_an_architecture_it_cannot_compute_is_refused_by_name(
+def test_an_unsupported_architecture_is_refused_by_name(
     tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, reason: str
 ) -> None:
     torch.manual_seed(0)
@@ -98,14 +106,12 @@ def test_an_architecture_it_cannot_compute_is_refused_by_name(
     [
         ("qwen2", torch.float32, "eager"),
         ("qwen2", torch.bfloat16, "sdpa"),
-        ("gemma2-softcap", torch.bfloat16, "eager"),  # the other leaves the cap out
-        ("gpt-oss-sinks", torch.float16, "eager"),  # and has none of these
+        ("gemma2-softcap", torch.bfloat16, "eager"),  # sdpa ignores the cap
+        ("gpt-oss-sinks", torch.float16, "eager"),  # sdpa has no sinks
     ],
 )
-def test_engines_are_held_against_the_attention_that_rounds_least(
-    name: str, dtype: torch.dtype, attention: str
-) -> None:
-    assert exact_attention(network(name).to(dtype)) == attention
+def test_the_reference_attention_is_the_one_that_rounds_least(name: str, dtype: torch.dtype, attention: str) -> None:
+    assert reference_attention(network(name).to(dtype)) == attention
 
 
 @pytest.mark.parametrize(
@@ -117,7 +123,7 @@ def test_engines_are_held_against_the_attention_that_rounds_least(
         ("Qwen2Config", USUAL, 512),
     ],
 )
-def test_a_window_that_only_the_models_mask_knows_bounds_the_context(
+def test_a_window_that_layers_do_not_pass_on_limits_the_context(
     tokenizer: PreTrainedTokenizerBase, kind: str, fields: dict[str, object], context: int
 ) -> None:
     torch.manual_seed(0)

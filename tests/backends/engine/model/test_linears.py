@@ -1,4 +1,4 @@
-"""Packed linear layers give what plain ones give, for every number of rows."""
+"""Packed linear layers have the outputs of plain ones, for every number of rows."""
 
 import pytest
 import torch
@@ -15,18 +15,18 @@ def layer() -> nn.Linear:
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="the layout is oneDNN's")
 @pytest.mark.parametrize("rows", [1, 16, 17, 33, 63, 64, 65, 100, 129, 513])
-def test_a_packed_layer_gives_what_a_plain_one_does(layer: nn.Linear, rows: int) -> None:
-    packed, given = PackedLinear(layer), torch.randn(1, rows, 128)
+def test_a_packed_layer_has_the_output_of_a_plain_one(layer: nn.Linear, rows: int) -> None:
+    packed, inputs = PackedLinear(layer), torch.randn(1, rows, 128)
     other = torch.randn(1, rows, 192)
 
     with torch.inference_mode():
-        plain = layer(given)
+        plain = layer(inputs)
         for got, expected in [
-            (packed(given), plain),
-            (packed(given, "swish"), nn.functional.silu(plain)),
-            (packed(given[0]), plain[0]),
-            (packed.combined(given, other, "add"), plain + other),
-            (packed.combined(given, other, "mul"), plain * other),
+            (packed(inputs), plain),
+            (packed(inputs, "swish"), nn.functional.silu(plain)),
+            (packed(inputs[0]), plain[0]),
+            (packed.combine(inputs, other, "add"), plain + other),
+            (packed.combine(inputs, other, "mul"), plain * other),
         ]:
             assert got.shape == expected.shape
             torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

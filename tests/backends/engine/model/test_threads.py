@@ -1,4 +1,4 @@
-"""The step loop's threads have the processors to themselves."""
+"""Idle OpenMP workers of other threads are released, so that the step loop has all cores."""
 
 import os
 import subprocess
@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from branchwise.backends.engine.engine import Engine
-from branchwise.backends.engine.model.threads import rest
-from tests.support.lab import ask, tokens
+from branchwise.backends.engine.model.threads import release_openmp_workers
+from tests.support.branches import generate_tokens, make_root
 
 _TASKS = "/proc/self/task"
 
 _SCRIPT = f"""
 import os, torch
-from branchwise.backends.engine.model.threads import rest
+from branchwise.backends.engine.model.threads import release_openmp_workers
 torch.set_num_threads(3)
 before = set(os.listdir("{_TASKS}"))
 torch.rand(1 << 22).exp()
 workers = set(os.listdir("{_TASKS}")) - before
-rest()
+release_openmp_workers()
 print(len(workers), len(workers & set(os.listdir("{_TASKS}"))), int(torch.ones(1 << 22).sum()))
 """
 
@@ -34,16 +34,16 @@ def _workers(work: Callable[[], object]) -> set[str]:
     return set(os.listdir(_TASKS)) - before
 
 
-def test_a_resting_threads_workers_are_gone_and_come_back() -> None:
+def test_released_workers_exit_and_start_again() -> None:
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "0", str(1 << 22)]
 
 
-@pytest.mark.skipif(torch.get_num_threads() < 2, reason="there are no workers")
-async def test_whoever_asks_has_no_idle_workers(tiny_engine: Engine) -> None:
-    root = await ask(tiny_engine)
-    rest()
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="one thread has no workers")
+async def test_a_calling_thread_has_no_idle_workers(tiny_engine: Engine) -> None:
+    root = await make_root(tiny_engine)
+    release_openmp_workers()
     workers = _workers(torch.rand(1 << 22).exp)
     assert workers
-    await tokens(tiny_engine, root, (1,))
+    await generate_tokens(tiny_engine, root, (1,))
     assert not workers & set(os.listdir(_TASKS))

@@ -1,4 +1,4 @@
-"""What goes wrong costs what it must, and nothing else."""
+"""Failures of prompts, verifiers, observers, formats, backends and strategies affect only their own work."""
 
 import asyncio
 import threading
@@ -22,31 +22,33 @@ ANSWER = {"": ["The answer is 1."]}
 
 
 class BadRoots(ScriptedBackend):
-    """Fails on some prompts, in several ways."""
+    """A backend that hangs on, refuses or crashes on some prompts."""
 
     async def root(self, messages: bw.Messages, key: int) -> bw.Path:
-        said = messages.turns[-1].content
-        if said == "hangs":
+        question = messages.turns[-1].content
+        if question == "hangs":
             await asyncio.sleep(60)
-        if said == "breaks":
+        if question == "breaks":
             raise bw.BackendError("no such model", retryable=False, hint="look")
-        if said == "bug":
+        if question == "bug":
             raise KeyError("oh")
         return await super().root(messages, key)
 
 
-async def test_a_bad_prompt_does_not_lose_the_batch() -> None:
+async def test_a_bad_prompt_does_not_fail_the_batch() -> None:
     questions = ["good", "", "breaks", "bug", "good too"]
     results = await bw.solve_batch(questions, BadRoots(ANSWER), strategy=bw.SelfConsistency(2))
     assert [result.answer for result in results] == ["1", None, None, None, "1"]
     failed, complete = bw.Outcome.FAILED, bw.Outcome.COMPLETE
     assert [result.outcome for result in results] == [complete, failed, failed, failed, complete]
-    said = [result.errors[0] if result.errors else "" for result in results]
-    assert [word in text for word, text in zip(["", "is empty", "no such model", "KeyError", ""], said, strict=True)]
-    assert "question: is empty" in said[1]
+    errors = [result.errors[0] if result.errors else "" for result in results]
+    assert all(
+        part in error for part, error in zip(["", "is empty", "no such model", "KeyError", ""], errors, strict=True)
+    )
+    assert "question: is empty" in errors[1]
 
 
-async def test_an_observer_is_told_the_place_among_all_questions() -> None:
+async def test_events_have_the_index_among_all_questions() -> None:
     seen: list[bw.RunEvent] = []
     strategy = bw.SelfConsistency(2)
     await bw.solve_batch(["", "good"], BadRoots(ANSWER), strategy=strategy, observer=seen.append)
@@ -54,7 +56,7 @@ async def test_an_observer_is_told_the_place_among_all_questions() -> None:
     assert [event.question for event in seen if isinstance(event, QuestionEnded)] == [0, 1]
 
 
-async def test_alone_a_bad_argument_is_raised_and_a_failing_backend_is_not() -> None:
+async def test_solve_raises_a_bad_argument_but_no_backend_error() -> None:
     with pytest.raises(bw.ConfigError, match="question: is empty"):
         await bw.solve("", BadRoots(ANSWER))
     result = await bw.solve("breaks", BadRoots(ANSWER))
@@ -62,7 +64,7 @@ async def test_alone_a_bad_argument_is_raised_and_a_failing_backend_is_not() -> 
     assert "no such model" in result.errors[0]
 
 
-async def test_prompts_are_under_the_deadline_and_the_stop() -> None:
+async def test_the_deadline_and_a_stop_apply_to_prompts() -> None:
     began = time.monotonic()
     late = await bw.solve_batch(["hangs", "good"], BadRoots(ANSWER), budget=bw.Budget(seconds=0.2))
     assert [result.outcome for result in late] == [bw.Outcome.SECONDS_SPENT] * 2
@@ -72,10 +74,10 @@ async def test_prompts_are_under_the_deadline_and_the_stop() -> None:
     assert time.monotonic() - began < 5
 
 
-# Winding down
+# Deadlines
 
 
-async def test_a_deadline_ends_scores_checks_and_prompts_at_once() -> None:
+async def test_a_deadline_cancels_scores_and_verifiers() -> None:
     class Slow(ScriptedBackend):
         async def score(self, path: bw.Path, continuations: Sequence[str]) -> Scores:
             await asyncio.sleep(60)
@@ -99,7 +101,7 @@ async def test_a_deadline_ends_scores_checks_and_prompts_at_once() -> None:
     assert (result.outcome, cancelled) == (bw.Outcome.SECONDS_SPENT, [True])
 
 
-def test_a_verifier_that_blocks_holds_up_neither_the_run_nor_its_deadline() -> None:
+def test_a_blocking_verifier_delays_neither_run_nor_deadline() -> None:
     release = threading.Event()
 
     def verifier(path: bw.Path) -> float:
@@ -118,7 +120,7 @@ def test_a_verifier_that_blocks_holds_up_neither_the_run_nor_its_deadline() -> N
     assert (result.answer, result.outcome) == ("1", bw.Outcome.SECONDS_SPENT)
 
 
-async def test_a_plain_verifier_is_called_for_one_path_at_a_time() -> None:
+async def test_a_sync_verifier_is_called_for_one_path_at_a_time() -> None:
     busy, most = [0], [0]
 
     def verifier(path: bw.Path) -> float:
@@ -134,10 +136,10 @@ async def test_a_plain_verifier_is_called_for_one_path_at_a_time() -> None:
     assert len(strategy.log.events) == 5
 
 
-# Code that was handed in
+# User code
 
 
-async def test_an_observer_that_fails_is_reported_once_and_breaks_nothing() -> None:
+async def test_a_failing_observer_is_reported_once_and_not_called_again() -> None:
     calls: list[bw.RunEvent] = []
 
     def observer(event: bw.RunEvent) -> None:
@@ -150,7 +152,7 @@ async def test_an_observer_that_fails_is_reported_once_and_breaks_nothing() -> N
     assert len(calls) == 1
 
 
-async def test_a_format_that_fails_costs_one_branch() -> None:
+async def test_a_failing_format_fails_one_branch() -> None:
     class Picky(Math):
         def extract(self, text: str) -> str | None:
             if "2" in text:
@@ -166,7 +168,7 @@ async def test_a_format_that_fails_costs_one_branch() -> None:
 
 
 class Buggy(ScriptedBackend):
-    """Raises what no backend should."""
+    """A backend that raises errors outside the contract."""
 
     def extend(self, request: ExtendRequest) -> Extension:
         raise KeyError("extend")
@@ -175,7 +177,7 @@ class Buggy(ScriptedBackend):
         raise KeyError("score")
 
 
-async def test_a_backends_own_bugs_cost_their_requests_alone() -> None:
+async def test_a_crashing_backend_fails_only_the_requests_affected() -> None:
     strategy = once(lambda log: bw.Extend(log.roots[0], 2), lambda log: bw.Score(log.roots[0], ("x",)))
     result = await bw.solve("q", Buggy(ANSWER), strategy=strategy)
     errors = [e.error for e in strategy.log.events if isinstance(e, bw.Failed)]
@@ -185,7 +187,7 @@ async def test_a_backends_own_bugs_cost_their_requests_alone() -> None:
     assert len(result.errors) == 2
 
 
-async def test_a_thought_that_cannot_be_closed_costs_its_branch() -> None:
+async def test_a_thinking_block_that_cannot_be_closed_fails_its_branch() -> None:
     class Unforced(ScriptedBackend):
         async def force(self, path: bw.Path, text: str) -> bw.Path:
             raise RuntimeError("no")
@@ -196,7 +198,7 @@ async def test_a_thought_that_cannot_be_closed_costs_its_branch() -> None:
     assert "RuntimeError" in result.errors[0]
 
 
-async def test_a_strategys_own_bug_is_raised() -> None:
+async def test_a_bug_of_a_strategy_is_raised() -> None:
     class Forgetful(Throwaway):
         def tell(self, state: Log, event: bw.Event) -> None:
             raise LookupError("a bug")
