@@ -28,16 +28,16 @@ def exact(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(params=["scripted", "text", "engine", *REMOTE])
-def fresh(request: pytest.FixtureRequest, make_engine: Callable[[], Engine]) -> Backend:
+def fresh(request: pytest.FixtureRequest, copy_tiny_engine: Callable[[], Engine]) -> Backend:
     """Return a backend that the test may close."""
     if request.param in REMOTE:
         return OpenAIBackend.load(_remote(request).settings)
-    return _scripted(request.param) if request.param in CAPABILITIES else make_engine()
+    return _scripted(request.param) if request.param in CAPABILITIES else copy_tiny_engine()
 
 
 @pytest.fixture
-def make_engine(tiny_engine: Engine) -> Callable[[], Engine]:
-    """Return a function that makes engines like the shared one."""
+def copy_tiny_engine(tiny_engine: Engine) -> Callable[[], Engine]:
+    """Return a function that makes engines like the shared one; `make_engine` of tests/conftest.py makes others."""
     shared = tiny_engine
     return lambda: Engine(
         type(shared._model.network)(shared._model.network.config).double(),
