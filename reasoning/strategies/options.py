@@ -123,7 +123,7 @@ def apply_options(config: Configured, given: Sequence[str], field: str, name: st
         key, equals, value = text.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
-            raise ConfigError(field, f"{name}: {text!r} is no option with a value", "write option=value")
+            raise ConfigError(field, f"{name}: {text!r} has no value", "write option=value")
         if key not in known:
             raise ConfigError(field, f"{name} has no option {key!r}", _suggestion(key, known))
         if key in values:

@@ -13,7 +13,7 @@ from branchwise.core.usage import Usage
 from branchwise.evaluation.answered import Answered, AnsweredPath
 from branchwise.strategies.strategy import AnyStrategy
 from research.orders import Drawn, averaged, main, pooled, table, told, usual
-from tests.support.votes_lab import run, stated
+from tests.support.vote_scripts import answers_of, run
 
 ROOTED = bw.AdaptivePathConsistency(10, ties=0)
 
@@ -47,7 +47,7 @@ def test_a_strategy_makes_of_paths_what_the_driver_makes_of_them(strategy: AnySt
     result = run(strategy, votes)
     answer = None if result.answer is None else str(result.answer)
     [one] = told(strategy, [drawn(votes, right=answer or "none")])
-    assert one.paths == len(stated(result))
+    assert one.paths == len(answers_of(result))
     assert one.tokens == 10 * one.paths
     assert one.right == (answer is not None)
 

@@ -1,4 +1,4 @@
-"""Searches on a real engine: nothing is computed twice, and drafts change no tree."""
+"""Searches on a real engine: no token is computed twice, and speculation does not change the tree."""
 
 from dataclasses import replace
 
@@ -14,9 +14,9 @@ from branchwise.search.dvts import DVTS
 from branchwise.search.mcts import MCTS
 from branchwise.search.particle import ParticleFilter
 from branchwise.search.rebase import Rebase
+from branchwise.search.tree import TreeSearch
 from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.search.tree_search import TreeSearch
-from tests.support.lab import Make
+from tests.support.branches import MakeEngine
 
 WARM = bw.Sampling(temperature=0.7, max_tokens=60)
 SEARCHES: list[TreeSearch] = [  # type: ignore[type-arg]
@@ -38,29 +38,29 @@ def prefixes(tokens: Tokens, start: int = 1) -> set[Tokens]:
     return {tokens[:end] for end in range(start, len(tokens) + 1)}
 
 
-class Ledger:
-    """Writes down what an engine is given, and what it computes when it draws."""
+class Recorder:
+    """Records the token prefixes an engine receives and those it computes while it samples."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.given: set[Tokens] = set()
+        self.received: set[Tokens] = set()
         self.continued: set[Tokens] = set()
         extend, score = engine.extend, engine.score
 
-        def extend_noted(request: ExtendRequest) -> object:
-            self.given |= prefixes(request.path.all_token_ids())
+        def recorded_extend(request: ExtendRequest) -> object:
+            self.received |= prefixes(request.path.all_token_ids())
             if request.path.generated:
                 self.continued.add(request.path.all_token_ids())
             return extend(request)
 
-        async def score_noted(path: bw.Path, continuations: object) -> object:
-            self.given |= prefixes(path.all_token_ids())
+        async def recorded_score(path: bw.Path, continuations: object) -> object:
+            self.received |= prefixes(path.all_token_ids())
             return await score(path, continuations)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(engine, "extend", extend_noted)
-        monkeypatch.setattr(engine, "score", score_noted)
+        monkeypatch.setattr(engine, "extend", recorded_extend)
+        monkeypatch.setattr(engine, "score", recorded_score)
 
-    def drawn(self, result: bw.Result) -> set[Tokens]:
-        """What was computed on the way: every token that was drawn and followed by another one."""
+    def sampled(self, result: bw.Result) -> set[Tokens]:
+        """Return the prefixes computed during sampling: up to every sampled token that another one follows."""
         found: set[Tokens] = set()
         for branch in result.paths:
             tokens = branch.path.all_token_ids()
@@ -71,30 +71,30 @@ class Ledger:
 @every_search
 @pytest.mark.parametrize("value", ["logprob", "p-true", "rollouts"])
 def test_no_token_is_computed_twice(
-    make: Make,
+    make_engine: MakeEngine,
     monkeypatch: pytest.MonkeyPatch,
     search: TreeSearch,
     value: str,  # type: ignore[type-arg]
 ) -> None:
-    engine = make("llama")
-    ledger = Ledger(engine, monkeypatch)
+    engine = make_engine("llama")
+    recorder = Recorder(engine, monkeypatch)
     result = bw.solve_sync("What is 6 times 7?", engine, strategy=replace(search, value=value))
     usage, prompt = result.usage, len(result.paths[0].path.root.token_ids)
     assert len(result.tree.nodes) > 8
     assert max(len(result.tree.path(node.number)) for node in result.tree.nodes) > 3
     assert usage.prompt == usage.reused + usage.prefilled
-    assert usage.prefilled == len(ledger.given - ledger.drawn(result))
-    if value != "p-true":  # the prompt, and the last token of a step that ends where its sample did
-        assert prompt <= usage.prefilled <= prompt + len(ledger.continued)
+    assert usage.prefilled == len(recorder.received - recorder.sampled(result))
+    if value != "p-true":  # the prompt, and the last token of each step that ends with its sample
+        assert prompt <= usage.prefilled <= prompt + len(recorder.continued)
     assert usage.discarded == 0
 
 
 @every_search
 @pytest.mark.parametrize("value", ["logprob", "p-true"])
-def test_siblings_draft_expansions_and_the_tree_is_the_same(make: Make, search: TreeSearch, value: str) -> None:  # type: ignore[type-arg]
+def test_speculation_does_not_change_the_tree(make_engine: MakeEngine, search: TreeSearch, value: str) -> None:  # type: ignore[type-arg]
     strategy = replace(search, value=value, sampling=replace(WARM, temperature=0.3))
-    plain = bw.solve_sync("What is 6 times 7?", make("llama"), strategy=strategy)
-    drafted = bw.solve_sync("What is 6 times 7?", make("llama", Siblings()), strategy=strategy)
+    plain = bw.solve_sync("What is 6 times 7?", make_engine("llama"), strategy=strategy)
+    drafted = bw.solve_sync("What is 6 times 7?", make_engine("llama", Siblings()), strategy=strategy)
     assert drafted.usage.drafters["siblings"].accepted > 0
     assert drafted.usage.accepted > drafted.usage.sampled / 20
     assert drafted.usage.sampled == plain.usage.sampled
@@ -111,10 +111,10 @@ def test_siblings_draft_expansions_and_the_tree_is_the_same(make: Make, search: 
 
 
 @every_search
-def test_the_same_seed_gives_the_same_tree_on_an_engine(make: Make, search: TreeSearch) -> None:  # type: ignore[type-arg]
+def test_the_same_seed_gives_the_same_tree_on_an_engine(make_engine: MakeEngine, search: TreeSearch) -> None:  # type: ignore[type-arg]
     strategy = replace(search, value="p-true")
-    first = bw.solve_sync("What is 6 times 7?", make("llama"), strategy=strategy, seed=4)
-    engine = make("llama", max_batch=2)
+    first = bw.solve_sync("What is 6 times 7?", make_engine("llama"), strategy=strategy, seed=4)
+    engine = make_engine("llama", max_batch=2)
     bw.solve_sync("Something else", engine, strategy=bw.Greedy(WARM))
     second = bw.solve_sync("What is 6 times 7?", engine, strategy=strategy, seed=4)
     assert [(n.parent, n.text, n.state) for n in first.tree.nodes] == [

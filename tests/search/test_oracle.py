@@ -1,4 +1,4 @@
-"""Searches against treequest's of the same name, on trees without end whose scores are a hash of the path."""
+"""Searches against those of treequest, on infinite trees whose scores are hashes of the path."""
 
 import zlib
 from collections.abc import Callable
@@ -17,34 +17,34 @@ from branchwise.search.best_first import BestFirst
 from branchwise.search.mcts import MCTS
 from branchwise.search.tree_of_thoughts import ToTBFS
 from branchwise.strategies.strategy import AnyStrategy
-from tests.support.search_lab import Searched, Watched, named
+from tests.support.search_scripts import RecordingStrategy, SearchRun, name_of
 
 Scores = Callable[[str], float]
 
 
 def by_path(path: str) -> float:
-    """A number from 0 to 1 that looks random."""
+    """Return a pseudo-random number from 0 to 1."""
     return zlib.crc32(path.encode()) / (1 << 32)
 
 
 def by_parent(path: str) -> float:
-    """The same for all children of a node."""
+    """Return the same pseudo-random number for all children of a node."""
     return by_path(path.rpartition(" ")[0])
 
 
-def ours(strategy: AnyStrategy, scores: Scores) -> Searched:
-    """Our search; the k-th step after any path is called nk."""
-    watched = Watched(strategy)
+def run_search(strategy: AnyStrategy, scores: Scores) -> SearchRun:
+    """Run a search of branchwise; the k-th step after every path is called nk."""
+    recorder = RecordingStrategy(strategy)
 
     async def verifier(path: bw.Path) -> float:
-        return scores(named(path.answer_text))
+        return scores(name_of(path.answer_text))
 
     backend = ScriptedBackend(lambda path, before: f"n{before}\n")
-    return Searched(bw.solve_sync("q", backend, strategy=watched, verifier=verifier), watched)
+    return SearchRun(bw.solve_sync("q", backend, strategy=recorder, verifier=verifier), recorder)
 
 
-class Theirs:
-    """Their search, step by step, and the order in which nodes were expanded."""
+class TreeQuest:
+    """A search of treequest and the order in which it expands nodes."""
 
     def __init__(self, algorithm: Algorithm, scores: Scores) -> None:  # type: ignore[type-arg]
         self.algorithm, self.scores = algorithm, scores
@@ -56,8 +56,8 @@ class Theirs:
         return path, self.scores(path)
 
     def step(self) -> None:
-        """One new node."""
-        self.state, trial = self.algorithm.ask(self.state, ["draw"])
+        """Add one node."""
+        self.state, trial = self.algorithm.ask(self.state, ["sample"])
         parent = self.state.tree.get_node(trial.node_to_expand)
         if not parent.children:
             self.order.append(parent.state or "")
@@ -67,45 +67,48 @@ class Theirs:
 @pytest.mark.parametrize("exploration", [0.0, 0.3, 2**0.5])
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_mcts_by_uct(width: int, exploration: float) -> None:
-    """Theirs multiplies the exploration by a softmax of the siblings' scores, where ours has none: where siblings'
-    scores are equal that is 1 / width, so c is `width` times as large there. Theirs ends no path, nor do these trees.
+    """treequest multiplies the exploration term by a softmax of the siblings' scores, and branchwise does not.
+
+    For equal scores the softmax is 1 / width, so its c is `width` times as large here. Neither has paths that end.
     """
     strategy = MCTS(40, width=width, exploration=exploration, parallel=1, value="verifier", max_steps=1000)
-    searched = ours(strategy, by_parent)
-    theirs = Theirs(StandardMCTS(samples_per_action=width, exploration_weight=exploration * width), by_parent)
+    search = run_search(strategy, by_parent)
+    reference = TreeQuest(StandardMCTS(samples_per_action=width, exploration_weight=exploration * width), by_parent)
     for _ in range(40 * width):
-        theirs.step()
-    assert searched.order == theirs.order
-    assert len(theirs.order) == 40
-    for node in theirs.state.tree.get_nodes():
-        mine = searched.nodes[node.state or ""]
-        assert mine.visits == theirs.state.visit_counts[node.expand_idx]
-        assert mine.total == pytest.approx(theirs.state.value_sums[node.expand_idx])
+        reference.step()
+    assert search.order == reference.order
+    assert len(reference.order) == 40
+    for node in reference.state.tree.get_nodes():
+        ours = search.nodes[node.state or ""]
+        assert ours.visits == reference.state.visit_counts[node.expand_idx]
+        assert ours.value_sum == pytest.approx(reference.state.value_sums[node.expand_idx])
 
 
 @pytest.mark.parametrize("kind", ["tot-bfs", "beam"])
 @pytest.mark.parametrize(("keep", "width"), [(1, 1), (2, 3), (3, 3), (2, 5)])
 def test_breadth_first(kind: str, keep: int, width: int) -> None:
-    """Theirs draws one state at first, ours as many as on every other level: theirs is given ours. Without paths that
-    end, a beam search is the same."""
+    """treequest starts with one state and branchwise with a full level, so treequest is given that level.
+
+    Without paths that end, a beam search expands the same nodes.
+    """
     paths = keep * width
     strategy: AnyStrategy = ToTBFS(paths, keep=keep) if kind == "tot-bfs" else Beam(paths, width=width)
-    searched = ours(replace(strategy, value="verifier", max_steps=6), by_path)  # type: ignore[type-var]
-    theirs = Theirs(TreeOfThoughtsBFSAlgo(breadth_limit=keep, size_limit=width), by_path)
-    root = theirs.state.tree.root
+    search = run_search(replace(strategy, value="verifier", max_steps=6), by_path)  # type: ignore[type-var]
+    reference = TreeQuest(TreeOfThoughtsBFSAlgo(breadth_limit=keep, size_limit=width), by_path)
+    root = reference.state.tree.root
     for _ in range(paths):
-        theirs.state.tree.add_node(theirs.child(root), root)
+        reference.state.tree.add_node(reference.child(root), root)
     for _ in range(5 * paths):
-        theirs.step()
-    assert searched.order == ["", *theirs.order]
-    assert len(theirs.order) == 5 * keep
+        reference.step()
+    assert search.order == ["", *reference.order]
+    assert len(reference.order) == 5 * keep
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_best_first(width: int) -> None:
-    searched = ours(BestFirst(40, width=width, value="verifier", max_steps=1000), by_path)
-    theirs = Theirs(BestFirstSearchAlgo(num_samples=width), by_path)
+    search = run_search(BestFirst(40, width=width, value="verifier", max_steps=1000), by_path)
+    reference = TreeQuest(BestFirstSearchAlgo(num_samples=width), by_path)
     for _ in range(40 * width):
-        theirs.step()
-    assert searched.order == theirs.order
-    assert len(theirs.order) == 40
+        reference.step()
+    assert search.order == reference.order
+    assert len(reference.order) == 40

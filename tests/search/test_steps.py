@@ -1,4 +1,4 @@
-"""Where a search ends its steps: never inside a thing, at the same tokens as in one go, and proposed ones, too."""
+"""Steps of a search: their ends, their tokens against those of one sample, and proposed steps."""
 
 import re
 from itertools import accumulate
@@ -11,21 +11,21 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.search.beam import Beam
 from branchwise.search.best_of_n import BestOfN
-from branchwise.search.thoughts import Step
+from branchwise.search.steps import Step
 from branchwise.search.tree_of_thoughts import ToTBFS
-from tests.support.lab import Make
-from tests.support.search_lab import Watched
+from tests.support.branches import MakeEngine
+from tests.support.search_scripts import RecordingStrategy
 
 
-def telling(text: str) -> ScriptedBackend:
-    """Says the rest of a text."""
+def continuing(text: str) -> ScriptedBackend:
+    """Return a backend that replies with the rest of a text."""
     return ScriptedBackend(lambda path, before: Reply(text[len(path.whole_text) :]))
 
 
 def steps_of(text: str, step: Step, sampling: bw.Sampling | None = None) -> list[str]:
-    """The steps in which a text is drawn."""
+    """Return the steps in which a text is sampled."""
     strategy = BestOfN(1, step=step, max_steps=1000, sampling=sampling or bw.Sampling())
-    tree = bw.solve_sync("q", telling(text), strategy=strategy).tree
+    tree = bw.solve_sync("q", continuing(text), strategy=strategy).tree
     assert [node.parent for node in tree.nodes[1:]] == list(range(len(tree.nodes) - 1))
     assert [node.state for node in tree.nodes[:-1]] == ["open"] * (len(tree.nodes) - 1)
     assert tree.nodes[-1].state == "ended"
@@ -36,7 +36,7 @@ FENCE = "Run this:\n```python\nx = 1\n\ny = 2. \n```\nThat is it."
 ALIGNED = "So\n\\begin{align}\na &= 1. 5\\\\\nb &= 2\n\\end{align}\nThus it ends."
 CASES: list[tuple[Step, str, list[str]]] = [
     ("line", "One. Two.\nThree.\nFour", ["One. Two.\n", "Three.\n", "Four"]),
-    ("line", "One.\n\n\nTwo.\n", ["One.\n", "\n\nTwo.\n", ""]),  # that it has ended is drawn, too
+    ("line", "One.\n\n\nTwo.\n", ["One.\n", "\n\nTwo.\n", ""]),  # the end is a step of its own
     ("line", FENCE, ["Run this:\n", "```python\nx = 1\n\ny = 2. \n```\n", "That is it."]),
     ("line", ALIGNED, ["So\n", "\\begin{align}\na &= 1. 5\\\\\nb &= 2\n\\end{align}\n", "Thus it ends."]),
     ("line", "$$\nx = 1\n$$\nSo 1.", ["$$\nx = 1\n$$\n", "So 1."]),
@@ -66,27 +66,44 @@ CASES: list[tuple[Step, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("step", "text", "steps"), CASES)
-def test_steps_end_where_their_kind_says(step: Step, text: str, steps: list[str]) -> None:
+def test_steps_end_by_their_kind(step: Step, text: str, steps: list[str]) -> None:
     assert steps_of(text, step) == steps
 
 
 PIECES = [
-    "word", " is", " 3.14", " 1,234", " \\frac{1}{2}", "\\boxed{42}", "\n", "\n\n", ". ", "! ", "? ", "\n1. ",
-    "\nStep 2: ", "\n```\ncode. x\ny = 2\n\nz\n```\n", " \\[ x\n= 2. 5 \\]", "\\begin{align}\na. b\n\\end{align}",
-    " e.g. ", " $5",
-]  # fmt: skip
+    "word",
+    " is",
+    " 3.14",
+    " 1,234",
+    " \\frac{1}{2}",
+    "\\boxed{42}",
+    "\n",
+    "\n\n",
+    ". ",
+    "! ",
+    "? ",
+    "\n1. ",
+    "\nStep 2: ",
+    "\n```\ncode. x\ny = 2\n\nz\n```\n",
+    " \\[ x\n= 2. 5 \\]",
+    "\\begin{align}\na. b\n\\end{align}",
+    " e.g. ",
+    " $5",
+]
 
 
-def is_inside(text: str, cut: int) -> str:
-    """What a cut goes through: a number, a LaTeX group or environment, or a code fence; "" for nothing."""
+def cut_region(text: str, cut: int) -> str:
+    """Return the kind of region a cut goes through (a number, LaTeX, a code fence), or "" for none."""
     if re.search(r"\d[.,]?\Z", text[:cut]) and re.match(r"[.,]?\d", text[cut:]):
         return "a number"
-    for what, pattern in (
-        ("a fence", r"^```$.*?^```$"), ("a group", r"\{[^{}]*\}"), ("mathematics", r"\\\[.*?\\\]"),
+    for region, pattern in (
+        ("a fence", r"^```$.*?^```$"),
+        ("a group", r"\{[^{}]*\}"),
+        ("mathematics", r"\\\[.*?\\\]"),
         ("an environment", r"\\begin\{align\}.*?\\end\{align\}"),
-    ):  # fmt: skip
+    ):
         if any(match.start() < cut < match.end() for match in re.finditer(pattern, text, re.DOTALL | re.MULTILINE)):
-            return what
+            return region
     return ""
 
 
@@ -95,25 +112,25 @@ def is_inside(text: str, cut: int) -> str:
     st.lists(st.sampled_from(PIECES), min_size=1, max_size=14).map("".join),
     st.sampled_from(["line", "paragraph", "sentence", "numbered", 1, 3, 8]),
 )
-def test_no_step_ends_inside_a_thing(text: str, step: Step) -> None:
+def test_no_step_ends_inside_a_region(text: str, step: Step) -> None:
     steps = steps_of(text, step)
     assert "".join(steps) == text
     for cut in list(accumulate(map(len, steps)))[:-1]:
-        assert not is_inside(text, cut), (text[:cut], text[cut:])
+        assert not cut_region(text, cut), (text[:cut], text[cut:])
 
 
 @pytest.mark.parametrize("step", ["line", "sentence", "numbered", 3])
 @pytest.mark.parametrize("limit", [1, 5, 9, 10, 11])
-def test_a_paths_limit_holds_over_its_steps(step: Step, limit: int) -> None:
+def test_the_token_limit_holds_over_all_steps_of_a_path(step: Step, limit: int) -> None:
     text = "1. a b.\n2. c d. e f\n3. g h i j."
     steps = steps_of(text, step, bw.Sampling(max_tokens=limit))
-    tokens = telling(text).vocabulary.tokens(text)
-    vocabulary = telling(text).vocabulary
-    spelled = vocabulary.spell(vocabulary.tokens(text)[:limit])
+    tokens = continuing(text).vocabulary.tokens(text)
+    vocabulary = continuing(text).vocabulary
+    spelled = vocabulary.decode(vocabulary.tokens(text)[:limit])
     assert len(tokens) > limit
     found = "".join(steps)
     assert spelled.startswith(found)
-    assert spelled[len(found) :].lstrip(".\n") in ("", " c", " e", "2", "3")  # a stop at the very end, which is trimmed
+    assert spelled[len(found) :].lstrip(".\n") in ("", " c", " e", "2", "3")  # a stop string at the very end is trimmed
 
 
 # On an engine
@@ -121,21 +138,19 @@ def test_a_paths_limit_holds_over_its_steps(step: Step, limit: int) -> None:
 
 @pytest.mark.parametrize("step", ["line", "sentence", "paragraph", "numbered", 1, 7, 20])
 @pytest.mark.parametrize("question", ["What is 6 times 7?", "How many?", "Say it"])
-def test_drawing_step_by_step_without_heat_gives_the_tokens_of_drawing_at_once(
-    make: Make, step: Step, question: str
-) -> None:
-    engine, cold = make("llama"), bw.Sampling(temperature=0.0, max_tokens=80)
-    (whole,) = bw.solve_sync(question, engine, strategy=bw.Greedy(cold)).paths
-    result = bw.solve_sync(question, engine, strategy=BestOfN(1, step=step, max_steps=1000, sampling=cold))
+def test_greedy_steps_have_the_tokens_of_one_greedy_path(make_engine: MakeEngine, step: Step, question: str) -> None:
+    engine, greedy = make_engine("llama"), bw.Sampling(temperature=0.0, max_tokens=80)
+    (whole,) = bw.solve_sync(question, engine, strategy=bw.Greedy(greedy)).paths
+    result = bw.solve_sync(question, engine, strategy=BestOfN(1, step=step, max_steps=1000, sampling=greedy))
     assert result.paths[-1].path.all_token_ids() == whole.path.all_token_ids()
-    # Bytes that make no character are one mark or several, as they come.
+    # Invalid bytes become one replacement character or several, depending on the chunks.
     found, wanted = "".join(node.text for node in result.tree.nodes), whole.path.answer_text
     assert found.replace("\ufffd", "") == wanted.replace("\ufffd", "")
     assert len(result.tree.nodes) > 2 or step in ("paragraph", "numbered", "sentence", "line")
 
 
-def test_steps_of_a_path_that_fills_the_context_come_to_an_end(make: Make) -> None:
-    engine = make("llama")
+def test_a_path_that_fills_the_context_ends(make_engine: MakeEngine) -> None:
+    engine = make_engine("llama")
     for step in (5, "line"):
         strategy = Beam(2, width=1, step=step, value="logprob", max_steps=1000)  # type: ignore[arg-type]
         result = bw.solve_sync("x" * 250, engine, strategy=strategy)
@@ -155,48 +170,50 @@ ENDS["Multiply them\nAnswer: 6\n"] = "The answer is 6."
 
 
 def proposing(path: bw.Path, before: int) -> str:
-    """Writes lists of steps where it is asked for one, and finishes paths that speak of the answer."""
+    """Reply with a list of steps to a list prompt, and finish paths that mention the answer."""
     messages = path.root.messages
     assert messages is not None
     if messages.turns[-1].content.startswith("Write "):
-        said = messages.turns[-2].content if messages.turns[-2].role == "assistant" else ""
-        return LISTS.get(said, "")
+        so_far = messages.turns[-2].content if messages.turns[-2].role == "assistant" else ""
+        return LISTS.get(so_far, "")
     return ENDS[path.whole_text]
 
 
 def test_proposed_steps_by_hand() -> None:
-    """Asked for four: the same line twice is one step; the fifth is too many. Then for two of each that is kept."""
+    """Four steps: a repeated line is one step, and the fifth is dropped. Then two steps of each kept one."""
 
     async def verifier(path: bw.Path) -> float:
-        worth = {"Add 2 and 3\n": 0.9, "Multiply them\n": 0.8, "Subtract\n": 0.1}
-        return worth.get(path.answer_text, 0.5)
+        values = {"Add 2 and 3\n": 0.9, "Multiply them\n": 0.8, "Subtract\n": 0.1}
+        return values.get(path.answer_text, 0.5)
 
-    watched = Watched(ToTBFS(4, keep=2, propose=True, value="verifier"))
-    result = bw.solve_sync("q", ScriptedBackend(proposing), strategy=watched, verifier=verifier)
+    recorder = RecordingStrategy(ToTBFS(4, keep=2, propose=True, value="verifier"))
+    result = bw.solve_sync("q", ScriptedBackend(proposing), strategy=recorder, verifier=verifier)
     nodes = [(n.parent, n.text, n.state, n.answer) for n in result.tree.nodes[1:]]
     assert nodes[:4] == [
-        (0, "Add 2 and 3\n", "open", None), (0, "Multiply them\n", "open", None), (0, "Subtract\n", "pruned", None),
+        (0, "Add 2 and 3\n", "open", None),
+        (0, "Multiply them\n", "open", None),
+        (0, "Subtract\n", "pruned", None),
         (0, "Answer: 6\nThe answer is 6.", "ended", "6"),
-    ]  # fmt: skip
-    assert nodes[4:] == [  # each worth .5: the first two that ended keep their places
-        (1, "Halve it\n", "pruned", None), (1, "Answer: 2.5\nThe answer is 2.5.", "ended", "2.5"),
+    ]
+    assert nodes[4:] == [  # each scores .5: the first two that ended stay
+        (1, "Halve it\n", "pruned", None),
+        (1, "Answer: 2.5\nThe answer is 2.5.", "ended", "2.5"),
         (2, "Answer: 6\nThe answer is 6.", "ended", "6"),
-    ]  # fmt: skip
+    ]
     assert result.votes == {"6": 1.0, "2.5": 0.5}
-    asked = [question for question, _ in watched.asked]
-    assert len(asked) == 6, "a list for the prompt and for two steps, and three paths that speak of the answer"
+    assert len(recorder.expansions) == 6, "three lists, and three paths that mention the answer"
 
 
-def test_a_stop_inside_a_step_is_passed_by_the_same_sample() -> None:
-    """The first step takes three requests, one for each line, and the next is a sample of its own."""
+def test_a_stop_string_inside_a_step_resumes_the_sample() -> None:
+    """The first step takes three requests of one sample, one for each line; the next step is a new sample."""
     strategy = BestOfN(1, step="line")
-    result = bw.solve_sync("q", telling("\\[\nx\n\\]\nEnd."), strategy=strategy)
+    result = bw.solve_sync("q", continuing("\\[\nx\n\\]\nEnd."), strategy=strategy)
     assert [branch.path.text for branch in result.paths] == ["\\[\n", "x\n", "\\]\n", "End."]
     assert len({branch.path.key for branch in result.paths[:3]}) == 1
     assert result.paths[3].path.key != result.paths[0].path.key
     assert result.tree.nodes[1].cost.sampled == sum(len(branch.path.token_ids) for branch in result.paths[:3])
 
 
-def test_a_stop_of_ones_own_ends_a_path_and_is_not_shown() -> None:
+def test_the_users_stop_string_ends_the_path_and_is_not_shown() -> None:
     text = "One.\nTwo END three\nFour"
     assert steps_of(text, "line", bw.Sampling(stop=("END",))) == ["One.\n", "Two "]

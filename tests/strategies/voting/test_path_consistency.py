@@ -1,4 +1,4 @@
-"""Path-consistency, traced window by window against a table worked by hand."""
+"""Path-consistency, window by window against a table worked out by hand."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,15 +8,15 @@ import pytest
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 
-# Twenty answers in issue order. Pooled counts of (1, 2) after each window, and what follows at 0.8
-# (from the table of smallest leads: 3 against 1, 9 against 5):
-#   window 0: (4, 1) passes: level 1     window 1: (5, 5) fails
-#   window 2: (10, 5) passes             window 3: (15, 5)
+# Twenty answers in the order of the requests. Pooled counts of (1, 2) after each window, and the decision at 0.8
+# (smallest leads: 3 against 1, 9 against 5):
+#   window 0: (4, 1) reaches 0.8: level 1     window 1: (5, 5) does not
+#   window 2: (10, 5) reaches 0.8             window 3: (15, 5)
 ANSWERS = "11121222211111111111"
 
 
-def script_of(answers: Sequence[str]) -> ScriptedBackend:
-    """Branch n says three steps of its own after whatever it continues, the last one its answer."""
+def backend_for(answers: Sequence[str]) -> ScriptedBackend:
+    """Return a backend whose branch n adds three steps to its prefix; the last one states the n-th answer."""
     numbers = iter(range(len(answers)))
 
     def reply(path: bw.Path, before: int) -> str:
@@ -28,18 +28,18 @@ def script_of(answers: Sequence[str]) -> ScriptedBackend:
 
 
 def run(strategy: bw.PathConsistency, answers: Sequence[str] = ANSWERS) -> bw.Result:
-    return bw.solve_sync("question", script_of(answers), strategy=strategy)
+    return bw.solve_sync("question", backend_for(answers), strategy=strategy)
 
 
 def origins(result: bw.Result) -> list[str]:
-    """What each branch continued."""
+    """Return the text that each branch continued."""
     return [branch.path.parent.answer_text for branch in result.paths if branch.path.parent is not None]
 
 
 CONTROLLED = bw.PathConsistency(20, window=5, max_level=3)
 
 
-def test_the_papers_form_follows_the_hand_worked_table() -> None:
+def test_the_papers_form_follows_the_table() -> None:
     result = run(replace(bw.PathConsistency.plain(20), window=5, max_level=3))
     seen = origins(result)
     assert len(seen) == 20
@@ -47,8 +47,8 @@ def test_the_papers_form_follows_the_hand_worked_table() -> None:
     # Level 1: first steps of the four branches of window 0 that answer 1.
     level_1 = {f"M{n} it is." for n in (0, 1, 2, 4)}
     assert set(seen[5:10]) <= level_1
-    assert set(seen[10:15]) <= level_1  # confidence fell: the level stays, the prefixes too
-    # Level 2: first two steps of every branch that answers 1 by then.
+    assert set(seen[10:15]) <= level_1  # confidence fell: level and prefixes stay
+    # Level 2: the first two steps of every branch so far that answers 1.
     own = {f"M{n} it is. N{n} follows." for n in (0, 1, 2, 4)}
     continued = {f"{seen[n]} M{n} it is." for n in (9, 10, 11, 12, 13, 14)}
     assert set(seen[15:]) <= own | continued
@@ -62,11 +62,11 @@ COMB_21 = [1, 21, 210, 1330, 5985, 20349, 54264, 116280, 203490, 293930, 352716]
 COMB_21 += COMB_21[::-1]
 
 
-def test_the_bias_controlled_form_follows_the_hand_worked_table() -> None:
+def test_bias_control_follows_the_table() -> None:
     result = run(CONTROLLED)
     seen = origins(result)
     # Every fourth branch starts at the prompt: 3, 7, 11, ... After window 1 confidence fell to 1/2, so
-    # window 2 steps back to level 0. Then branches from the prompt alone stand 9 to 2, above 0.95.
+    # window 2 steps back to level 0. Then branches from the prompt alone have 9 votes to 2, above 0.95.
     assert len(seen) == 15
     assert seen[:5] == [""] * 5
     assert [origin == "" for origin in seen[5:10]] == [False, False, True, False, False]
@@ -96,8 +96,8 @@ def test_each_part_of_the_bias_control_can_be_switched_off(
         assert all(origin == "" for origin in seen[12:15]) is window_2_at_root
 
 
-def test_paths_from_the_prompt_settle_no_answer_but_the_one_that_leads() -> None:
-    """After two windows (6, 4) stands for 2 and, from the prompt alone, (4, 2) for 1: P(Bin(7, 1/2) <= 4) = 0.77."""
+def test_root_paths_do_not_stop_for_an_answer_that_is_behind() -> None:
+    """After two windows 2 leads (6, 4), but from the prompt alone 1 leads (4, 2): P(Bin(7, 1/2) <= 4) = 0.77."""
     strategy = bw.PathConsistency(15, window=5, max_level=1, threshold=0.6, root_share=0.2, stop_at=0.7)
     result = run(strategy, "1112222221" + "1" * 5)
     assert [origin == "" for origin in origins(result)[5:10]] == [False, False, False, False, True]
@@ -105,8 +105,8 @@ def test_paths_from_the_prompt_settle_no_answer_but_the_one_that_leads() -> None
     assert (result.answer, result.votes) == ("1", {"1": 9, "2": 6})
 
 
-def test_prefixes_come_with_multiplicity() -> None:
-    """Two of three agreeing branches open alike: their opening is drawn twice as often (odds of a miss < 1e-9)."""
+def test_prefixes_are_chosen_with_multiplicity() -> None:
+    """Two of three agreeing branches have equal first steps, chosen twice as often (odds of a false alarm < 1e-9)."""
     openings = iter(["Same start.", "Same start.", "Other start."] + ["x"] * 300)
 
     def reply(path: bw.Path, before: int) -> str:
@@ -124,7 +124,7 @@ def test_the_level_stays_where_no_path_is_long_enough() -> None:
     assert origins(result) == [""] * 20
 
 
-def test_branches_without_an_answer_never_lead() -> None:
+def test_missing_answers_never_lead() -> None:
     backend = ScriptedBackend({"": ["I do not know. Sorry.", "A. The answer is 1.", "Who knows. Not me."]})
     result = bw.solve_sync("q", backend, strategy=bw.PathConsistency.plain(15))
     assert result.answer == "1"
@@ -133,8 +133,8 @@ def test_branches_without_an_answer_never_lead() -> None:
 
 
 @pytest.mark.parametrize("paths", [1, 4, 5, 6, 64])
-def test_any_number_of_paths_works(paths: int) -> None:
-    result = bw.solve_sync("q", script_of("1" * paths), strategy=bw.PathConsistency.plain(paths))
+def test_the_number_of_paths_need_not_fill_windows(paths: int) -> None:
+    result = bw.solve_sync("q", backend_for("1" * paths), strategy=bw.PathConsistency.plain(paths))
     assert len(result.paths) == paths
 
 
@@ -142,14 +142,14 @@ def test_any_number_of_paths_works(paths: int) -> None:
     ("field", "value"),
     [("paths", 0), ("window", 0), ("max_level", -1), ("threshold", 0.2), ("root_share", 2), ("stop_at", 1.5)],
 )
-def test_fields_are_checked_at_construction(field: str, value: float) -> None:
+def test_fields_are_validated_at_construction(field: str, value: float) -> None:
     with pytest.raises(bw.ConfigError, match=field):
         bw.PathConsistency(**{field: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("window", [1, 2, 5])
 @pytest.mark.parametrize("form", ["plain", "controlled"])
-def test_a_probe_changes_when_paths_are_drawn_and_nothing_else(form: str, window: int) -> None:
+def test_a_probe_leaves_paths_and_votes_unchanged(form: str, window: int) -> None:
     strategy = bw.PathConsistency.plain(20) if form == "plain" else bw.PathConsistency(20)
     strategy = replace(strategy, window=window)
     plain = run(strategy)
@@ -159,7 +159,7 @@ def test_a_probe_changes_when_paths_are_drawn_and_nothing_else(form: str, window
     assert (probed.answer, probed.votes, probed.confidence) == (plain.answer, plain.votes, plain.confidence)
 
 
-def test_a_probe_is_drawn_before_any_other_path_begins() -> None:
+def test_a_probe_is_sampled_before_any_other_path() -> None:
     strategy = bw.PathConsistency(6, window=3, probe=True)
     state = strategy.start([bw.Path(parent=None, key=1, token_ids=(1,), text="")])
     assert [action.count for action in strategy.ask(state)] == [1]

@@ -1,4 +1,4 @@
-"""Weighted votes, with the weights worked by hand."""
+"""Weighted votes, with the weights worked out by hand."""
 
 import asyncio
 import math
@@ -10,16 +10,26 @@ import pytest
 import branchwise as bw
 from branchwise.backends.base import Scores
 from branchwise.backends.scripted.backend import Reply
-from tests.support.votes_lab import BROKEN, FULL, NO_LOGPROBS, SAYS, TEXT, Scripted, Uneven, run, stated
+from tests.support.vote_scripts import (
+    ANSWER,
+    BROKEN,
+    FULL,
+    NO_LOGPROBS,
+    TEXT_ONLY,
+    LogprobBackend,
+    ReplyWithLogprobs,
+    answers_of,
+    run,
+)
 
 
-def reply(answer: str, *probabilities: float) -> Uneven:
-    """Five tokens of these probabilities."""
-    return Uneven(SAYS.format(answer), logprobs=tuple(map(math.log, probabilities)))
+def reply(answer: str, *probabilities: float) -> ReplyWithLogprobs:
+    """Return a reply of five tokens with these probabilities."""
+    return ReplyWithLogprobs(ANSWER.format(answer), logprobs=tuple(map(math.log, probabilities)))
 
 
-# "1" is said evenly, "2" nearly surely but for one doubtful token.
-EVEN_AND_DOUBTFUL = [reply("1", 0.5), reply("2", 1, 1, 1, 1 / 16, 1)]
+# All tokens of "1" have probability 1/2. Those of "2" have 1, but one has 1/16.
+EVEN_AND_UNEVEN = [reply("1", 0.5), reply("2", 1, 1, 1, 1 / 16, 1)]
 
 
 @pytest.mark.parametrize(
@@ -27,17 +37,17 @@ EVEN_AND_DOUBTFUL = [reply("1", 0.5), reply("2", 1, 1, 1, 1 / 16, 1)]
     [
         ("mean", {"1": 1 / 2, "2": (1 / 16) ** (1 / 5)}),  # the geometric mean: 0.574 against 0.5
         ("min", {"1": 1 / 2, "2": 1 / 16}),
-        ("product", {"1": 1 / 2, "2": 1.0}),  # 1/32 and 1/16, the larger called 1
+        ("product", {"1": 1 / 2, "2": 1.0}),  # 1/32 and 1/16, relative to the larger
     ],
 )
-def test_trust_is_made_of_the_tokens_probabilities(trust: str, weights: dict[str, float]) -> None:
-    result = run(bw.WeightedVote(2, trust), EVEN_AND_DOUBTFUL)  # type: ignore[arg-type]
+def test_trust_is_computed_from_token_probabilities(trust: str, weights: dict[str, float]) -> None:
+    result = run(bw.WeightedVote(2, trust), EVEN_AND_UNEVEN)  # type: ignore[arg-type]
     assert result.votes == pytest.approx(weights)
     assert result.answer == max(weights, key=lambda answer: weights[answer])
 
 
-def test_products_of_long_paths_are_told_apart() -> None:
-    """e^-1000 and e^-750 are both 0 in a float."""
+def test_products_of_long_paths_differ() -> None:
+    """e^-1000 and e^-750 both underflow to 0."""
     paths = [
         Reply("word " * 99 + "The answer is 1.", -1000 / 104),
         Reply("word " * 99 + "The answer is 2.", -750 / 104),
@@ -47,7 +57,7 @@ def test_products_of_long_paths_are_told_apart() -> None:
     assert result.answer == "2"
 
 
-def test_weights_of_an_answer_add_up_and_a_plain_vote_says_how_sure_it_is() -> None:
+def test_weights_are_summed_and_confidence_is_from_plain_votes() -> None:
     result = run(bw.WeightedVote(4), [reply("1", 0.25), reply("2", 0.75), reply("1", 0.25), "-"])
     assert result.votes == pytest.approx({"2": 0.75, "1": 0.5})
     assert result.answer == "2"
@@ -55,31 +65,33 @@ def test_weights_of_an_answer_add_up_and_a_plain_vote_says_how_sure_it_is() -> N
     assert result.confidence == pytest.approx(5 / 16)  # P(Beta(2, 3) > 1/2) = P(Bin(4, 1/2) <= 1)
 
 
-def test_a_temperature_makes_weights_a_softmax_over_the_question() -> None:
-    """With 1/4 ln 2 a quarter more trust counts twice."""
+def test_with_a_temperature_weights_are_a_softmax() -> None:
+    """At 1/(4 ln 2), a trust that is 1/4 higher doubles the weight."""
     strategy = bw.WeightedVote(4, temperature=0.25 / math.log(2))
     result = run(strategy, [reply("1", 0.25), reply("1", 0.5), reply("2", 0.75), "-"])
     assert result.votes == pytest.approx({"1": 1 / 7 + 2 / 7, "2": 4 / 7})
 
 
-class Judging(Scripted):
-    """Calls the path of branch n right with the n-th of these probabilities; None: fails to say."""
+class Judging(LogprobBackend):
+    """Gives "True" the n-th probability for branch n; None fails."""
 
-    def __init__(self, answers: str, verdicts: Sequence[float | None], able: bw.Capabilities = FULL) -> None:
-        super().__init__(lambda path, before: f"Path {before}. {SAYS.format(answers[before])}", capabilities=able)
+    def __init__(self, answers: str, verdicts: Sequence[float | None], capabilities: bw.Capabilities = FULL) -> None:
+        super().__init__(
+            lambda path, before: f"Path {before}. {ANSWER.format(answers[before])}", capabilities=capabilities
+        )
         self.verdicts = verdicts
-        self.asked: list[bw.Messages] = []
+        self.prompts: list[bw.Messages] = []
 
     async def score(self, path: bw.Path, continuations: Sequence[str]) -> Scores:
         assert path.messages is not None
-        self.asked.append(path.messages)
-        said = path.messages.turns[-2].content
-        true = self.verdicts[int(said.split()[1].rstrip("."))]
-        await asyncio.sleep(0.003 if true == 0.9 else 0)  # the surest verdict comes last
+        self.prompts.append(path.messages)
+        reply = path.messages.turns[-2].content
+        true = self.verdicts[int(reply.split()[1].rstrip("."))]
+        await asyncio.sleep(0.003 if true == 0.9 else 0)  # the most confident verdict arrives last
         if true is None:
-            raise bw.BackendError("no verdict", retryable=False, hint="ask another")
+            raise bw.BackendError("no verdict", retryable=False, hint="retry")
         cost = (await super().score(path, continuations)).cost
-        # Half of the mass is on neither word; a verdict of two tokens has the product of their probabilities.
+        # Half of the probability is on neither word. A reply of two tokens has the product of their probabilities.
         given = {"True": true / 2, "False": (1 - true) / 2}
         return Scores(tuple((math.log(given[text]) / 2,) * 2 for text in continuations), cost)
 
@@ -87,7 +99,7 @@ class Judging(Scripted):
 def test_p_true_is_the_probability_of_true_among_the_verdicts() -> None:
     result = bw.solve_sync("q", Judging("112", [0.3, 0.2, 0.9]), strategy=bw.WeightedVote(3, "p-true"))
     assert result.votes == pytest.approx({"2": 0.9, "1": 0.5})
-    assert stated(result) == "112"  # judgments are no paths
+    assert answers_of(result) == "112"  # judge prompts add no paths
     assert result.usage.scored == 3 * 2
     assert result.errors == ()
 
@@ -103,17 +115,17 @@ def test_cisc_is_a_softmax_over_p_true() -> None:
 def test_the_judge_sees_the_question_and_the_whole_path() -> None:
     backend = Judging("1", [0.5])
     bw.solve_sync("q", backend, strategy=bw.WeightedVote(1, "p-true"))
-    roles = [(turn.role, turn.content) for turn in backend.asked[0].turns[-3:]]
+    roles = [(turn.role, turn.content) for turn in backend.prompts[0].turns[-3:]]
     assert roles[:2] == [("user", "q"), ("assistant", "Path 0. The answer is 1.")]
     assert roles[2][0] == "user"
     assert "True or False" in roles[2][1]
 
 
-def test_a_judge_that_fails_costs_that_path_its_vote_alone() -> None:
+def test_a_failed_judge_prompt_costs_one_vote() -> None:
     result = bw.solve_sync("q", Judging("1122", [0.6, None, 0.5, 0.4]), strategy=bw.WeightedVote(4, "p-true"))
     assert result.votes == pytest.approx({"2": 0.9, "1": 0.6})
     assert result.answer == "2"
-    assert result.errors == ("no verdict; ask another",)
+    assert result.errors == ("no verdict; retry",)
     assert result.outcome is bw.Outcome.COMPLETE
     assert result.degraded == ()
 
@@ -121,7 +133,7 @@ def test_a_judge_that_fails_costs_that_path_its_vote_alone() -> None:
 def test_paths_without_an_answer_are_not_judged() -> None:
     backend = Judging("-1", [0.5, 0.5])
     bw.solve_sync("q", backend, strategy=bw.WeightedVote(2, "p-true"))
-    assert [messages.turns[-2].content[:7] for messages in backend.asked] == ["Path 1."]
+    assert [messages.turns[-2].content[:7] for messages in backend.prompts] == ["Path 1."]
 
 
 @pytest.mark.parametrize("verdict", [0.0, 1.0])
@@ -136,26 +148,28 @@ def test_a_verdict_may_be_certain(verdict: float) -> None:
     assert result.votes == {"1": verdict}
 
 
-@pytest.mark.parametrize("able", [TEXT, NO_LOGPROBS])
+@pytest.mark.parametrize("capabilities", [TEXT_ONLY, NO_LOGPROBS])
 @pytest.mark.parametrize("trust", ["mean", "min", "product"])
-def test_without_log_probabilities_the_majority_answers(trust: str, able: bw.Capabilities) -> None:
-    result = run(bw.WeightedVote(3, trust), "112", able)  # type: ignore[arg-type]
+def test_without_log_probabilities_the_majority_answers(trust: str, capabilities: bw.Capabilities) -> None:
+    result = run(bw.WeightedVote(3, trust), "112", capabilities)  # type: ignore[arg-type]
     assert (result.answer, result.votes) == ("1", {"1": 2, "2": 1})
-    assert "weighted-vote: nothing tells how far to trust a path, so the majority answered" in result.degraded
+    assert "weighted-vote: the trust in every path is unknown, so the majority answered" in result.degraded
 
 
 def test_without_scores_the_majority_answers() -> None:
-    able = replace(FULL, score=False)
-    result = bw.solve_sync("q", Judging("112", [0.1, 0.1, 0.9], able), strategy=bw.WeightedVote.cisc(3))
+    capabilities = replace(FULL, score=False)
+    result = bw.solve_sync("q", Judging("112", [0.1, 0.1, 0.9], capabilities), strategy=bw.WeightedVote.cisc(3))
     assert (result.answer, result.votes) == ("1", {"1": 2, "2": 1})
     assert any("the majority answered" in note for note in result.degraded)
     assert any("does not score" in note for note in result.degraded)
 
 
-def test_tokens_are_not_needed_where_log_probabilities_are_reported() -> None:
-    able = replace(FULL, token_in=False, token_out=False)
+def test_log_probabilities_without_token_ids_are_enough() -> None:
+    capabilities = replace(FULL, token_in=False, token_out=False)
     result = run(
-        bw.WeightedVote(2), [Reply(SAYS.format(1), math.log(0.5)), Reply(SAYS.format(2), math.log(0.25))], able
+        bw.WeightedVote(2),
+        [Reply(ANSWER.format(1), math.log(0.5)), Reply(ANSWER.format(2), math.log(0.25))],
+        capabilities,
     )
     assert result.votes == pytest.approx({"1": 0.5, "2": 0.25})
 
@@ -168,7 +182,7 @@ def test_failed_paths_have_no_vote() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("paths", 0), ("trust", "guess"), ("temperature", 0), ("temperature", -1)]
 )
-def test_fields_are_checked_at_construction(field: str, value: object) -> None:
+def test_fields_are_validated_at_construction(field: str, value: object) -> None:
     with pytest.raises(bw.ConfigError, match=field) as caught:
         bw.WeightedVote(**{field: value})  # type: ignore[arg-type]
     assert caught.value.field == field

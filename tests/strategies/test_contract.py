@@ -1,4 +1,4 @@
-"""The contract every strategy keeps."""
+"""The contract of every strategy, run on the scripted backend."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,22 +8,27 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.registry import STRATEGIES, strategy
-from branchwise.search.tree_search import TreeSearch
+from branchwise.registry import STRATEGIES, make_strategy
+from branchwise.search.tree import TreeSearch
 from branchwise.strategies.strategy import AnyStrategy
 
 NAMES = sorted(STRATEGIES)
 SEARCHES = {name for name in NAMES if isinstance(STRATEGIES[name](12, bw.Sampling()), TreeSearch)}
 STEPWISE = SEARCHES - {"best-of-n", "weighted-best-of-n"}
 WEIGHTED = SEARCHES - {"best-of-n"} | {
-    "adaptive-path-consistency", "cisc", "deepconf", "deepconf-online", "prefix-consistency", "weighted-vote",
-}  # fmt: skip
-"""Those whose votes are no counts of paths; their own tests say what they sum to."""
+    "adaptive-path-consistency",
+    "cisc",
+    "deepconf",
+    "deepconf-online",
+    "prefix-consistency",
+    "weighted-vote",
+}
+"""Strategies whose votes are weights instead of counts; their own tests check the sums."""
 REPLIES = [f"Step {i}. Next {i}. The answer is {answer}." for i, answer in enumerate("1213112")]
 
 
 def make(name: str, paths: int = 12) -> AnyStrategy:
-    return strategy(name, paths, bw.Sampling())
+    return make_strategy(name, paths, bw.Sampling())
 
 
 def backend(replies: Sequence[str | Reply] = REPLIES) -> ScriptedBackend:
@@ -34,7 +39,7 @@ def backend(replies: Sequence[str | Reply] = REPLIES) -> ScriptedBackend:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_a_frozen_value(name: str) -> None:
+def test_a_strategy_is_a_frozen_value(name: str) -> None:
     assert make(name) == make(name)
     assert hash(make(name)) == hash(make(name))
     with pytest.raises(AttributeError):
@@ -49,25 +54,24 @@ def test_the_same_seed_gives_the_same_result(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_votes_are_the_paths_that_state_an_answer_and_the_limit_holds(name: str) -> None:
+def test_every_path_with_an_answer_votes_and_the_limit_holds(name: str) -> None:
     result = bw.solve_sync("q", backend(), strategy=make(name))
     if name not in WEIGHTED:
         assert sum(result.votes.values()) == sum(branch.answer is not None for branch in result.paths)
-    most = 12 + 4 * (name == "adaptive-path-consistency")  # its tie-break is no draw: two of each answer
-    assert 1 <= len(result.paths) <= most or name in STEPWISE  # they draw steps
+    most = 16 if name == "adaptive-path-consistency" else 12  # its tie-break regenerates two paths of each answer
+    assert 1 <= len(result.paths) <= most or name in STEPWISE  # there a path is a step
     assert result.answer == max(result.votes, key=lambda answer: result.votes[answer]) or name == "best-of-n"
 
 
 @pytest.mark.parametrize("name", ["adaptive-path-consistency", "greedy", "path-consistency", "path-consistency-plain"])
-def test_one_path_is_drawn_alone(name: str) -> None:
-    """It may be told as it grows, and at temperature 0."""
+def test_one_path_can_be_streamed(name: str) -> None:
     assert make(name, 1).alone
     assert make(name, 2).alone == (name == "greedy")
     assert len(bw.solve_sync("q", backend(), strategy=make(name, 1)).paths) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_answer_is_none(name: str) -> None:
+def test_a_result_without_answers_has_no_answer(name: str) -> None:
     result = bw.solve_sync("q", backend(["Who knows."]), strategy=make(name))
     if name.startswith("path-consistency"):
         return  # its later branches continue a script that answers
@@ -75,7 +79,7 @@ def test_no_answer_is_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_failed_branches_are_survived(name: str) -> None:
+def test_failed_branches_leave_the_others(name: str) -> None:
     replies = [Reply("Oh no", fail_after=1), *REPLIES]
     result = bw.solve_sync("q", backend(replies), strategy=make(name))
     assert result.answer == "1" or name == "greedy"
@@ -83,34 +87,34 @@ def test_failed_branches_are_survived(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_branch_failing_ends_the_run(name: str) -> None:
+def test_the_run_ends_if_every_branch_fails(name: str) -> None:
     result = bw.solve_sync("q", backend([Reply("Oh no", fail_after=1)]), strategy=make(name))
     assert result.outcome is bw.Outcome.FAILED
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finish_can_be_asked_at_any_time_and_changes_nothing(name: str) -> None:
-    """An observer makes the driver call finish after every branch."""
+def test_the_decision_can_be_computed_at_any_time(name: str) -> None:
+    """With an observer, the driver computes the decision after every branch."""
     plain = bw.solve_sync("q", backend(), strategy=make(name))
-    watched = bw.solve_sync("q", backend(), strategy=make(name), observer=lambda event: None)
-    assert plain.record()["paths"] == watched.record()["paths"]
-    assert plain.votes == watched.votes
+    observed = bw.solve_sync("q", backend(), strategy=make(name), observer=lambda event: None)
+    assert plain.record()["paths"] == observed.record()["paths"]
+    assert plain.votes == observed.votes
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_questions_in_one_run_get_what_they_get_alone(name: str) -> None:
-    together = asyncio.run(bw.solve_batch(["q", "r"], backend(), strategy=make(name)))
-    alone = [bw.solve_sync(question, backend(), strategy=make(name)) for question in ("q", "r")]
-    assert [r.votes for r in together] == [r.votes for r in alone]
-    assert [[b.path.key for b in r.paths] for r in together] == [[b.path.key for b in r.paths] for r in alone]
+def test_a_batch_gives_the_results_of_separate_runs(name: str) -> None:
+    batch = asyncio.run(bw.solve_batch(["q", "r"], backend(), strategy=make(name)))
+    separate = [bw.solve_sync(question, backend(), strategy=make(name)) for question in ("q", "r")]
+    assert [r.votes for r in batch] == [r.votes for r in separate]
+    assert [[b.path.key for b in r.paths] for r in batch] == [[b.path.key for b in r.paths] for r in separate]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_tell_about_a_branch_that_failed_or_was_never_asked_for_is_harmless(name: str) -> None:
-    async def roots() -> bw.Path:
+def test_repeated_failures_of_a_branch_are_harmless(name: str) -> None:
+    async def make_root() -> bw.Path:
         return await backend().root(bw.Messages(turns=(bw.Message(role="user", content="q"),)), 1)
 
-    chosen, root = make(name), asyncio.run(roots())
+    chosen, root = make(name), asyncio.run(make_root())
     state = chosen.start([root])
     for action in chosen.ask(state):
         assert isinstance(action, bw.Extend)
@@ -120,7 +124,7 @@ def test_a_tell_about_a_branch_that_failed_or_was_never_asked_for_is_harmless(na
     assert chosen.finish(state)[0].answer is None
 
 
-def test_best_of_n_takes_the_most_probable_path_not_the_most_frequent_answer() -> None:
+def test_best_of_n_takes_the_answer_of_the_most_probable_path() -> None:
     replies = [Reply("The answer is 1.", -0.5), Reply("The answer is 1.", -0.6), Reply("The answer is 2.", -0.1)]
     result = bw.solve_sync("q", backend(replies), strategy=bw.BestOfN(3))
     assert result.answer == "2"
@@ -128,17 +132,12 @@ def test_best_of_n_takes_the_most_probable_path_not_the_most_frequent_answer() -
     assert result.tallies["best"].votes == pytest.approx({"2": exp(-0.1), "1": exp(-0.5)})
 
 
-def test_greedy_asks_for_one_path_at_temperature_zero() -> None:
+def test_greedy_samples_one_path_without_a_confidence() -> None:
     result = bw.solve_sync("q", backend(), strategy=bw.Greedy())
     assert len(result.paths) == 1
     assert result.confidence is None
 
 
-def test_the_first_samples_of_a_larger_run_are_those_of_a_smaller_one() -> None:
+def test_more_paths_begin_with_the_same_samples() -> None:
     few, many = (bw.solve_sync("q", backend(), strategy=bw.SelfConsistency(n)) for n in (3, 9))
     assert [b.path.key for b in many.paths[:3]] == [b.path.key for b in few.paths]
-
-
-def test_an_unknown_strategy_suggests_the_nearest() -> None:
-    with pytest.raises(bw.ConfigError, match="did you mean path-consistency"):
-        strategy("path-consistncy", 3, bw.Sampling())

@@ -1,0 +1,81 @@
+"""Strategies described by text as `name:option=value`."""
+
+import pytest
+
+import branchwise as bw
+from branchwise.registry import STRATEGIES, make_strategy, parse_strategy
+from branchwise.strategies.options import field_docs, format_value, join_options, options_of
+
+SAMPLING = bw.Sampling(temperature=0.9)
+
+
+def parsed(spec: str) -> tuple[str, object]:
+    return tuple(parse_strategy(spec, 16, SAMPLING))
+
+
+def error_of(spec: str) -> str:
+    with pytest.raises(bw.ConfigError) as caught:
+        make_strategy(spec, 16, SAMPLING)
+    assert caught.value.field == "strategy"
+    return str(caught.value)
+
+
+def test_a_name_without_options_is_the_default() -> None:
+    for name in STRATEGIES:
+        assert parsed(name) == (name, STRATEGIES[name](16, SAMPLING))
+
+
+def test_options_change_the_registrys_strategy() -> None:
+    name, plain = parsed("path-consistency-plain:window=4")
+    assert name == "path-consistency-plain:window=4"
+    expected = bw.PathConsistency(16, window=4, root_share=0.0, step_back=False, stop_at=None, sampling=SAMPLING)
+    assert plain == expected
+    assert parsed("self-consistency:paths=3") == ("self-consistency:paths=3", bw.SelfConsistency(3, SAMPLING))
+
+
+def test_equal_configurations_have_equal_names() -> None:
+    typed = "path-consistency: stop-at=none,window= 4,threshold=0.90,step_back=NO"
+    name, one = parsed(typed)
+    assert name == "path-consistency:window=4,threshold=0.9,step_back=false,stop_at=none"
+    assert parsed(name) == (name, one)
+    assert one == bw.PathConsistency(16, 4, threshold=0.9, step_back=False, stop_at=None, sampling=SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("path-consistncy:window=4", "'path-consistncy' is unknown; did you mean path-consistency?"),
+        ("path-consistency:windows=4", "has no option 'windows'; did you mean window? it has paths, window, max_level"),
+        ("path-consistency:sampling=4", "has no option 'sampling'; it has paths, window"),
+        ("greedy:paths=4", "greedy has no option 'paths'; leave it out: it has none"),
+        ("path-consistency:window=four", "path-consistency: window is 'four'; use an integer"),
+        ("path-consistency:window=4.5", "window is '4.5'; use an integer"),
+        ("path-consistency:window=none", "window is 'none'; use an integer"),
+        ("path-consistency:stop_at=never", "stop_at is 'never'; use a number or none"),
+        ("path-consistency:stop_at=nan", "stop_at is 'nan'; use a number or none"),
+        ("path-consistency:step_back=maybe", "step_back is 'maybe'; use true or false"),
+        ("weighted-vote:trust=max", "trust is 'max'; use mean, min, product or p-true"),
+        ("path-consistency:window", "'window' has no value; write option=value"),
+        ("path-consistency:", "'' has no value"),
+        ("path-consistency:window=4,", "'' has no value"),
+        ("path-consistency:max-level=1,max_level=2", "max_level is given twice; give it once"),
+        ("path-consistency:window=0", "path-consistency: window is 0; use at least 1"),
+    ],
+)
+def test_errors_name_the_problem_and_the_fix(spec: str, message: str) -> None:
+    assert message in error_of(spec)
+
+
+def test_an_unknown_strategy_suggests_the_closest_name() -> None:
+    with pytest.raises(bw.ConfigError, match="did you mean path-consistency"):
+        make_strategy("path-consistncy", 3, SAMPLING)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_option_has_a_docstring_and_accepts_its_value(name: str) -> None:
+    strategy = STRATEGIES[name](16, SAMPLING)
+    found, docs = options_of(strategy), field_docs(type(strategy))
+    assert [option for option in found if not docs.get(option)] == []
+    spec = f"{name}:{join_options([f'{option.name}={format_value(option.value)}' for option in found.values()])}"
+    if found:
+        assert parsed(spec) == (spec, strategy)
