@@ -1,7 +1,7 @@
 """Handle of the process that compares expressions (worker.py): start it, query it, kill it.
 
-A plain subprocess rather than a process pool: multiprocessing's start methods import the user's `__main__` again in
-the child, which runs a script without a `__main__` guard twice and fails for a program read from standard input.
+A plain subprocess rather than a process pool: spawn and forkserver import the user's `__main__` again in the child,
+which runs an unguarded script twice and fails for a program from standard input. Fork is unsafe beside threads.
 """
 
 import json
