@@ -51,7 +51,7 @@ class Measured:
 
     seconds: float
     drafting: float  # of them, spent on proposing and learning
-    first: int  # tokens drawn before the clock started
+    first: int  # tokens sampled before the clock started
     usage: Usage
 
     @property
@@ -63,8 +63,8 @@ class Measured:
 class Timed(Speculator):
     """Speculator that knows how long it took."""
 
-    def __init__(self, drafters: Sequence[Drafter], gate: DraftBudget) -> None:
-        super().__init__(drafters, gate)
+    def __init__(self, drafters: Sequence[Drafter], budget: DraftBudget) -> None:
+        super().__init__(drafters, budget)
         self.seconds = 0.0
 
     def propose(self, groups: Sequence[Sequence[EngineBranch]]) -> list[Draft]:
@@ -80,7 +80,7 @@ class Timed(Speculator):
 
 
 class Recorder(Drafter):
-    """Proposes nothing, and remembers what was drawn, for drafters that come later."""
+    """Proposes nothing, and records the sampled tokens for later drafters."""
 
     name = "recorder"
 
@@ -100,7 +100,7 @@ class Bench:
     def __init__(self, engine: Engine, new_tokens: int, sibling_tokens: int) -> None:
         """Most tokens of a branch that is measured, and of a sibling."""
         self._engine, self._new_tokens, self._sibling_tokens = engine, new_tokens, sibling_tokens
-        self._gates: dict[Drafts, DraftBudget] = {}
+        self._budgets: dict[Drafts, DraftBudget] = {}
         self._siblings: dict[tuple[str, float], Mapping[EngineBranch, Sequence[int]]] = {}
 
     async def measure(self, question: str, work: Work, drafts: Drafts) -> Measured:
@@ -116,9 +116,9 @@ class Bench:
                     for drafter in drafters:
                         drafter.observe(branch, tokens)
                         drafter.release(branch)
-        if drafts not in self._gates:
-            self._gates[drafts] = self._engine.draft_budget(drafts.budget)
-        drafting = Timed(drafters, self._gates[drafts])
+        if drafts not in self._budgets:
+            self._budgets[drafts] = self._engine.draft_budget(drafts.budget)
+        drafting = Timed(drafters, self._budgets[drafts])
         self._engine.set_speculator(drafting if drafters else None)
         done = await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
         return replace(done, drafting=drafting.seconds)

@@ -154,5 +154,7 @@ class AdaptiveBudget(DraftBudget):
             return
         self._useless_steps += 1
         if self._useless_steps == _PATIENCE:
-            self._useless_steps, self._pause, self._paused_groups = 0, self._next_pause, groups
+            self._useless_steps = 0
+            self._pause = self._next_pause
+            self._paused_groups = groups
             self._next_pause = min(2 * self._next_pause, _MAX_PAUSE)

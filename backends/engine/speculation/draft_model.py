@@ -34,7 +34,9 @@ class DraftModel(ChainDrafter):
     def __init__(self, model: EngineModel, pool: KVPool, seconds: Callable[[int], float], *, rejection: bool) -> None:
         """`seconds`: the cost of a decode step of the model by the number of branches."""
         super().__init__(rejection=rejection)
-        self._model, self._pool, self._seconds = model, pool, seconds
+        self._model = model
+        self._pool = pool
+        self._seconds = seconds
         self._tree = RadixTree(pool.slots)
         self._progress: list[_Progress] = []  # of each chain
 

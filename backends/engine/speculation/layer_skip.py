@@ -35,7 +35,10 @@ class LayerSkip(ChainDrafter):
     ) -> None:
         """`layers`: those that run; `seconds`: the cost of a decode step of them by the number of branches."""
         super().__init__(rejection=rejection)
-        self._model, self._tree, self._pool, self._layers = model, tree, pool, layers
+        self._model = model
+        self._tree = tree
+        self._pool = pool
+        self._layers = layers
         self._seconds = seconds
         self._slots: list[list[int]] = []  # of each chain
         self._drafted: list[RadixNode] = []  # of each chain, its tokens and the slots they use

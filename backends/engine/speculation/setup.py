@@ -69,7 +69,9 @@ class _MeasuredCosts:
     """The cost model of a network, measured on first use."""
 
     def __init__(self, model: EngineModel, pool: KVPool, layers: Sequence[int] | None = None) -> None:
-        self._model, self._pool, self._layers = model, pool, layers
+        self._model = model
+        self._pool = pool
+        self._layers = layers
         self._costs: CostModel | None = None
 
     def model(self) -> CostModel:
@@ -89,7 +91,7 @@ def _layers(model: EngineModel, skipped: Sequence[int] | None) -> list[int]:
     if not count:
         raise ConfigError(
             "drafters",
-            "hold layer-skip, but this model's layers cannot be left out",
+            "include layer-skip, but this model's layers cannot be left out",
             "use a Llama, Mistral or Qwen model",
         )
     if skipped is None:

@@ -18,7 +18,9 @@ class Speculator:
         `separate`: draft for every branch alone, even where several have the same tokens. Under rejection sampling,
         branches that share a sampled draft would no longer be independent.
         """
-        self._drafters, self._budget, self.separate = drafters, budget, separate
+        self._drafters = drafters
+        self._budget = budget
+        self.separate = separate
 
     def propose(self, groups: Sequence[Sequence[EngineBranch]]) -> list[Draft]:
         """Return a draft for each group of branches; the branches of a group have the same tokens."""

@@ -116,7 +116,7 @@ async def test_a_draft_model_with_little_memory_drafts_less(
 
 @pytest.mark.parametrize("target", ["gpt2", "mamba2"])
 def test_layers_of_other_families_cannot_be_skipped(make_drafting: MakeEngine, target: str) -> None:
-    with pytest.raises(ConfigError, match="drafters: hold layer-skip"):
+    with pytest.raises(ConfigError, match="drafters: include layer-skip"):
         make_drafting("layer-skip", target=target)
 
 
@@ -124,7 +124,7 @@ def test_layers_of_other_families_cannot_be_skipped(make_drafting: MakeEngine, t
     ("settings", "message"),
     [
         ({"drafters": ("draft-model",)}, "draft_model: is missing"),
-        ({"drafters": ("siblings",), "draft_model": "x"}, "drafters: do not hold draft-model"),
+        ({"drafters": ("siblings",), "draft_model": "x"}, "drafters: do not include draft-model"),
         ({"drafters": ("siblngs",)}, "drafters: are siblngs"),
         ({"acceptance": "maybe"}, "acceptance: is 'maybe'"),
         ({"draft_model": "x", "acceptance": "rejection"}, "acceptance: is rejection with draft-model"),

@@ -18,9 +18,18 @@ async def test_the_least_recently_used_questions_are_evicted(
 ) -> None:
     monkeypatch.setattr(siblings_module, "_CAPACITY", 60)
     siblings = Siblings()
-    text = Detokenizer(tiny_engine._tokenizer.backend_tokenizer, (1, 2), ())
+    detokenizer = Detokenizer(tiny_engine._tokenizer.backend_tokenizer, (1, 2), ())
     branches = [
-        EngineBranch(Extension(1, lambda copy: None), 0, question, Sampling(), text, (1, 2), 0, question)
+        EngineBranch(
+            extension=Extension(1, lambda copy: None),
+            copy=0,
+            key=question,
+            sampling=Sampling(),
+            detokenizer=detokenizer,
+            prefix=(1, 2),
+            priority=0,
+            prompt_hash=question,
+        )
         for question in range(9)
     ]
     for _ in range(3):
