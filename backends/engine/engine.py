@@ -68,23 +68,12 @@ class Engine(Backend):
         retain_freed_memory()
         self._target = Target(self._model, RadixTree(pool.slots), pool)
         self._draft_model = None if draft_network is None else engine_model(draft_network)
-        by_rejection = settings.acceptance == "rejection"
-        self._loop = StepLoop(
-            model=self._model,
-            tree=self._target.tree,
-            pool=pool,
-            snapshots=SnapshotCache(capacity.states),
-            end_tokens=_end_tokens(network, tokenizer),
-            max_branches=settings.branch_limit(self._model.device),
-            prefill_chunk=settings.prefill_chunk,
-            speculator=speculator_for(self._target, self._draft_model, settings),
-            verify=verify_by_rejection if by_rejection else verify_keyed,
-        )
+        self._loop = self._make_loop(SnapshotCache(capacity.states), _end_tokens(network, tokenizer))
         self._capabilities = Capabilities(
             model=name,
             context=min(self._model.context, capacity.tokens),
             changes=tuple(_changes(settings)),
-            keyed=not by_rejection,
+            keyed=settings.acceptance != "rejection",
         )
         release_openmp_workers()
         self._loop.start()
@@ -114,6 +103,19 @@ class Engine(Backend):
                 )
             draft_network = load_network(draft_folder, settings.torch_dtype(), settings.torch_device())
         return cls(network, tokenizer, name=name or folder.name, settings=settings, draft_network=draft_network)
+
+    def _make_loop(self, snapshots: SnapshotCache, end_tokens: frozenset[int]) -> StepLoop:
+        return StepLoop(
+            model=self._model,
+            tree=self._target.tree,
+            pool=self._target.pool,
+            snapshots=snapshots,
+            end_tokens=end_tokens,
+            max_branches=self.settings.branch_limit(self._model.device),
+            prefill_chunk=self.settings.prefill_chunk,
+            speculator=speculator_for(self._target, self._draft_model, self.settings),
+            verify=verify_by_rejection if self.settings.acceptance == "rejection" else verify_keyed,
+        )
 
     @property
     def capabilities(self) -> Capabilities:

@@ -41,7 +41,7 @@ class EngineSettings:
     draft_budget: int | None = None
     """Number of tokens to draft for each branch and step; None: as many as save time."""
     acceptance: str = "keyed"
-    """How drafts are verified. keyed: the tokens are those of plain decoding for any drafts. rejection: textbook
+    """Verification of drafts. keyed: the tokens are those of plain decoding for any drafts. rejection: textbook
     speculative sampling, which accepts more of a draft model's tokens; the distribution is the same, the tokens are
     not, and results report it."""
     max_batch: int | None = None
@@ -70,13 +70,13 @@ class EngineSettings:
         require(
             "draft-model" not in names or self.draft_model is not None,
             "draft_model",
-            "is missing, but the drafters hold draft-model",
+            "is missing, but the drafters include draft-model",
             "name a model",
         )
         require(
             self.draft_model is None or "draft-model" in names,
             "drafters",
-            "do not hold draft-model, but there is a draft_model",
+            "do not include draft-model, but there is a draft_model",
             "add it, or leave draft_model out",
         )
 

@@ -43,7 +43,7 @@ class EngineModel:
     """A causal LM and its output head, run over the KV pool."""
 
     recurrent = False
-    """Whether the model has recurrent state: then a path continues only from its cursor or a snapshot."""
+    """True for a model with recurrent state: a path then continues only from its cursor or a snapshot."""
 
     def __init__(self, network: PreTrainedModel, *, int8: bool = False) -> None:
         """Swap the network's attention and linear layers. `int8`: round the weights to 8 bits.

@@ -1,6 +1,6 @@
 """CUDA graphs for decode steps: captured once for each bucket of sizes, then replayed.
 
-Launching the thousand kernels of a step takes a GPU longer than most of them run. A CUDA graph launches them as one,
+Launching the thousand kernels of a step takes longer than most of them run. A CUDA graph launches them as one,
 but needs fixed shapes and addresses. So rows, shared slots and own slots are rounded up to buckets. The rest is
 padding: rows that write to the scratch slot, and slots that no row attends to.
 """

@@ -53,7 +53,7 @@ class RecurrentModel(EngineModel):
 
     recurrent = True
     single_tokens = False
-    """Whether tokens after a path's first pass must be computed one at a time."""
+    """True where tokens after a path's first pass must be computed one at a time."""
 
     def __init__(
         self, network: PreTrainedModel, cache: type[StateCache] | type[MatrixStateCache], *, int8: bool = False

@@ -17,8 +17,8 @@ class Admission:
         """`prefill_chunk`: maximum number of prompt tokens in one pass, over all requests."""
         self.requests: list[Request] = []
         self.memory_full = False
-        """Whether the pool ran out of slots. Then nothing is admitted until a branch has ended; while none runs, only
-        the first request is."""
+        """True after the pool ran out of slots. Nothing is admitted until a branch has ended; while none runs, only the
+        first request is."""
         self._batch = batch
         self._snapshots = snapshots
         self._prefill_chunk = prefill_chunk
