@@ -1,4 +1,4 @@
-"""Running Python programs that nobody vouches for."""
+"""Sandbox for untrusted Python programs: starts a supervisor process (`jail`) and interprets its result."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from io import FileIO
 from pathlib import Path
@@ -23,11 +23,11 @@ from branchwise.sandbox.jail.messages import Ending, Request, encode
 
 
 class Kind(Enum):
-    """How a program ended."""
+    """End of a program."""
 
-    PASSED = "passed"  # it came to the end of its last line
-    FAILED = "failed"  # it raised an exception, a failed assertion among them, or is no Python
-    EXITED = "exited"  # it left before its end
+    PASSED = "passed"  # its last line ran
+    FAILED = "failed"  # it raised an exception, such as a failed assertion, or is not valid Python
+    EXITED = "exited"  # it exited before its last line
     CRASHED = "crashed"  # a signal ended it
     TIMEOUT = "timeout"
     MEMORY = "memory"
@@ -36,20 +36,20 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a program may use."""
+    """Resource limits of a program."""
 
     seconds: float = 20.0
-    """Of wall-clock time, from its first line on."""
+    """Wall-clock time, from its first line on."""
     cpu_seconds: int = 10
-    """Of each of its processes."""
+    """CPU time of each of its processes."""
     memory: int = 1 << 30
     """Bytes of address space of each of its processes; the interpreter takes about 30 MB."""
     processes: int = 16
-    """At a time, its threads included."""
+    """Processes and threads at a time."""
     output: int = 1 << 20
-    """Bytes that it may write to its standard output and error, where nobody reads them."""
+    """Bytes it may write to standard output and error, which are discarded."""
     files: int = 1 << 24
-    """Bytes of its files: of all together where it has a file system of its own, else of each."""
+    """Bytes of its files: in total if it has a private file system, otherwise of each file."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -59,20 +59,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a program ended, and what it said."""
+    """End of a program, with a detail for people."""
 
     kind: Kind
     detail: str = ""
-    """For a person; the program may have written it. Printable, and not long."""
+    """Printable and short. The program may have written it."""
 
     @property
     def passed(self) -> bool:
-        """Whether it came to its end."""
+        """Return whether the last line ran."""
         return self.kind is Kind.PASSED
 
 
 class SandboxError(BranchwiseError):
-    """Programs can't be run safely on this machine, or just now."""
+    """Programs cannot be run safely on this machine, or not at the moment."""
 
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(f"sandbox: {problem}; {fix}")
@@ -81,13 +81,13 @@ class SandboxError(BranchwiseError):
 
 
 LIMITS = Limits()
-_AT_ONCE = threading.BoundedSemaphore(os.cpu_count() or 1)  # programs, whoever asks for them
+_AT_ONCE = threading.BoundedSemaphore(os.cpu_count() or 1)  # programs of all callers
 _START_SECONDS, _END_SECONDS = 90.0, 10.0
-_REPORT = 1 << 16  # bytes of a report that are read; a pipe holds as many
+_REPORT = 1 << 16  # bytes read of a report; the capacity of a pipe
 _DETAIL = 2000  # characters
 _KINDS = {"memory": Kind.MEMORY, "left": Kind.EXITED, "failed": Kind.FAILED}
 _SIGNALS = {one.value: one.name for one in signal.Signals}
-# The supervisor's modules under their own names, without the package around them: it takes long to import.
+# Imports the supervisor's modules under their own names without the packages around them, which import slowly.
 _START = """
 import sys, types
 for name in ("branchwise", "branchwise.sandbox", "branchwise.sandbox.jail"):
@@ -99,52 +99,54 @@ main()
 
 
 def run_program(source: str, limits: Limits = LIMITS, *, namespaces: bool = True) -> Outcome:
-    """Run a Python program in processes of its own, to its end or to a limit; nothing of it stays behind.
+    """Run a Python program in separate processes until it ends or exceeds a limit; clean up everything it leaves.
 
-    It passes where its last line was run. It is imported as a module called `program`, by this interpreter with
-    the standard library alone, and with equal hashes in every run. It has no input, no network, no environment of
-    the caller's, an empty working folder, and no way to another process. On Linux, where one of these can be had:
+    The program passes if its last line ran. It is imported as a module named `program`, by this interpreter with only
+    the standard library, and with the same hash seed in every run. It has no input, no network, no access to the
+    caller's environment or to other processes, and an empty working folder. This needs Linux and one of:
 
-    - Namespaces (root, or user namespaces; `namespaces=False` does without): it sees no file but those of Python
-      and of the system's libraries, and its folder is in memory.
-    - Otherwise a filter of system calls (x86-64 and 64-bit ARM) and Landlock (Linux 5.13), which lets it read as
-      much. Root does without Landlock where it must: programs run as a user that nobody else is, and reach files
-      that everybody may.
+    - Namespaces (as root, or user namespaces; `namespaces=False` skips them): the program sees only the files of Python
+      and of system libraries, and its folder is in memory.
+    - A system call filter (x86-64 and 64-bit ARM) with Landlock (Linux 5.13), which permits reading the same files. For
+      root, Landlock is optional: programs run as an unused user and reach only world-readable files.
 
-    It protects the machine, and a verdict from a program that leaves early; a program that sets out to deceive
-    tests that run beside it (by an object that equals everything) can. Blocks; so many programs run at once as
-    there are CPUs. Raises SandboxError where it can't be run.
+    The sandbox protects the machine, and the verdict against programs that exit early. It does not protect tests in the
+    same process from a program that deceives them, for example by an object that equals everything. The call blocks; at
+    most one program per CPU runs at once. Raises SandboxError if the program cannot be run safely.
     """
     if not sys.platform.startswith("linux"):
-        raise SandboxError("programs can be run on Linux alone", "use a Linux machine or container")
+        raise SandboxError("programs run only on Linux", "use a Linux machine or container")
     proof = secrets.token_bytes(32)
     with _AT_ONCE, _pipe() as (report, reported), _pipe() as (given, giving):
         giving.write(proof)
         giving.close()
         request = Request(
-            source, limits.seconds, limits.cpu_seconds, limits.memory, limits.processes, limits.output, limits.files,
-            namespaces, reported.fileno(), given.fileno(),
-        )  # fmt: skip
+            source=source,
+            **asdict(limits),
+            namespaces=namespaces,
+            report=reported.fileno(),
+            proof=given.fileno(),
+        )
         ending = _supervised(request)
         os.set_blocking(report.fileno(), False)
         return _outcome(ending, report.read(_REPORT) or b"", proof, limits)
 
 
 def check_sandbox() -> None:
-    """Raises SandboxError where programs can't be run: before the work, not after it."""
+    """Raise SandboxError if programs cannot be run here. Call it before the work starts."""
     run_program("")
 
 
 @contextmanager
 def _pipe() -> Iterator[tuple[FileIO, FileIO]]:
-    """Where to read and where to write."""
+    """Open a pipe; yields its read and write ends."""
     read, write = os.pipe()
     with FileIO(read, "r") as reader, FileIO(write, "w") as writer:
         yield reader, writer
 
 
 def _supervised(request: Request) -> Ending:
-    """Start a supervisor and wait for what it says. Raises SandboxError."""
+    """Run a supervisor and return its report. Raises SandboxError."""
     command = [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _START, str(Path(jail.__file__).parent)]
     try:
         supervisor = subprocess.Popen(
@@ -159,13 +161,15 @@ def _supervised(request: Request) -> Ending:
             start_new_session=True,
         )
     except OSError as error:
-        raise SandboxError(f"{sys.executable} can't be started ({error})", "try again with less running") from error
+        raise SandboxError(
+            f"{sys.executable} cannot be started ({error})", "try again when the machine is less loaded"
+        ) from error
     assert supervisor.stdin is not None
     assert supervisor.stdout is not None
     try:
-        said = _ask(supervisor.stdin, supervisor.stdout, encode(request), _START_SECONDS + request.seconds)
+        reply = _exchange(supervisor.stdin, supervisor.stdout, encode(request), _START_SECONDS + request.seconds)
     finally:
-        supervisor.stdin.close()  # where it still runs, it ends everything
+        supervisor.stdin.close()  # a running supervisor then ends everything
         supervisor.stdout.close()
         try:
             supervisor.wait(_END_SECONDS)
@@ -173,29 +177,29 @@ def _supervised(request: Request) -> Ending:
             supervisor.kill()
             supervisor.wait()
     try:
-        return Ending(**json.loads(said))
+        return Ending(**json.loads(reply))
     except ValueError:
-        problem = f"its supervisor ended with status {supervisor.returncode} and said nothing"
-        raise SandboxError(problem, "try again with less running") from None
+        problem = f"its supervisor ended with status {supervisor.returncode} without a report"
+        raise SandboxError(problem, "try again when the machine is less loaded") from None
 
 
-def _ask(asking: IO[bytes], answer: IO[bytes], question: bytes, seconds: float) -> bytes:
-    """What is answered to a question; as much of it as came in time."""
-    said, deadline = b"", time.monotonic() + seconds
+def _exchange(stdin: IO[bytes], stdout: IO[bytes], request: bytes, seconds: float) -> bytes:
+    """Send a request and return the reply line, or the part of it that arrived in time."""
+    reply, deadline = b"", time.monotonic() + seconds
     with suppress(BrokenPipeError), selectors.DefaultSelector() as selector:
-        while question:
-            question = question[asking.write(question) :]
-        selector.register(answer, selectors.EVENT_READ)
-        while not said.endswith(b"\n") and selector.select(deadline - time.monotonic()):
-            chunk = answer.read(_REPORT)
+        while request:
+            request = request[stdin.write(request) :]
+        selector.register(stdout, selectors.EVENT_READ)
+        while not reply.endswith(b"\n") and selector.select(deadline - time.monotonic()):
+            chunk = stdout.read(_REPORT)
             if not chunk:
                 break
-            said += chunk
-    return said
+            reply += chunk
+    return reply
 
 
 def _outcome(ending: Ending, report: bytes, proof: bytes, limits: Limits) -> Outcome:
-    """What became of a program. Raises SandboxError where it was not run."""
+    """Interpret the supervisor's report. Raises SandboxError if the program was not run."""
     if ending.problem is not None:
         raise SandboxError(ending.problem, ending.fix)
     if ending.how == "time":
@@ -211,10 +215,10 @@ def _outcome(ending: Ending, report: bytes, proof: bytes, limits: Limits) -> Out
         return Outcome(Kind.CRASHED, f"ended by {_SIGNALS.get(-code, f'signal {-code}')}")
     word, _, detail = report.partition(b"\n")
     kind = _KINDS.get(word.decode(errors="replace"))
-    return Outcome(Kind.EXITED, f"left with status {code}") if kind is None else Outcome(kind, _shown(detail))
+    return Outcome(Kind.EXITED, f"exited with status {code}") if kind is None else Outcome(kind, _printable(detail))
 
 
-def _shown(text: bytes) -> str:
-    """The end of a text, without what a terminal would obey."""
+def _printable(text: bytes) -> str:
+    """Return the end of a text without control characters."""
     decoded = text.decode(errors="replace").strip()
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in decoded)[-_DETAIL:]

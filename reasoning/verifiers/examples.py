@@ -1,4 +1,4 @@
-"""The examples a question gives of the function it asks for."""
+"""Examples in a question about a function: doctests, and lines that state a call's value. `programs` runs them."""
 
 import ast
 import doctest
@@ -10,29 +10,28 @@ from branchwise.answers.code import parse_program
 _MISSING_SPACE = re.compile(r"^([ \t]*>>>)(?=\S)", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$", re.MULTILINE)
 _RESULT = re.compile(r"\s*(?:#\s*)?(?:={1,2}>|={1,2}|->|[➞→]|(?:should\s+)?returns?\b)[\s:]*")
-_LONGEST = 400  # characters of a line that is read
+_LONGEST = 400  # characters; longer lines are skipped
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCUMENTED = (ast.Module, ast.ClassDef, *_FUNCTIONS)
 
 
 def beginning(question: str) -> ast.Module | None:
-    """The question as Python, where it ends in a function that is to be written."""
+    """Parse the question as Python if it ends in the function to write; else return None."""
     tree = parse_program(question)
     return tree if tree is not None and tree.body and isinstance(tree.body[-1], _FUNCTIONS) else None
 
 
 def function(tree: ast.Module) -> str:
-    """The name of the function that a beginning ends in."""
+    """Return the name of the last function in the program's beginning."""
     last = tree.body[-1]
     assert isinstance(last, _FUNCTIONS)
     return last.name
 
 
 def examples(question: str) -> Sequence[doctest.Example]:
-    """The `>>>` examples of a question: those of its docstrings where it is Python. () where they can't be read.
+    """Return the `>>>` examples of a question, of its docstrings if it is Python; empty if they cannot be parsed.
 
-    Where docstrings have none, lines of the function's own that state its value count: `f(3) == 9`, `f(3) ➞ 9`,
-    `f(3) should return 9`.
+    Without doctests, lines that state the function's value count: `f(3) == 9`, `f(3) ➞ 9`, `f(3) should return 9`.
     """
     tree = beginning(question)
     if tree is None:
@@ -48,7 +47,7 @@ def _doctests(text: str) -> list[doctest.Example]:
         found = doctest.DocTestParser().get_examples(_MISSING_SPACE.sub(r"\1 ", text))
     except ValueError:  # inconsistent indentation
         return []
-    return [  # a comparison that shows nothing is meant to hold
+    return [  # a comparison without expected output is meant to be true
         doctest.Example(one.source, "True\n") if not one.want and _is_comparison(one.source) else one for one in found
     ]
 
@@ -60,7 +59,7 @@ def _is_comparison(source: str) -> bool:
 
 
 def _statements(text: str, name: str) -> Iterator[doctest.Example]:
-    """Lines that begin with a call of the function and go on with a literal value, but for a bullet or "For"."""
+    """Yield examples from lines with a call of the function and a literal value, after an optional bullet or "For"."""
     opening = re.compile(rf"(?:\W*|[Ff]or\s+)\b(?={re.escape(name)}\()")
     for line in text.splitlines():
         found = opening.match(line)
@@ -74,7 +73,7 @@ def _statements(text: str, name: str) -> Iterator[doctest.Example]:
 
 
 def _is_call(text: str) -> bool:
-    """Whether this calls a function with literals."""
+    """Return whether the text is a call with literal arguments."""
     try:
         call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call):
@@ -87,7 +86,7 @@ def _is_call(text: str) -> bool:
 
 
 def _stated(call: str, value: str) -> Iterator[doctest.Example]:
-    """An example, if the value is a literal."""
+    """Yield an example if the value is a literal."""
     try:
         known: object = ast.literal_eval(value.strip().rstrip(".,;"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):

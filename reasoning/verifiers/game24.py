@@ -1,4 +1,4 @@
-"""The Game of 24: four numbers, each used once, make 24."""
+"""Verifier of the Game of 24: use four numbers once each to make 24."""
 
 import re
 from collections.abc import Sequence
@@ -10,45 +10,44 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
-from branchwise.verifiers.question import asked
+from branchwise.verifiers.question import question_text
 
 _TARGET = 24
-_MOST = 12  # numbers of a question
+_MOST = 12  # numbers in a question
 _ALONE = re.compile(r"\s*\d+(?:[\s,;]+\d+)+[\s.]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Game24:
-    """Scores a path 1 where its answer is a solution, else 0: use it as `verifier`.
+    """Verifier that scores a path 1.0 if its answer is a solution, else 0.0.
 
-    The numbers are those of the question, the last user turn.
+    The numbers are those in the question, the last user turn.
     """
 
     numbers: tuple[int, ...] | None = None
-    """To be used in place of the question's."""
+    """Numbers that replace those of the question."""
     task: Task = TASKS["game24"]
-    """How answers are read."""
+    """Task whose format reads the answers."""
 
     def __call__(self, path: Path) -> float:
-        """Raises ConfigError where the question has no numbers."""
-        numbers = read_numbers(asked(path)) if self.numbers is None else self.numbers
-        require(bool(numbers), "numbers", "the question has none", "ask it as `4 4 6 8`, or give them")
+        """Return the score. Raises ConfigError if the question has no numbers."""
+        numbers = read_numbers(question_text(path)) if self.numbers is None else self.numbers
+        require(bool(numbers), "numbers", "the question has none", "write it as `4 4 6 8`, or pass numbers=")
         answer = self.task.extract(path)
         return float(answer is not None and is_solution(answer, numbers))
 
 
 def is_solution(expression: str, numbers: Sequence[int]) -> bool:
-    """Whether an expression uses every number once, nothing but + - * / and brackets, and comes to 24 exactly.
+    """Return whether an expression uses every number once, only + - * / and brackets, and equals 24 exactly.
 
-    It may be followed by "= 24", and be written with × ÷ − or in simple LaTeX. Raises nothing, whatever it is.
+    It may end in "= 24" and use × ÷ − or simple LaTeX. Any text is accepted.
     """
     tree = read_expression(expression)
     return tree is not None and sorted(numbers_in(tree)) == sorted(numbers) and value(tree) == _TARGET
 
 
 def read_numbers(question: str) -> tuple[int, ...]:
-    """The numbers of a question: of the last line that is nothing else, or all there are; () where there are none
-    or too many."""
+    """Return the numbers on the last line that has only numbers, or else all numbers; empty if there are too many."""
     alone = [line for line in question.splitlines() if _ALONE.fullmatch(line)]
     found = tuple(map(int, re.findall(r"\d{1,9}", alone[-1] if alone else question)))
     return found if len(found) <= _MOST else ()

@@ -1,4 +1,4 @@
-"""Checking programs by running them: unit tests, and the examples of a docstring."""
+"""Verifiers that run a path's program in the sandbox: unit tests and docstring examples."""
 
 import ast
 import doctest
@@ -14,10 +14,10 @@ from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.sandbox.sandbox import LIMITS, Limits, run_program
 from branchwise.verifiers.examples import beginning, examples, function
-from branchwise.verifiers.question import asked
+from branchwise.verifiers.question import question_text
 
 _FUTURE = re.compile(r"^from __future__ import [^\n]+\n?", re.MULTILINE)
-# What an example must print is compared as doctest does; values that are written differently are the same.
+# Output is compared as doctest does; literals that are written differently but equal also match.
 _CHECK = """
 def _check(examples):
     import ast, contextlib, doctest, io, sys
@@ -30,14 +30,14 @@ def _check(examples):
             except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 return False
     names = sys.modules["program"].__dict__
-    said = []
+    output = []
     runner = doctest.DocTestRunner(Checker(), False, doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)
     for source, want, message in examples:
         if want or message:
             example = doctest.Example(source, want, message)
             test = doctest.DocTest([example], names, "example", None, None, None)
-            if runner.run(test, out=said.append, clear_globs=False).failed:
-                raise AssertionError("".join(said))
+            if runner.run(test, out=output.append, clear_globs=False).failed:
+                raise AssertionError("".join(output))
         else:
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile(source, "<example>", "single"), names)
@@ -46,33 +46,33 @@ def _check(examples):
 
 @dataclass(frozen=True, slots=True)
 class UnitTests:
-    """Scores a path by the share of tests that its program passes: use it as `verifier`. 0 without a program."""
+    """Verifier that scores a path by the share of tests its program passes; 0.0 without a program."""
 
     tests: tuple[str, ...]
-    """Python to run after the program, each by itself: assertions, say."""
+    """Python source run after the program, each test alone; typically assertions."""
     entry_point: str = ""
-    """The function that each test's own `check` is called with, as in HumanEval; "" where they call it themselves."""
+    """Function passed to each test's `check`, as in HumanEval; "" if the tests call it themselves."""
     imports: tuple[str, ...] = ()
-    """Lines that go before the program."""
+    """Lines inserted before the program."""
     task: Task = TASKS["code"]
-    """How programs are read."""
+    """Task whose format reads the programs."""
     limits: Limits = LIMITS
-    """Of each run."""
+    """Limits of each run."""
 
     def __post_init__(self) -> None:
-        require(bool(self.tests), "tests", "are none", "give at least one")
+        require(bool(self.tests), "tests", "is empty", "give at least one")
 
     def __call__(self, path: Path) -> float:
-        """Raises SandboxError where programs can't be run."""
+        """Return the score. Raises SandboxError if programs cannot be run safely here."""
         code = self.task.extract(path)
-        return 0.0 if code is None else self.share(assemble(asked(path), code))
+        return 0.0 if code is None else self.share(assemble(question_text(path), code))
 
     def share(self, program: str) -> float:
-        """The share of the tests that a program passes."""
+        """Return the share of tests that a program passes."""
         return _share(self._whole(program), self._checks(), self.limits)
 
     def passes(self, program: str) -> bool:
-        """Whether it passes all of them, in one run."""
+        """Return whether a program passes all tests, in one run."""
         return _passes(self._whole(program), self._checks(), self.limits)
 
     def _whole(self, program: str) -> str:
@@ -85,22 +85,21 @@ class UnitTests:
 
 @dataclass(frozen=True, slots=True)
 class DocstringExamples:
-    """Scores a path by the share of the question's examples that its program passes: use it as `verifier`.
+    """Verifier that scores a path by the share of the question's examples its program passes.
 
     The question is the last user turn: Python with `>>>` examples (or lines like `f(3) == 9`) in its docstrings, or
-    text with `>>>` examples. Where it has none, a program scores 1 if it runs and defines what the question asks for
-    (anything, where that is text). A path without a program, one that search has not completed, say, scores 0, as
-    does a program that doesn't run.
+    text with `>>>` examples. Without examples, a program scores 1.0 if it runs and defines the requested function (for
+    a question in prose, any function). A path without a program scores 0.0, as does a program that fails to run.
     """
 
     task: Task = TASKS["code"]
-    """How programs are read."""
+    """Task whose format reads the programs."""
     limits: Limits = LIMITS
-    """Of each run."""
+    """Limits of each run."""
 
     def __call__(self, path: Path) -> float:
-        """Raises SandboxError where programs can't be run."""
-        question, code = asked(path), self.task.extract(path)
+        """Return the score. Raises SandboxError if programs cannot be run safely here."""
+        question, code = question_text(path), self.task.extract(path)
         if code is None:
             return 0.0
         program = assemble(question, code)
@@ -111,10 +110,10 @@ class DocstringExamples:
 
 
 def assemble(question: str, code: str) -> str:
-    """A whole program of an answer and its question.
+    """Return the complete program of a question and its answer.
 
-    Where the question is the beginning of a program (a signature and a docstring, with what they need before them),
-    it goes before the code, which may repeat it or be the rest of its last function; else the code is all.
+    If the question is the beginning of a program (imports, a signature and a docstring), it precedes the code, which
+    may repeat it or be the body of its last function. Otherwise the code is the program.
     """
     start = beginning(question)
     if start is None:
@@ -129,8 +128,7 @@ def assemble(question: str, code: str) -> str:
 
 
 def _groups(found: Sequence[doctest.Example]) -> Iterator[Sequence[tuple[str, str, str | None]]]:
-    """Each example that must print something, after those before it that only set things up; without any such, all
-    of them at once."""
+    """Yield each example with expected output after the setup lines before it; without any, all lines as one group."""
     setup: list[tuple[str, str, str | None]] = []
     checked = False
     for example in found:
@@ -145,7 +143,7 @@ def _groups(found: Sequence[doctest.Example]) -> Iterator[Sequence[tuple[str, st
 
 
 def _share(program: str, checks: Sequence[str], limits: Limits) -> float:
-    """The share of checks that pass, each in a run of its own; all in one where they all pass."""
+    """Return the share of checks that pass. All run together first; if that fails, each runs alone."""
     if _passes(program, checks, limits):
         return 1.0
     if len(checks) == 1 or not _passes(program, [], limits):
@@ -158,7 +156,7 @@ def _passes(program: str, checks: Sequence[str], limits: Limits) -> bool:
 
 
 def _is_body(code: str, start: ast.Module) -> bool:
-    """Whether a code is what follows a beginning, rather than a program that has its function itself."""
+    """Return whether the code continues the beginning, instead of defining its function again."""
     name = function(start)
     tree = parse(code)
     if tree is None:
@@ -167,7 +165,7 @@ def _is_body(code: str, start: ast.Module) -> bool:
 
 
 def _defined(tree: ast.Module) -> set[str]:
-    """The names that a program gives to functions, classes and values."""
+    """Return the top-level names of functions, classes and variables."""
     names = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -178,7 +176,7 @@ def _defined(tree: ast.Module) -> set[str]:
 
 
 def _defines(question: str, code: str, program: str) -> bool:
-    """Whether a program defines what a question asks for; anything, where it does not say."""
+    """Return whether a program defines the requested function; any name if the question is prose."""
     start = beginning(question)
     tree = parse(program)
     if tree is None:
@@ -189,6 +187,6 @@ def _defines(question: str, code: str, program: str) -> bool:
 
 
 def _futures_first(program: str) -> str:
-    """A program whose imports from the future come before all else, as they must."""
+    """Move `from __future__` imports to the top, where Python requires them."""
     futures = _FUTURE.findall(program)
     return "".join(line.rstrip("\n") + "\n" for line in futures) + _FUTURE.sub("", program) if futures else program

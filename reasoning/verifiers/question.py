@@ -1,10 +1,10 @@
-"""What a path answers."""
+"""The question of a path."""
 
 from branchwise.core.path import Path
 
 
-def asked(path: Path) -> str:
-    """The content of the last user turn a path grew from; "" where there is none."""
+def question_text(path: Path) -> str:
+    """Return the last user turn of the path's prompt; "" without one."""
     messages = path.root.messages
     turns = () if messages is None else messages.turns
     return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")

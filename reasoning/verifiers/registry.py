@@ -1,9 +1,9 @@
-"""Verifiers by name, for the command line and configuration files.
+"""Registry of verifiers by name, for the command line and configuration files.
 
 examples                         runs the examples in a Python docstring of the question
 game24                           checks a solution of the Game of 24
 reward:MODEL[,option=value]      a reward model: a folder or a hub id; see RewardModel for its options
-MODULE:FUNCTION, FILE.py:FUNCTION   any callable, sync or async, that takes a Path and gives a number
+MODULE:FUNCTION, FILE.py:FUNCTION   any callable, sync or async, that takes a Path and returns a number
 """
 
 import difflib
@@ -31,11 +31,11 @@ _FORMS = f"{_REWARD}:MODEL, or a function as MODULE:FUNCTION or FILE.py:FUNCTION
 
 
 class NamedVerifier(NamedTuple):
-    """A verifier that is made when it is wanted, and what it is called."""
+    """Name of a verifier and a function that creates it on demand."""
 
     name: str
     make: Callable[[OnProgress], Verifier]
-    """Makes it, fetching and loading what it needs. Raises ConfigError, ModelError, MissingExtraError."""
+    """Create the verifier; fetches and loads its model. Raises ConfigError, ModelError or MissingExtraError."""
 
 
 def _examples(_: OnProgress) -> Verifier:
@@ -51,14 +51,14 @@ def _game24(_: OnProgress) -> Verifier:
 
 
 VERIFIERS: Mapping[str, Callable[[OnProgress], Verifier]] = {"examples": _examples, "game24": _game24}
-"""By name; they import what they need when they are made."""
+"""Factories by name; each imports its module when called."""
 
 
 def verifier(spec: str, device: str | None = None) -> NamedVerifier:
-    """The verifier that a text describes; a reward model runs on `device`.
+    """Parse a verifier specification; a reward model runs on `device`.
 
-    Raises ConfigError where there can be none: for an unknown name or option, a module, file or attribute that is not
-    there, and what can't be called with a path.
+    Raises ConfigError for an unknown name or option, a missing module, file or attribute, and an object that cannot be
+    called with a path.
     """
     kind, colon, rest = spec.partition(":")
     if not colon:
@@ -74,14 +74,14 @@ def verifier(spec: str, device: str | None = None) -> NamedVerifier:
 
 
 def uses_verifier(strategy: AnyStrategy) -> bool:
-    """Whether a strategy asks the run's verifier: one of its options is `verifier`, as in value=verifier."""
+    """Return whether a strategy calls the run's verifier: one of its options is `verifier`, as in value=verifier."""
     return any(option.value == "verifier" for option in options_of(strategy).values())
 
 
 def _reward(text: str, device: str | None) -> NamedVerifier:
     model, *given = split_options(text)
     if not model:
-        raise ConfigError("verifier", "reward: names no model", "write reward:MODEL, a folder or a hub id")
+        raise ConfigError("verifier", "reward: has no model", "write reward:MODEL, a folder or a hub id")
     settings, spelled = apply_options(RewardSettings(device=device), given, "verifier", _REWARD)
     try:
         check(model)
@@ -100,39 +100,45 @@ def _reward(text: str, device: str | None) -> NamedVerifier:
 
 
 def _function(spec: str) -> Verifier:
-    """A callable by the place it is in."""
+    """Return the callable at MODULE:FUNCTION or FILE.py:FUNCTION."""
     place, _, name = spec.rpartition(":")
     if not place or not name:
-        raise ConfigError("verifier", f"{spec!r} names no function", "write MODULE:FUNCTION or FILE.py:FUNCTION")
+        raise ConfigError("verifier", f"{spec!r} has no function", "write MODULE:FUNCTION or FILE.py:FUNCTION")
     found: object = _file(place) if place.endswith(".py") else _module(place)
     for part in name.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             raise ConfigError(
-                "verifier", f"{place} has no {name}", f"did you mean {near[0]}?" if near else "name what it defines"
+                "verifier",
+                f"{place} has no {name}",
+                f"did you mean {near[0]}?" if near else "name a function that it defines",
             )
         found = getattr(found, part)
     return _checked(found, spec)
 
 
 def _checked(found: object, spec: str) -> Verifier:
-    """What was found, if it can be called with a path."""
+    """Return the object if it can be called with one path. Raises ConfigError."""
     if isinstance(found, type):
         raise ConfigError("verifier", f"{spec} is a class", "name a function, or an object made of the class")
     if not callable(found):
-        raise ConfigError("verifier", f"{spec} is no function but {type(found).__name__}", "name one that takes a Path")
+        raise ConfigError(
+            "verifier", f"{spec} is not a function but {type(found).__name__}", "name one that takes a Path"
+        )
     try:
         inspect.signature(found).bind(None)
     except TypeError as error:
-        raise ConfigError("verifier", f"{spec} can't be called with one Path ({error})", "let it take one") from error
-    except ValueError:  # a function of C that does not tell
+        raise ConfigError(
+            "verifier", f"{spec} can't be called with one Path ({error})", "make it accept one Path"
+        ) from error
+    except ValueError:  # a C function without a signature
         pass
     return found
 
 
 def _module(name: str) -> ModuleType:
-    """A module, from the current folder too."""
-    _look_in(Path.cwd())
+    """Import a module; the current folder is searched too."""
+    _search_in(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -140,13 +146,13 @@ def _module(name: str) -> ModuleType:
             raise ConfigError(
                 "verifier", f"there is no module {name}", "install it, run in its folder, or name a file as FILE.py"
             ) from error
-        raise _broken(name, error) from error
-    except Exception as error:  # whatever the module does when it is imported
-        raise _broken(name, error) from error
+        raise _import_error(name, error) from error
+    except Exception as error:  # a module may raise anything when it is imported
+        raise _import_error(name, error) from error
 
 
 def _file(place: str) -> ModuleType:
-    """A file as a module; what lies beside it can be imported, as when it is run."""
+    """Import a file as a module; it can import files beside it, as when it is run."""
     file = Path(place).expanduser().resolve()
     if not file.is_file():
         raise ConfigError("verifier", f"there is no file {place}", "check its path")
@@ -155,22 +161,22 @@ def _file(place: str) -> ModuleType:
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
-    _look_in(file.parent)
+    _search_in(file.parent)
     sys.modules[name] = module  # dataclasses and pickle look there
     try:
         found.loader.exec_module(module)
-    except Exception as error:  # whatever the file does when it is run
+    except Exception as error:  # a file may raise anything when it is run
         del sys.modules[name]
-        raise _broken(place, error) from error
+        raise _import_error(place, error) from error
     return module
 
 
-def _broken(name: str, error: Exception) -> ConfigError:
+def _import_error(name: str, error: Exception) -> ConfigError:
     why = " ".join(str(error).split())
-    return ConfigError("verifier", f"{name} can't be imported ({type(error).__name__}: {why})", "mend it")
+    return ConfigError("verifier", f"{name} can't be imported ({type(error).__name__}: {why})", "fix the error in it")
 
 
-def _look_in(folder: Path) -> None:
-    """Find modules in a folder, after all others."""
+def _search_in(folder: Path) -> None:
+    """Append a folder to the module search path."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -113,3 +114,20 @@ def processes(mark: str = "sandbox.jail.supervisor") -> set[int]:
 def folders() -> set[str]:
     """Temporary folders of sandboxes."""
     return {name for name in os.listdir("/tmp") if name.startswith("branchwise-")}
+
+
+PATIENCE = 40.0  # seconds for one program; the machine may be busy
+_GONE = 15.0  # seconds until all processes have ended
+
+
+def all_gone(suspects: set[int], mark: str = "sandbox.jail.supervisor") -> bool:
+    """Wait until processes are gone; those of concurrent tests end soon, too."""
+    deadline = time.monotonic() + _GONE
+    while suspects and time.monotonic() < deadline:
+        suspects &= processes(mark)
+        time.sleep(0.01)
+    return not suspects
+
+
+def is_plain(text: str) -> bool:
+    return len(text) <= 2000 and all(c.isprintable() or c == "\n" for c in text)

@@ -123,5 +123,5 @@ def test_a_path_is_scored_by_its_answer() -> None:
     assert verifier(path("4 4 6 8", "I give up.")) == 0.0
     assert verifier(path("4 4 6 8", "Answer: (6 - 4) * (4 + 8", StopReason.LENGTH)) == 0.0
     assert Game24((4, 6))(path("4 4 6 8", "Answer: 4 * 6 = 24")) == 1.0
-    with pytest.raises(bw.ConfigError, match="numbers: the question has none; ask it as `4 4 6 8`"):
+    with pytest.raises(bw.ConfigError, match="numbers: the question has none; write it as `4 4 6 8`"):
         verifier(path("What?", "Answer: 4 * 6"))

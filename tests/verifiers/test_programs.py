@@ -113,7 +113,7 @@ def test_reading_a_program_warns_of_nothing() -> None:
 )
 @needs_linux
 def test_a_program_is_made_whole(code: str) -> None:
-    """Whether it repeats the beginning, has only the function, or only its body, however it is indented."""
+    """The code may repeat the beginning, define only the function, or be its body at any indentation."""
     assert UnitTests(("def check(f):\n    assert f([1, 2]) == 3",), "add").passes(assemble(ADD, code))
 
 
@@ -218,7 +218,7 @@ def test_a_path_is_scored_by_the_tests_it_passes() -> None:
         assert tests(path("Roots.", f"{F}{program}\n```")) == pytest.approx(share)
         assert tests.passes(program) is (share == 1.0)
     assert tests(path("Roots.", "No.")) == 0.0
-    with pytest.raises(bw.ConfigError, match="tests: are none"):
+    with pytest.raises(bw.ConfigError, match="tests: is empty"):
         UnitTests(())
 
 
@@ -230,7 +230,7 @@ def test_a_sandbox_that_cannot_be_had_is_an_error_and_no_score(monkeypatch: pyte
 
 @needs_linux
 async def test_the_best_of_some_programs_answers() -> None:
-    """Paths of equal probability, told apart by the examples."""
+    """Paths of equal probability; only the examples separate them."""
     backend = ScriptedBackend({"": [f"{F}def add(n):\n    return {value}\n```" for value in ("3", "sum(n)", "0")]})
     seen: dict[str, float] = {}
     verifier = DocstringExamples()

@@ -12,7 +12,7 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.messages import as_messages
 from branchwise.driver import Verifier
-from branchwise.registry import STRATEGIES, strategy
+from branchwise.registry import STRATEGIES, make_strategy
 from branchwise.verifiers.game24 import Game24
 from branchwise.verifiers.programs import DocstringExamples
 from branchwise.verifiers.registry import uses_verifier, verifier
@@ -125,16 +125,16 @@ def test_what_is_installed_goes_before_the_current_folder(checks: FilePath) -> N
         ("my_checks.deeper:check", "there is no module my_checks.deeper"),
         ("nowhere/checks.py:check", "there is no file nowhere/checks.py; check its path"),
         ("my_checks:lenth", "my_checks has no lenth; did you mean length?"),
-        ("my_checks.py:half.nothing_like_it", "my_checks.py has no half.nothing_like_it; name what it defines"),
-        ("my_checks:NUMBER", "my_checks:NUMBER is no function but int"),
+        ("my_checks.py:half.nothing_like_it", "my_checks.py has no half.nothing_like_it; name a function that it"),
+        ("my_checks:NUMBER", "my_checks:NUMBER is not a function but int"),
         ("my_checks:Scale", "is a class; name a function, or an object made of the class"),
         ("my_checks:two", "can't be called with one Path (missing a required argument: 'other')"),
         ("my_checks:none", "can't be called with one Path (too many positional arguments)"),
         ("broken:check", "broken can't be imported (ModuleNotFoundError: No module named 'no_such_module_at_all')"),
         ("broken.py:check", "broken.py can't be imported (ModuleNotFoundError"),
-        (":check", "':check' names no function"),
-        ("my_checks:", "'my_checks:' names no function"),
-        ("reward:", "reward: names no model"),
+        (":check", "':check' has no function"),
+        ("my_checks:", "'my_checks:' has no function"),
+        ("reward:", "reward: has no model"),
         ("reward:nowhere", "reward model: 'nowhere' is unknown; use a local folder, or a hub id"),
         ("reward:owner/name,reduce=most", "reward: reduce is 'most'; use last, min or product"),
         ("reward:owner/name,batch=0", "reward: batch is 0; use at least 1"),
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_said(checks: FilePath, spec: str, said: str) -> None:
     assert said in refused(spec)
 
 
-def test_a_reward_model_is_named_with_its_options_and_not_loaded_before_it_is_wanted() -> None:
+def test_a_reward_model_is_named_with_its_options_and_loaded_lazily() -> None:
     assert verifier("reward: owner/name, batch=4,reduce=min".replace(" ", "")).name == (
         "reward:owner/name,reduce=min,batch=4"
     )
@@ -153,7 +153,7 @@ def test_a_reward_model_is_named_with_its_options_and_not_loaded_before_it_is_wa
 
 def test_what_is_no_classifier_is_refused_when_it_is_loaded(tiny_model_folder: FilePath) -> None:
     found = verifier(f"reward:{tiny_model_folder}", device="cpu")
-    with pytest.raises(bw.ModelError, match="holds LlamaForCausalLM, which is no classifier"):
+    with pytest.raises(bw.ModelError, match="has LlamaForCausalLM, which is not a classifier"):
         found.make(ignore)
 
 
@@ -161,12 +161,12 @@ def test_strategies_that_ask_a_verifier_are_known_by_their_options() -> None:
     searches = [name for name in STRATEGIES if "value" in dir(STRATEGIES[name](4, bw.Sampling()))]
     assert "best-of-n" in searches
     for name in searches:
-        assert uses_verifier(strategy(f"{name}:value=verifier", 4, bw.Sampling()))
-    assert not any(uses_verifier(strategy(name, 4, bw.Sampling())) for name in STRATEGIES)
+        assert uses_verifier(make_strategy(f"{name}:value=verifier", 4, bw.Sampling()))
+    assert not any(uses_verifier(make_strategy(name, 4, bw.Sampling())) for name in STRATEGIES)
 
 
 def test_a_strategy_takes_what_a_spec_describes(checks: FilePath) -> None:
     backend = ScriptedBackend({"": ["The answer is 1.", "So the answer is 22."]})
-    chosen = strategy("best-of-n:value=verifier,paths=2", 2, bw.Sampling())
+    chosen = make_strategy("best-of-n:value=verifier,paths=2", 2, bw.Sampling())
     result = bw.solve_sync("q", backend, strategy=chosen, verifier=made("my_checks.py:length"))
     assert (result.answer, result.errors) == ("22", ())

@@ -1,8 +1,7 @@
-"""The processes in which programs run that nobody vouches for. The standard library alone, on Linux.
+"""Processes that run untrusted programs on Linux. These modules use only the standard library.
 
-    supervisor   keeps the limits from outside, and leaves nothing behind
-    └ runner     locks itself in (namespaces, landlock, system_calls), then runs the program
+    supervisor   enforces limits from outside and cleans up
+    └ runner     confines itself (namespaces, landlock, system_calls), then runs the program
 
-They are started by `branchwise.sandbox.sandbox` in an interpreter that sees none of the rest of
-the package.
+`branchwise.sandbox.sandbox` starts them in an interpreter that imports nothing else of the package.
 """

@@ -1,4 +1,4 @@
-"""Calls of the Linux kernel that Python has no function for."""
+"""Linux system calls without a Python function."""
 
 import ctypes
 import os
@@ -13,17 +13,17 @@ _CAPABILITIES_VERSION = 0x20080522
 
 
 def call(name: str, *arguments: Argument) -> int:
-    """A function of the C library. Raises OSError."""
-    return _checked(name, getattr(_libc, name)(*map(_passed, arguments)))
+    """Call a function of the C library. Raises OSError."""
+    return _checked(name, getattr(_libc, name)(*map(_converted, arguments)))
 
 
 def system_call(number: int, *arguments: Argument) -> int:
-    """A system call that the C library may not know yet. Raises OSError."""
-    return _checked(f"system call {number}", _libc.syscall(ctypes.c_long(number), *map(_passed, arguments)))
+    """Make a system call that the C library may not wrap. Raises OSError."""
+    return _checked(f"system call {number}", _libc.syscall(ctypes.c_long(number), *map(_converted, arguments)))
 
 
-def _passed(argument: Argument) -> object:
-    # Numbers as long as a register: the upper half of a shorter one may hold anything.
+def _converted(argument: Argument) -> object:
+    # Full register width: the upper half of a shorter number is undefined.
     if isinstance(argument, int):
         return ctypes.c_ulong(argument & (2**64 - 1))
     return ctypes.byref(argument) if isinstance(argument, ctypes.Structure) else argument
@@ -37,22 +37,22 @@ def _checked(what: str, result: int) -> int:
 
 
 def adopt_orphans() -> None:
-    """Descendants whose parent ended become children of this process."""
+    """Make this process the parent of descendants whose own parent ends."""
     call("prctl", _SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with_parent(signal: int) -> None:
-    """Be sent `signal` where the parent ends first. A change of user forgets it."""
+    """Receive `signal` when the parent ends. A change of user clears this setting."""
     call("prctl", _PARENT_DEATH_SIGNAL, signal, 0, 0, 0)
 
 
-def gain_nothing() -> None:
-    """No program that is started from here on has more rights than this process."""
+def forbid_new_privileges() -> None:
+    """Prevent this process and its children from gaining privileges (no_new_privs)."""
     call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
 
 
 def filter_system_calls(program: ctypes.Structure) -> None:
-    """Install a filter (a `sock_fprog`) for this process and all it starts."""
+    """Install a seccomp filter (a `sock_fprog`) for this process and its children."""
     call("prctl", _SECCOMP, 2, program, 0, 0)
 
 

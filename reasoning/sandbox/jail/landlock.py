@@ -1,4 +1,4 @@
-"""Landlock: the files a process can reach, named by the folders they are in. From Linux 5.13 on."""
+"""Landlock (Linux 5.13 and later): restricts the files a process can reach to given folders."""
 
 import ctypes
 import os
@@ -8,10 +8,10 @@ from branchwise.sandbox.jail import kernel
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE, _READ, _LIST = 1, 2, 4, 8
-_LAST_RIGHT = {1: 12, 2: 13, 3: 14, 4: 14}  # ABI: the last bit of its rights over files
+_LAST_RIGHT = {1: 12, 2: 13, 3: 14, 4: 14}  # by ABI version: last bit of the file rights
 _LATEST_RIGHT = 15
-_TCP = 0b11  # bind and connect; from ABI 4 on
-_OUTSIDE = 0b11  # abstract sockets of others, and signals to them; from ABI 6 on
+_TCP = 0b11  # bind and connect; since ABI 4
+_OUTSIDE = 0b11  # abstract sockets of other processes and signals to them; since ABI 6
 _OPEN_PATH = os.O_PATH | os.O_CLOEXEC
 
 
@@ -29,9 +29,9 @@ class _Beneath(ctypes.Structure):
 
 
 def confine(readable: Sequence[str], writable: Sequence[str]) -> None:
-    """Reach these files and folders and no others, nor other processes. Raises OSError where the system can't.
+    """Restrict this process to these files and folders, and isolate it from other processes.
 
-    Takes hold after `kernel.gain_nothing`.
+    Requires `kernel.forbid_new_privileges` first. Raises OSError if the kernel does not support it.
     """
     abi = kernel.system_call(_CREATE, None, 0, 1)
     everything = (2 << _LAST_RIGHT.get(abi, _LATEST_RIGHT)) - 1

@@ -1,6 +1,6 @@
-"""Namespaces: a system of its own for a program, without a network, other processes or anybody's files.
+"""Linux namespaces: a private system for a program, without network, other processes or the host's files.
 
-Root makes them as it is; others get them with a user namespace, where the system permits that.
+Root creates them directly; other users need a user namespace, if the system permits it.
 """
 
 import ctypes
@@ -9,14 +9,17 @@ from collections.abc import Iterator, Sequence
 
 from branchwise.sandbox.jail import kernel
 
-_NEW_MOUNTS, _NEW_HOSTNAME, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = (
-    0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
-_READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4  # of mounts: the same bits for mount and mount_setattr
+_NEW_MOUNTS = 0x00020000
+_NEW_HOSTNAME = 0x04000000
+_NEW_IPC = 0x08000000
+_NEW_USER = 0x10000000
+_NEW_PIDS = 0x20000000
+_NEW_NETWORK = 0x40000000
+_READ_ONLY, _NO_SUID, _NO_DEVICES = 1, 2, 4  # mount flags, equal for mount and mount_setattr
 _BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
 _MOUNT_SETATTR, _AT_RECURSIVE, _DETACH = 442, 0x8000, 2
 _HERE = -100  # AT_FDCWD
-_ROOT = "/proc"  # where the new root is built: there on every system, and of no use to a program
+_ROOT = "/proc"  # mount point of the new root: exists on every system and is useless to a program
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 
@@ -27,9 +30,10 @@ class _Attributes(ctypes.Structure):
 
 
 def separate() -> None:
-    """Give what this process starts new process ids, and it and them a new network and new users where it isn't root.
+    """Enter new network, IPC and hostname namespaces (and a user namespace unless root), with new process ids for
+    children.
 
-    Raises OSError where the system does not permit it, with nothing changed.
+    Raises OSError, with nothing changed, if the system does not permit it.
     """
     user, group = os.geteuid(), os.getegid()
     parts = _NEW_PIDS | _NEW_NETWORK | _NEW_IPC | _NEW_HOSTNAME
@@ -43,16 +47,16 @@ def separate() -> None:
 
 
 def enter_private_root(readable: Sequence[str], size: int) -> None:
-    """Leave the file system for one in memory, of `size` bytes, that shows what is `readable` and nothing else.
+    """Replace the file system by one in memory, of `size` bytes, that contains only the `readable` paths.
 
-    The working folder, /tmp and /dev/shm can be written. It is gone when its last process is. Raises OSError.
+    The working folder /tmp and /dev/shm are writable. It vanishes with its last process. Raises OSError.
     """
     kernel.call("unshare", _NEW_MOUNTS)
     kernel.call("mount", None, b"/", None, _RECURSIVE | _PRIVATE, None)
     options = f"size={size},nr_inodes=4096,mode=755".encode()
     kernel.call("mount", b"tmpfs", _ROOT.encode(), b"tmpfs", _NO_SUID | _NO_DEVICES, options)
     for path in _outermost(readable):
-        _show(path)
+        _expose(path)
     os.mkdir(f"{_ROOT}/dev")
     for name in _DEVICES:
         _bind(f"/dev/{name}")
@@ -66,7 +70,7 @@ def enter_private_root(readable: Sequence[str], size: int) -> None:
 
 
 def _outermost(paths: Sequence[str]) -> Iterator[str]:
-    """Paths that are in no other."""
+    """Yield the existing paths that are not inside another one."""
     kept: list[str] = []
     for path in sorted({os.path.normpath(path) for path in paths if os.path.exists(path)}):
         if not any(path.startswith(f"{other}/") for other in kept):
@@ -74,16 +78,16 @@ def _outermost(paths: Sequence[str]) -> Iterator[str]:
             yield path
 
 
-def _show(path: str) -> None:
-    """The same path in the new root, for reading."""
+def _expose(path: str) -> None:
+    """Make a path readable in the new root."""
     os.makedirs(_ROOT + os.path.dirname(path), exist_ok=True)
     if os.path.islink(path):
         os.symlink(os.readlink(path), _ROOT + path)
         return
     _bind(path)
-    wanted = _Attributes(_READ_ONLY | _NO_SUID | _NO_DEVICES, 0, 0, 0)
+    attributes = _Attributes(_READ_ONLY | _NO_SUID | _NO_DEVICES, 0, 0, 0)
     target = (_ROOT + path).encode()
-    kernel.system_call(_MOUNT_SETATTR, _HERE, target, _AT_RECURSIVE, wanted, ctypes.sizeof(wanted))
+    kernel.system_call(_MOUNT_SETATTR, _HERE, target, _AT_RECURSIVE, attributes, ctypes.sizeof(attributes))
 
 
 def _bind(path: str) -> None:

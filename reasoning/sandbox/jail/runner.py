@@ -1,4 +1,4 @@
-"""The process that a program runs in: it locks itself in, and throws away the key."""
+"""Process that runs a program: it confines itself irrevocably first. `supervisor` forks it."""
 
 import fcntl
 import linecache
@@ -22,57 +22,62 @@ _OPEN_FILES = 64
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PERMIT = "permit user namespaces, or use a kernel that has them"
-_LONGEST = 8000  # bytes of an error's text that are told
+_LONGEST = 8000  # bytes reported of an error's text
 _FRAMES = 8
 _PROGRAM = "<program>"
 
 
 class _User(NamedTuple):
-    """Whom the program runs as."""
+    """User and group that run the program."""
 
     user: int
     group: int
 
 
-def run(request: Request, apart: bool, output: int, ready: int) -> NoReturn:
-    """Run the program and end; `apart`: in namespaces. What it writes goes to `output`; `ready` is told first."""
-    leave = os._exit  # the program may put something else in its place
+def run(request: Request, isolated: bool, output: int, ready: int) -> NoReturn:
+    """Confine this process, report to `ready`, run the program and exit.
+
+    `isolated`: in new namespaces. The program's output goes to `output`.
+    """
+    leave = os._exit  # the program may replace os._exit
     try:
         os.setpgid(0, 0)
         _keep_only(request, output, ready)
         try:
-            told = _lock_in(request, apart)
-        except Exception as error:  # whatever it is, it is told
-            told = Ready(f"it can't be set up ({error})", _PERMIT)
-        os.write(_READY, encode(told))
+            state = _confine(request, isolated)
+        except Exception as error:  # every failure must be reported
+            state = Ready(f"it cannot be set up ({error})", _PERMIT)
+        os.write(_READY, encode(state))
         os.close(_READY)
-        if told.problem is None:
+        if state.problem is None:
             _run_program(request.source)
     finally:
         leave(0)
 
 
 def _keep_only(request: Request, output: int, ready: int) -> None:
-    """The file descriptors that a program has, and no others."""
+    """Keep only the program's file descriptors open."""
     nothing = os.open("/dev/null", os.O_RDWR)
     wanted = (nothing, output, output, request.report, request.proof, ready)
-    copies = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, len(wanted)) for descriptor in wanted]  # out of each other's way
+    copies = [
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD, len(wanted)) for descriptor in wanted
+    ]  # copies above the targets, so that none is overwritten
     for descriptor, copy in enumerate(copies):
         os.dup2(copy, descriptor)
     os.closerange(len(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _lock_in(request: Request, apart: bool) -> Ready:
-    """Leave nothing within reach but what is the program's own. Raises OSError."""
+def _confine(request: Request, isolated: bool) -> Ready:
+    """Confine this process to its own files and processes. Raises OSError."""
     readable = (sys.base_prefix, sys.base_exec_prefix, *_LIBRARIES)
     was_root = os.geteuid() == 0
-    user = _fresh_user() if was_root else None  # before /proc is gone
-    others = 0 if was_root or (apart and _counts_by_namespace()) else _processes_of(os.getuid())
-    private_root = apart and _works(lambda: namespaces.enter_private_root(readable, request.files))
+    user = _fresh_user() if was_root else None  # before /proc disappears
+    others = 0 if was_root or (isolated and _counts_by_namespace()) else _processes_of(os.getuid())
+    private_root = isolated and _succeeds(lambda: namespaces.enter_private_root(readable, request.files))
     made = None if private_root else tempfile.mkdtemp(prefix="branchwise-")
     folder = made or "/tmp"
     if was_root and user is None:
-        return Ready("root can't become another user here", "run as a user that is not root", made)
+        return Ready("root cannot become another user here", "run as a user other than root", made)
     _limit(request, others)
     if user is not None:
         if made is not None:
@@ -82,25 +87,27 @@ def _lock_in(request: Request, apart: bool) -> Ready:
         os.setresuid(user.user, user.user, user.user)
     with suppress(OSError):
         kernel.drop_capabilities()
-    kernel.gain_nothing()
+    kernel.forbid_new_privileges()
     kernel.die_with_parent(signal.SIGKILL)
     if not os.access(os.path.dirname(os.__file__), os.R_OK | os.X_OK):
-        why = f"the user that programs run as can't read {sys.base_prefix}"
+        why = f"the user that runs programs cannot read {sys.base_prefix}"
         return Ready(why, "install Python where every user can read it", made)
     os.chdir(folder)
-    confined = private_root or _works(lambda: landlock.confine(readable, (folder, *_DEVICES)))
-    filtered = _works(lambda: system_calls.restrict(alone=apart, private_root=private_root))
-    if not (apart or filtered):
-        return Ready("neither namespaces nor a filter of system calls can be had", _PERMIT, made)
+    confined = private_root or _succeeds(lambda: landlock.confine(readable, (folder, *_DEVICES)))
+    filtered = _succeeds(lambda: system_calls.restrict(alone=isolated, private_root=private_root))
+    if not (isolated or filtered):
+        return Ready("neither namespaces nor a system call filter is available", _PERMIT, made)
     if not (private_root or was_root or (confined and filtered)):
-        return Ready("files can't be protected, by a root of its own nor by Landlock and a filter", _PERMIT, made)
+        return Ready(
+            "files cannot be protected: no private root, and no Landlock with a system call filter", _PERMIT, made
+        )
     os.environ.update(HOME=folder, TMPDIR=folder, PATH=os.defpath)
-    tempfile.tempdir = None  # to be found anew
+    tempfile.tempdir = None  # recomputed from TMPDIR
     return Ready(folder=made)
 
 
-def _works(layer: Callable[[], None]) -> bool:
-    """Whether the system permits a layer."""
+def _succeeds(layer: Callable[[], None]) -> bool:
+    """Apply a layer; return whether the system permits it."""
     try:
         layer()
     except OSError:
@@ -109,14 +116,14 @@ def _works(layer: Callable[[], None]) -> bool:
 
 
 def _fresh_user() -> _User | None:
-    """Ids that nobody else has, so that limits count this program's processes alone. None: root is all there is."""
+    """Return unused ids, so that limits count only this program's processes; None if only root is mapped."""
     ids = [_fresh_id(f"/proc/self/{kind}_map") for kind in ("uid", "gid")]
     user, group = ids
     return None if user is None or group is None else _User(user, group)
 
 
 def _fresh_id(file: str) -> int | None:
-    """One from the upper half of the longest range."""
+    """Return a random id from the upper half of the largest mapped range."""
     with open(file, encoding="ascii") as lines:
         ranges = [(int(first), int(count)) for first, _, count in map(str.split, lines)]
     first, count = max(ranges, key=lambda one: one[1])
@@ -128,12 +135,12 @@ def _fresh_id(file: str) -> int | None:
 
 
 def _counts_by_namespace() -> bool:
-    """Whether a limit of processes counts those of the user namespace alone."""
+    """Return whether the process limit counts only the user namespace (Linux 5.14 and later)."""
     return tuple(map(int, platform.release().split(".", 2)[:2])) >= (5, 14)
 
 
 def _processes_of(user: int) -> int:
-    """How many processes and threads a user has."""
+    """Count a user's processes and threads."""
     found = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
@@ -159,11 +166,11 @@ def _limit(request: Request, others: int) -> None:
 
 
 def _run_program(source: str) -> None:
-    """Report the proof, or what went wrong."""
+    """Run the program and report the proof or its failure."""
     module = types.ModuleType("program")
     sys.modules["program"] = sys.modules["__main__"] = module
     sys.argv = ["program"]
-    # Not a virtual environment's, which is not within reach.
+    # The base interpreter: a virtual environment is not readable here.
     sys.executable = f"{sys.base_exec_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
     linecache.cache[_PROGRAM] = (len(source), None, source.splitlines(keepends=True), _PROGRAM)
     try:
@@ -172,16 +179,15 @@ def _run_program(source: str) -> None:
         module.__dict__.clear()
         os.write(_REPORT, b"memory\n")
     except SystemExit as error:
-        os.write(_REPORT, b"left\n" + _told(error))
+        os.write(_REPORT, b"left\n" + _error_text(error))
     except BaseException as error:
-        os.write(_REPORT, b"failed\n" + _told(error))
+        os.write(_REPORT, b"failed\n" + _error_text(error))
 
 
 def _prove(code: types.CodeType, names: dict[str, object]) -> None:
-    """Run a program; the proof that it came to its end is reported if it does.
+    """Run a program and report the proof if it reaches its end.
 
-    While it runs, the proof is on this frame's evaluation stack alone: no frame's variables, no constant, no
-    container and no open file holds it.
+    While it runs, the proof is only on this frame's evaluation stack, in no variable, constant, container or open file.
     """
     os.write(_REPORT, _take(_PROOF) + _execute(code, names))
 
@@ -196,8 +202,8 @@ def _execute(code: types.CodeType, names: dict[str, object]) -> bytes:
     return b""
 
 
-def _told(error: BaseException) -> bytes:
-    """An error's text, from the program's own frames on."""
+def _error_text(error: BaseException) -> bytes:
+    """Format an error, starting at the program's own frames."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != _PROGRAM:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""The process that watches a program from outside: it keeps time, and it ends everything."""
+"""Process that supervises a program: enforces limits and ends everything it started."""
 
 import json
 import os
@@ -12,22 +12,22 @@ from branchwise.sandbox.jail import kernel, namespaces, runner
 from branchwise.sandbox.jail.messages import Ending, Ready, Request, encode
 
 _INPUT, _OUTPUT = 0, 1
-_SETUP_SECONDS = 60.0  # it takes a hundredth of one; a loaded machine takes longer
+_SETUP_SECONDS = 60.0  # usually 10 ms; a loaded machine takes longer
 _CHUNK = 1 << 16
 
 
 def main() -> None:
-    """Run what the first line of the input asks for; where the input ends before the program, so does the program."""
+    """Run the request on the first input line. If the input closes earlier, the program ends too."""
     request = Request(**json.loads(_line()))
     kernel.adopt_orphans()
-    apart = request.namespaces and _separate()
+    isolated = request.namespaces and _separate()
     output, written = os.pipe()
-    ready, told = os.pipe()
+    ready, ready_write = os.pipe()
     awake = _wake_up()
     child = os.fork()
     if child == 0:
-        runner.run(request, apart, written, told)
-    for descriptor in (written, told, request.report, request.proof):
+        runner.run(request, isolated, written, ready_write)
+    for descriptor in (written, ready_write, request.report, request.proof):
         os.close(descriptor)
     watch = _Watch(child, output, awake, request)
     setup = watch.setup(ready)
@@ -41,18 +41,18 @@ def main() -> None:
 
 
 def _line() -> bytes:
-    """All of the input up to a newline."""
+    """Read one line of input."""
     content = b""
     while not content.endswith(b"\n"):
         chunk = os.read(_INPUT, _CHUNK)
         if not chunk:
-            sys.exit("the request was cut short")
+            sys.exit("the request is incomplete")
         content += chunk
     return content
 
 
 def _separate() -> bool:
-    """Whether what this process starts is in namespaces of its own."""
+    """Enter new namespaces; return whether the system permits it."""
     try:
         namespaces.separate()
     except OSError:
@@ -61,7 +61,7 @@ def _separate() -> bool:
 
 
 def _wake_up() -> int:
-    """A file descriptor that can be read once a child ended."""
+    """Return a file descriptor that becomes readable when a child ends."""
     awake, signalled = os.pipe()
     for descriptor in (awake, signalled):
         os.set_blocking(descriptor, False)
@@ -71,23 +71,26 @@ def _wake_up() -> int:
 
 
 class _Watch:
-    """A program, seen from outside."""
+    """Watches a program's output, time and end."""
 
     def __init__(self, child: int, output: int, awake: int, request: Request) -> None:
-        self._child, self._output, self._awake, self._request = child, output, awake, request
+        self._child = child
+        self._output = output
+        self._awake = awake
+        self._request = request
 
     def setup(self, ready: int) -> Ready:
-        """What the runner says once it has locked itself in."""
+        """Wait for the runner's report that it is confined."""
         content, deadline = b"", time.monotonic() + _SETUP_SECONDS
         while not content.endswith(b"\n"):
             chunk = os.read(ready, _CHUNK) if self._wait([ready], deadline) == [ready] else b""
             if not chunk:
-                return Ready("the process for the program ended, or was too slow, before it began", "try again")
+                return Ready("the program's process ended or timed out before the program began", "try again")
             content += chunk
         return Ready(**json.loads(content))
 
     def program(self) -> str:
-        """How it ended."""
+        """Wait for the program; return how it ended."""
         deadline, written, watched = time.monotonic() + self._request.seconds, 0, [self._output, self._awake]
         while True:
             readable = self._wait(watched, deadline)
@@ -109,15 +112,15 @@ class _Watch:
                     return "exit"
 
     def _wait(self, descriptors: list[int], deadline: float) -> list[int]:
-        """Which can be read, the input's end among them; none when the time is over."""
+        """Return the readable descriptors, the input included; empty when time is up."""
         left = deadline - time.monotonic()
         return select.select([_INPUT, *descriptors], [], [], left)[0] if left > 0 else []
 
 
 def _end(child: int) -> tuple[int, float]:
-    """Kill the program and all it started; its status, and the seconds of CPU it took.
+    """Kill the program and everything it started; return its status and CPU seconds.
 
-    The child is reaped last, so that its number, which is its group's, means nobody else.
+    The child is reaped after its group is killed, so that its id cannot be reused by another process meanwhile.
     """
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError):
@@ -130,6 +133,6 @@ def _end(child: int) -> tuple[int, float]:
 
 
 def _remove(folder: str) -> None:
-    """A folder, whatever a program did to it: deeper than Python can recurse, or closed to its owner."""
+    """Remove a folder, even one nested deeper than Python can recurse or without permissions."""
     for command in (["/bin/chmod", "-R", "u+rwx", folder], ["/bin/rm", "-rf", folder]):
         os.waitpid(os.posix_spawn(command[0], command, {}), 0)

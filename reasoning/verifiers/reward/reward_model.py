@@ -1,4 +1,4 @@
-"""Reward models: classifiers that say how good a path is, or each of its steps."""
+"""Reward model verifier: batches calls, reads paths with `reader`, computes scores with `network`."""
 
 import asyncio
 import math
@@ -24,27 +24,26 @@ class _Call(NamedTuple):
 
 @dataclass(slots=True)
 class _Queue:
-    """The calls of one event loop that wait."""
+    """Waiting calls of one event loop."""
 
     calls: list[_Call]
-    worker: asyncio.Task[None] | None = None  # held, for the loop does not
+    worker: asyncio.Task[None] | None = None  # kept, because the event loop holds only weak references
 
 
 class RewardModel:
-    """A verifier over a Hugging Face classifier. Its score is a probability, 0 to 1.
+    """Verifier over a Hugging Face classifier. The score is a probability, 0 to 1.
 
-    A classifier of sequences is an outcome reward model: it scores the conversation as a whole, at its last token. A
-    classifier of tokens is a process reward model: it scores each step at the token that ends it, and
-    `RewardSettings.reduce` makes one score of them. With one label the score is its sigmoid, with two it is the
-    probability of the second.
+    A sequence classifier is an outcome reward model: it scores the whole conversation at its last token. A token
+    classifier is a process reward model: it scores each step at its last token, and `RewardSettings.reduce` combines
+    the scores. With one label the score is its sigmoid, with two the probability of the second.
 
-    The model reads the question's turns and the path's text in its own chat template; without a template, the
-    question, a line break and the text. Calls that wait together are scored in one forward pass, and what their texts
-    begin with in common is computed once; the scores are those of each by itself.
+    The input is the question's turns and the path's text in the model's chat template; without a template, the
+    question, a line break and the text. Waiting calls are scored in one forward pass that computes their common prefix
+    once; each score equals that of the text alone.
 
-    branchwise brings no reward model and has been tried on random weights alone, which show that the computation is
-    right and say nothing of how good a judge any one model is: measure yours before you trust a search to it. Models
-    that mark steps with a token of their own, or bring code of their own, are read otherwise than they were trained.
+    branchwise ships no reward model. Tests use random weights, which verify the computation but not the judgment of any
+    model: measure yours before a search relies on it. Models that mark steps with a special token, or need their own
+    code, are not read the way they were trained.
     """
 
     def __init__(
@@ -55,9 +54,9 @@ class RewardModel:
         *,
         idle: Callable[[], None] | None = None,
     ) -> None:
-        """`idle` is called after each pass, in the thread that computes.
+        """`idle` is called after each pass, in the computing thread.
 
-        Raises ModelError where the network is no reward model, MissingExtraError without the extra `engine`.
+        Raises ModelError if the network is not a reward model, MissingExtraError without the extra `engine`.
         """
         try:
             from branchwise.verifiers.reward.network import RewardNetwork
@@ -68,7 +67,7 @@ class RewardModel:
         known = self._network
         self._reader = RewardReader(tokenizer, process=known.process, pad=known.pad, context=known.context)
         self._idle = idle
-        # One thread, for every thread that computes keeps processors busy.
+        # One thread: every computing thread occupies all processors.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="branchwise-reward")
         self._queues: dict[asyncio.AbstractEventLoop, _Queue] = {}
 
@@ -76,7 +75,7 @@ class RewardModel:
     def load(
         cls, folder: FilePath, settings: RewardSettings | None = None, *, idle: Callable[[], None] | None = None
     ) -> "RewardModel":
-        """The reward model in `folder`. Raises ModelError, ConfigError, MissingExtraError."""
+        """Load the reward model in `folder`. Raises ModelError, ConfigError or MissingExtraError."""
         settings = settings or RewardSettings()
         try:
             from branchwise.verifiers.reward.network import load_network, load_tokenizer
@@ -86,7 +85,7 @@ class RewardModel:
         return cls(load_network(folder, settings), tokenizer, settings, idle=idle)
 
     async def __call__(self, path: Path) -> float:
-        """How good a path is. Raises BackendError where it can't be scored."""
+        """Return the score of a path. Raises BackendError if it cannot be scored."""
         loop = asyncio.get_running_loop()
         call = _Call(path, loop.create_future())
         queue = self._queues.get(loop)
@@ -97,25 +96,25 @@ class RewardModel:
         return await call.score
 
     async def _work(self, queue: _Queue) -> None:
-        """Score what waits, until nothing does."""
+        """Score waiting calls until none is left."""
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(0)  # those that are asked for together come together
+            await asyncio.sleep(0)  # let calls of the same moment join the batch
             while queue.calls:
-                wanted = [call for call in queue.calls if not call.score.done()]  # the others were given up
-                batch, queue.calls = wanted[: self.settings.batch], wanted[self.settings.batch :]
+                waiting = [call for call in queue.calls if not call.score.done()]  # the others were cancelled
+                batch, queue.calls = waiting[: self.settings.batch], waiting[self.settings.batch :]
                 if batch:
                     await self._answer(batch)
         finally:
             del self._queues[loop]
 
     async def _answer(self, batch: Sequence[_Call]) -> None:
-        """Score some calls and tell each what came of it."""
+        """Score a batch and resolve its calls."""
         scored: Sequence[float | Exception]
         try:
             paths = [call.path for call in batch]
             scored = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, paths)
-        except Exception as error:  # whoever waits must be told
+        except Exception as error:  # every caller must get the error
             scored = [error] * len(batch)
         for call, score in zip(batch, scored, strict=True):
             if call.score.done():
@@ -126,31 +125,31 @@ class RewardModel:
                 call.score.set_result(score)
 
     def _score(self, paths: Sequence[Path]) -> list[float | Exception]:
-        """A score for each path, or why there is none."""
+        """Return a score or an error for each path."""
         readings: list[Reading | Exception] = []
         for path in paths:
             try:
                 readings.append(self._reader.read(path))
             except Exception as error:  # a tokenizer or template can fail in its own way
                 readings.append(error if isinstance(error, BranchwiseError) else _failed(error))
-        scores = iter(self._computed([reading for reading in readings if isinstance(reading, Reading)]))
+        scores = iter(self._compute([reading for reading in readings if isinstance(reading, Reading)]))
         if self._idle is not None:
             self._idle()
         return [next(scores) if isinstance(reading, Reading) else reading for reading in readings]
 
-    def _computed(self, readings: Sequence[Reading]) -> list[float | Exception]:
+    def _compute(self, readings: Sequence[Reading]) -> list[float | Exception]:
         if not readings:
             return []
         try:
-            return [self._reduced(values) for values in self._network.scores(readings)]
-        except Exception as error:  # too little memory, say
+            return [self._reduce(values) for values in self._network.scores(readings)]
+        except Exception as error:  # for example out of memory
             if len(readings) == 1:
                 return [_failed(error)]
-        return [score for reading in readings for score in self._computed([reading])]
+        return [score for reading in readings for score in self._compute([reading])]
 
-    def _reduced(self, values: Sequence[float]) -> float | Exception:
+    def _reduce(self, values: Sequence[float]) -> float | Exception:
         if any(map(math.isnan, values)):
-            return BackendError("reward model: its score is no number", retryable=False, hint="try dtype=float32")
+            return BackendError("reward model: its score is not a number", retryable=False, hint="try dtype=float32")
         return {"last": values[-1], "min": min(values), "product": math.prod(values)}[self.settings.reduce]
 
 

@@ -1,4 +1,4 @@
-"""How a reward model is run and read."""
+"""Settings of a reward model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,16 +8,16 @@ from branchwise.core.errors import require
 
 @dataclass(frozen=True, slots=True)
 class RewardSettings:
-    """Settings of a reward model."""
+    """Device, type, batch size and reduction of a reward model."""
 
     reduce: Literal["last", "min", "product"] = "last"
-    """How a process reward model's scores of the steps make one: that of the last step, the least, or their product."""
+    """Reduction of a process reward model's step scores: the last, the minimum or the product."""
     batch: int = 16
-    """Most paths that are scored in one forward pass."""
+    """Most paths scored in one forward pass."""
     device: str | None = None
-    """cpu, cuda, ...; None: a GPU if there is one."""
+    """cpu, cuda, ...; None selects a GPU if there is one."""
     dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None
-    """The type it is computed in; None: the model's own, but float32 on a processor without fast bfloat16."""
+    """Data type; None selects the model's own, but float32 on a processor without fast bfloat16."""
 
     def __post_init__(self) -> None:
         known = ("last", "min", "product")
