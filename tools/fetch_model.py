@@ -21,14 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from branchwise.backends.models.cache import (
-    cache_folder,
-    exclusive_lock,
-    is_disk_error,
-    is_model,
-    model_folder,
-    unwritable,
-)
+from branchwise.backends.cache_folder import cache_folder
+from branchwise.backends.models.cache import exclusive_lock, is_disk_error, is_model, model_folder, unwritable
 from branchwise.core.errors import BranchwiseError, ModelError
 
 Report = Callable[[str], None]

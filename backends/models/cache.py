@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from branchwise.backends.cache_folder import cache_folder
 from branchwise.core.errors import ModelError
 
 # Errors of a write that fails because the disk is full or the folder is read-only.
@@ -26,15 +27,6 @@ class CachedModel(NamedTuple):
     folder: Path
     size: int
     """Bytes on disk."""
-
-
-def cache_folder() -> Path:
-    """Return BRANCHWISE_CACHE, or `branchwise` in the user's cache directory."""
-    if chosen := os.environ.get("BRANCHWISE_CACHE"):
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path  # here: `import branchwise` brings in pydantic alone
-
-    return user_cache_path("branchwise", appauthor=False, opinion=False)
 
 
 def models_folder() -> Path:

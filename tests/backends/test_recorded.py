@@ -21,9 +21,17 @@ from tests.support.branches import SAMPLING, generate, make_root
 
 POOL_SAMPLING = bw.Sampling(max_tokens=60, logprobs=20)
 REPLAYABLE = [
-    "adaptive-consistency", "adaptive-consistency-dirichlet", "best-of-n", "blend-asc", "deepconf", "deepconf-online",
-    "esc", "self-consistency", "weighted-best-of-n", "weighted-vote",
-]  # fmt: skip
+    "adaptive-consistency",
+    "adaptive-consistency-dirichlet",
+    "best-of-n",
+    "blend-asc",
+    "deepconf",
+    "deepconf-online",
+    "esc",
+    "self-consistency",
+    "weighted-best-of-n",
+    "weighted-vote",
+]
 """Strategies that sample from the prompt alone, with the pool's settings."""
 
 
@@ -45,9 +53,15 @@ def stable_parts(result: bw.Result) -> object:
     """Return the parts of a result that do not depend on the timing of cancellations."""
     usage = result.usage
     return (
-        result.answer, result.confidence, result.votes, result.degraded, result.errors,
-        result.record()["paths"], usage.sampled - usage.discarded, usage.scored,
-    )  # fmt: skip
+        result.answer,
+        result.confidence,
+        result.votes,
+        result.degraded,
+        result.errors,
+        result.record()["paths"],
+        usage.sampled - usage.discarded,
+        usage.scored,
+    )
 
 
 @pytest.mark.parametrize("name", REPLAYABLE)
@@ -70,9 +84,13 @@ def test_every_strategy_that_a_pool_does_not_serve_fails_clearly(tmp_path: FileP
     searches = {name for name in STRATEGIES if isinstance(make_strategy(name, 4, POOL_SAMPLING), TreeSearch)}
     others = set(STRATEGIES) - set(REPLAYABLE) - (searches - set(REPLAYABLE))
     assert others == {
-        "adaptive-path-consistency", "cisc", "greedy", "path-consistency", "path-consistency-plain",
+        "adaptive-path-consistency",
+        "cisc",
+        "greedy",
+        "path-consistency",
+        "path-consistency-plain",
         "prefix-consistency",
-    }  # fmt: skip
+    }
     lacking = {}
     for name in others:
         backend, live = replay(ScriptedBackend({}), file), ScriptedBackend(answers)
@@ -178,9 +196,13 @@ async def test_a_cancelled_replay_counts_its_delivered_tokens(tmp_path: FilePath
         elif isinstance(event, Ended):
             assert event.stop_reason is bw.StopReason.CANCELLED
             assert event.cost == Usage(
-                prompt=len(root.token_ids), prefilled=event.cost.prefilled, reused=event.cost.reused, sampled=delivered,
-                discarded=delivered, forward_passes=event.cost.forward_passes,
-            )  # fmt: skip
+                prompt=len(root.token_ids),
+                prefilled=event.cost.prefilled,
+                reused=event.cost.reused,
+                sampled=delivered,
+                discarded=delivered,
+                forward_passes=event.cost.forward_passes,
+            )
     assert 0 < delivered < 24
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from branchwise.backends.cache_folder import cache_folder
 from branchwise.backends.engine.cache.kv_pool import KVPool
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.model.causal_lm import EngineModel
@@ -17,7 +18,6 @@ from branchwise.backends.engine.speculation.lookup import PromptLookup
 from branchwise.backends.engine.speculation.siblings import Siblings
 from branchwise.backends.engine.speculation.speculator import Speculator
 from branchwise.backends.engine.speculation.store import Store
-from branchwise.backends.models.cache import cache_folder
 from branchwise.core.errors import ConfigError
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from branchwise.backends.models.cache import cache_folder, converted_models, exclusive_lock, is_model, model_folder
+from branchwise.backends.cache_folder import cache_folder
+from branchwise.backends.models.cache import converted_models, exclusive_lock, is_model, model_folder
 from branchwise.backends.models.names import HUB_IDS, short_name
 from branchwise.backends.models.progress import no_progress
 from branchwise.backends.models.resolve import resolve

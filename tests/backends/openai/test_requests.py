@@ -70,8 +70,14 @@ async def test_sampling_parameters_are_sent() -> None:
             name: body[name] for name in ("temperature", "top_p", "top_k", "min_p", "max_tokens", "stop", "logprobs")
         }
         assert sent == {
-            "temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "max_tokens": 9, "stop": ["zzz"], "logprobs": 3,
-        }  # fmt: skip
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "top_k": 7,
+            "min_p": 0.1,
+            "max_tokens": 9,
+            "stop": ["zzz"],
+            "logprobs": 3,
+        }
         assert body["min_tokens"] == 2
         await backend.close()
 
