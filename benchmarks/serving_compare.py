@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from benchmarks.servers import Server
 from branchwise.answers.groups import AnswerGroups
 from branchwise.evaluation.dataset import Row
-from branchwise.evaluation.grade import is_correct
+from branchwise.evaluation.grading import is_correct
 from branchwise.evaluation.statistics import Estimate, difference, mean, ratio
 
 PLAIN = "plain"

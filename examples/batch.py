@@ -4,14 +4,11 @@ import asyncio
 import sys
 
 import branchwise as bw
-from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import read_rows
-from branchwise.evaluation.report.summary import DataSummary, summarize
-from branchwise.evaluation.run import Plan, evaluate
+from branchwise.evaluation import Answered, DataSummary, Plan, evaluate, read_rows, summarize
 
 
 async def main(backend: bw.Backend, file: str) -> DataSummary:
-    """Accuracy and tokens of self-consistency against path-consistency."""
+    """Compare accuracy and sampled tokens of self-consistency and path-consistency."""
     strategies = {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)}
     answered: list[Answered] = []
     plan = Plan("rows", read_rows(file, limit=4), strategies)

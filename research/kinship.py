@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from branchwise.core.errors import BranchwiseError
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.journal import read_answered
+from branchwise.evaluation.results import read_results
 from research.tables import grid
 
 _TENTHS = 10
@@ -109,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("runs", type=Path, nargs="+")
     args = parse.parse_args(arguments)
     try:
-        runs = [one for folder in args.runs for one in read_answered(folder)]
-        print(table(kinship(list(continued(read_answered(args.pool), runs)))))
+        runs = [one for folder in args.runs for one in read_results(folder)]
+        print(table(kinship(list(continued(read_results(args.pool), runs)))))
     except BranchwiseError as error:
         print(error, file=sys.stderr)
         return 2

@@ -16,14 +16,14 @@ from random import Random
 from typing import NamedTuple
 
 from branchwise import registry
-from branchwise.cli.render.figures import points
+from branchwise.cli.render.summary_table import points
 from branchwise.core.answer import Answer
 from branchwise.core.errors import BranchwiseError, ConfigError, require
 from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
 from branchwise.core.sampling import Sampling
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.journal import read_answered
+from branchwise.evaluation.results import read_results
 from branchwise.evaluation.statistics import difference, mean, ratio
 from branchwise.strategies.actions import Extend, Finished
 from branchwise.strategies.strategy import AnyStrategy
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parse.add_argument("--seed", type=int, default=0, help="of the orders")
     args = parse.parse_args(arguments)
     try:
-        questions = pooled(read_answered(args.pool), args.skip, args.limit)
+        questions = pooled(read_results(args.pool), args.skip, args.limit)
         paths = len(questions[0]) if args.paths is None else args.paths
         strategies = {
             name: registry.strategy(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or usual(paths))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from branchwise.cli.render.figures import points
+from branchwise.cli.render.summary_table import points
 from branchwise.evaluation.report.summary import DataSummary, StrategySummary, Summary
 from branchwise.evaluation.statistics import Estimate
 

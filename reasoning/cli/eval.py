@@ -1,215 +1,161 @@
-"""`branchwise eval`."""
+"""`branchwise eval`: compare strategies on questions with known answers."""
 
-import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from branchwise.backends.base import Backend, Capabilities
-from branchwise.cli.options import (
-    MAX_TOKENS_HELP,
-    OUTPUT,
-    SAMPLING,
-    BackendName,
-    BaseURL,
-    Device,
-    DraftModel,
-    Dtype,
-    ModelName,
-    ModelOptions,
-    Speculation,
-    stderr,
-)
-from branchwise.cli.render.figures import print_summary
-from branchwise.cli.render.tally import Tally
-from branchwise.cli.verifier import VERIFIER_HELP, chosen_verifier, loaded_verifier
+from branchwise.cli import options
+from branchwise.cli.eval_job import EvalJob, PathSource
+from branchwise.cli.model_options import ModelOptions
+from branchwise.cli.options import COMPARED, DATA, OUTPUT, SAMPLING
+from branchwise.cli.verifier import find_verifier_for, load_verifier
 from branchwise.core.budget import Budget
 from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
-from branchwise.driver import Stop, Verifier, run_sync
-from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row, name_of, origin, read_rows
+from branchwise.evaluation.dataset import read_rows, source_name, source_origin
 from branchwise.evaluation.hub_dataset import Columns
-from branchwise.evaluation.journal import Journal, Settings, check_folder
-from branchwise.evaluation.pool import Pool, recording
-from branchwise.evaluation.report.summary import by_data, names, summarize, write_summary
-from branchwise.evaluation.run import Plan
-from branchwise.evaluation.run import evaluate as run_evaluation
-from branchwise.registry import DEFAULT, STRATEGIES, named
+from branchwise.evaluation.journal import Journal, check_folder
+from branchwise.evaluation.pool import Pool
+from branchwise.evaluation.settings import RunSettings
+from branchwise.registry import parse_strategy
 from branchwise.strategies.actions import check_paths
-from branchwise.strategies.strategy import AnyStrategy
-
-_COMPARED = ("self-consistency", DEFAULT)
 
 
 def evaluate(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="JSON Lines files, by path or by name in BRANCHWISE_DATA; datasets of the Hugging Face hub as "
+            help="JSON Lines files, by path or by name in the folder BRANCHWISE_DATA, or Hugging Face datasets as "
             "hf:OWNER/NAME or hf:OWNER/NAME/CONFIG@SPLIT."
         ),
     ],
-    strategy: Annotated[
-        list[str] | None,
+    strategy: options.StrategySpecs = None,
+    verifier: options.VerifierSpec = None,
+    paths: options.Paths = 20,
+    seed: options.Seed = 0,
+    budget_tokens: options.BudgetTokens = None,
+    skip: Annotated[int, typer.Option(help="Skip the first rows of each data set.", rich_help_panel=DATA)] = 0,
+    limit: Annotated[
+        int | None, typer.Option(help="Maximum number of rows per data set.", rich_help_panel=DATA)
+    ] = None,
+    question_column: Annotated[
+        str | None,
         typer.Option(
-            help=f"{', '.join(STRATEGIES)}; with options: NAME:option=value,option=value; repeatable. "
-            f"[default: {', '.join(_COMPARED)}]",
-            metavar="<strategy>",
+            help="Column of the questions in a Hugging Face dataset. [default: detected]", rich_help_panel=DATA
         ),
     ] = None,
-    verifier: Annotated[str | None, typer.Option(help=VERIFIER_HELP, metavar="<verifier>")] = None,
-    paths: Annotated[int, typer.Option(help="Paths for each question; what that counts is the strategy's.")] = 20,
-    skip: Annotated[int, typer.Option(help="Leave out the first rows of each file.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Only so many rows of each file.")] = None,
-    question_column: Annotated[
-        str | None, typer.Option(help="The questions' column of a hub dataset. [default: found by its name]")
+    answer_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the answers in a Hugging Face dataset. [default: detected]", rich_help_panel=DATA),
     ] = None,
-    answer_column: Annotated[str | None, typer.Option(help="The answers' column of a hub dataset.")] = None,
     answer_type: Annotated[
         str | None,
         typer.Option(
-            help="What the answers of a hub dataset are: number, letter, yes_no, boolean, latex, text. "
-            "[default: what they look like]"
+            help="Type of the answers in a Hugging Face dataset: number, letter, yes_no, boolean, latex or text. "
+            "[default: detected]",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.")] = 0,
-    budget_tokens: Annotated[int | None, typer.Option(help="Most tokens to sample for a question.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Questions answered at a time.")] = 4,
-    model: ModelName = None,
-    backend: BackendName = None,
-    base_url: BaseURL = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    speculation: Speculation = "auto",
-    draft_model: DraftModel = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)] = 0.7,
-    max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=SAMPLING)] = None,
+    concurrency: Annotated[int, typer.Option(help="Number of questions answered at a time.", rich_help_panel=DATA)] = 4,
+    model: options.ModelName = None,
+    backend: options.BackendName = None,
+    base_url: options.BaseURL = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    speculation: options.Speculation = "auto",
+    draft_model: options.DraftModel = None,
+    temperature: options.Temperature = 0.7,
+    max_tokens: options.MaxTokens = None,
     alternatives: Annotated[
-        int, typer.Option(help="Recorded with each token; DeepConf needs 20 of a pool.", rich_help_panel=SAMPLING)
+        int,
+        typer.Option(
+            help="Number of log-probabilities to record per token. DeepConf needs 20 in its pool.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Keep every branch and answer in this folder; the same command goes on where it was.",
+            help="Folder for branches, answers and summary. The same command resumes a run that was interrupted.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     pool: Annotated[
         Path | None,
-        typer.Option(help="Take paths from the folder of an earlier run, without a model.", rich_help_panel=OUTPUT),
+        typer.Option(help="Replay paths from the folder of an earlier run, without a model.", rich_help_panel=OUTPUT),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="With a model for what the pool lacks.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--live", help="Sample paths that the pool lacks from the model.", rich_help_panel=OUTPUT),
     ] = False,
 ) -> None:
-    """Compare strategies on questions with known answers: accuracy, tokens, seconds."""
+    """Compare strategies on questions with known answers.
+
+    Prints accuracy, sampled tokens and time of each strategy; the first one is the baseline.
+    """
     check_paths(paths)
-    require(alternatives >= 0, "alternatives", f"is {alternatives}", "use 0 (none) or more")
+    _check_counts(alternatives=alternatives, concurrency=concurrency, skip=skip, limit=limit)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens, logprobs=alternatives)
-    strategies = dict(named(spec, paths, sampling) for spec in strategy or _COMPARED)
-    Budget(tokens=budget_tokens)  # says what is wrong with it
-    require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
-    require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
-    require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
-    checked = chosen_verifier(verifier, device, strategies)
-    sources = _named(data)
+    strategies = dict(parse_strategy(spec, paths, sampling) for spec in strategy or COMPARED)
+    Budget(tokens=budget_tokens)  # raises if it is invalid
+    named_verifier = find_verifier_for(strategies, verifier, device)
+    sources = _name_sources(data)
     columns = Columns(question_column, answer_column, answer_type)
-    files = {called: read_rows(source, skip, limit, columns) for called, source in sources.items()}
-    origins = {called: origin(source) for called, source in sources.items()}
-    given = None if pool is None else Pool(pool)
-    if given is not None:
-        given.check(seed, model, dtype)
-        model, dtype = given.settings.model, given.settings.dtype
-    wanted = ModelOptions(model, device, dtype, speculation, draft_model, backend, tuple(base_url or ()))
-    if given is None or live:
-        wanted.check()
-    if out is not None and (given is None or live):
+    rows = {name: read_rows(source, skip, limit, columns) for name, source in sources.items()}
+    opened_pool = None if pool is None else Pool(pool)
+    if opened_pool is not None:
+        opened_pool.check(seed, model, dtype)
+        model, dtype = opened_pool.settings.model, opened_pool.settings.dtype
+    model_options = ModelOptions(
+        model=model,
+        backend=backend,
+        base_url=base_url,
+        device=device,
+        dtype=dtype,
+        speculation=speculation,
+        draft_model=draft_model,
+    )
+    uses_model = opened_pool is None or live
+    if uses_model:
+        model_options.check()
+    if uses_model and out is not None:
         check_folder(out)
-    judge = loaded_verifier(checked)
-    loaded: Backend | None = None
-    if given is None or live:
-        loaded = wanted.load()
-        able = loaded.capabilities
-        name = wanted.name or able.model
-    else:
-        name, able = given.settings.model, given.settings.capabilities
-    verified = None if checked is None else checked.name
-    settings = Settings.of(name, seed, dtype, able, strategies, verified, budget_tokens, origins)
+    loaded_verifier = load_verifier(named_verifier)
+    source = PathSource.load(model_options if uses_model else None, opened_pool)
+    job = EvalJob(
+        data=rows,
+        strategies=strategies,
+        source=source,
+        verifier=loaded_verifier,
+        seed=seed,
+        budget_tokens=budget_tokens,
+        concurrency=concurrency,
+    )
+    origins = {name: source_origin(source) for name, source in sources.items()}
+    _run(job, job.settings(dtype, None if named_verifier is None else named_verifier.name, origins), out)
+
+
+def _run(job: EvalJob, settings: RunSettings, out: Path | None) -> None:
+    """Run the job with a journal in the folder `out`, if there is one; exit with status 1 if Ctrl-C stopped it."""
     with nullcontext() if out is None else Journal(out, settings) as journal:
-        job = _Job(files, strategies, seed, concurrency, able, loaded, given, journal, judge, budget_tokens)
-        stopped = job.run()
-    if stopped:
-        typer.echo("stopped: questions that were not answered by then are left out", err=True)
+        completed = job.run(journal)
+    if not completed:
+        typer.echo("stopped: questions that were not answered are left out", err=True)
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """All files under all strategies."""
-
-    files: Mapping[str, Sequence[Row]]
-    strategies: Mapping[str, AnyStrategy]
-    seed: int
-    concurrency: int
-    able: Capabilities
-    backend: Backend | None
-    pool: Pool | None
-    journal: Journal | None
-    verifier: Verifier | None
-    budget_tokens: int | None
-
-    def run(self) -> bool:
-        """Answer, print and summarize; whether it was stopped."""
-        stop = Stop()
-        for data, rows in self.files.items():
-            answered: dict[tuple[str, str], Answered] = {}
-            try:
-                self._answer(data, rows, stop, answered)
-            finally:  # what is done is told, whatever ends the rest
-                if told := list(answered.values()):
-                    print_summary(summarize(data, told, list(self.strategies)), told)
-            if stop.is_set:
-                break
-        if self.journal is not None:  # of all that the folder holds: strategies and files may have joined
-            kept = by_data(self.journal.answered)
-            self.journal.summarize(write_summary([summarize(data, own, names(own)) for data, own in kept.items()]))
-        return stop.is_set
-
-    def _answer(self, data: str, rows: Sequence[Row], stop: Stop, answered: dict[tuple[str, str], Answered]) -> None:
-        """The rows of one file: `answered` gets what was answered before, and what is answered now."""
-        done = {} if self.journal is None else self.journal.done(data, rows)
-        for one in () if self.journal is None else self.journal.answered:
-            if one.data == data and one.strategy in self.strategies and (one.strategy, one.id) in done:
-                answered[one.strategy, one.id] = one
-        plan = Plan(data, rows, self.strategies, self.seed, self.concurrency, done, self.verifier, self.budget_tokens)
-        tally = Tally(stderr, data, len(rows) * len(self.strategies), len(answered))
-
-        def on_answered(one: Answered) -> None:
-            before = answered.get((one.strategy, one.id))
-            if before is not None and before.batch == one.batch:  # its batch was answered anew as a whole
-                changed = (one.paths, one.votes) != (before.paths, before.votes)
-                if one.failed or not changed:
-                    return
-            if self.journal is not None:
-                self.journal.add(one)
-            if before is None:
-                tally.add(one)
-            answered[one.strategy, one.id] = one
-
-        def backend_for(strategy: str) -> Backend:
-            return recording(strategy, self.able, self.backend, self.pool, self.journal)
-
-        with tally.shown():
-            run_sync(functools.partial(run_evaluation, plan, backend_for, on_answered, stop), stop)
+def _check_counts(*, alternatives: int, concurrency: int, skip: int, limit: int | None) -> None:
+    require(alternatives >= 0, "alternatives", f"is {alternatives}", "use 0 (none) or more")
+    require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
+    require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
+    require(limit is None or limit >= 1, "limit", f"is {limit}", "use at least 1")
 
 
-def _named(data: Sequence[str]) -> Mapping[str, str]:
-    """The files by what results call them; those of one name are told apart by their paths."""
-    names = Counter(map(name_of, dict.fromkeys(data)))
-    return {source if names[name_of(source)] > 1 else name_of(source): source for source in data}
+def _name_sources(sources: Sequence[str]) -> Mapping[str, str]:
+    """Return the sources by their names in the results; sources of the same name are called as they were typed."""
+    counts = Counter(map(source_name, dict.fromkeys(sources)))
+    return {source if counts[source_name(source)] > 1 else source_name(source): source for source in sources}

@@ -1,4 +1,4 @@
-"""The command `branchwise`."""
+"""The command `branchwise`: registers the subcommands and turns errors into exit statuses."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from branchwise import __version__
 from branchwise.cli.eval import evaluate
 from branchwise.cli.mcp import mcp
 from branchwise.cli.models import models
-from branchwise.cli.options import printable
+from branchwise.cli.render.terminal import printable
 from branchwise.cli.report import report
 from branchwise.cli.serve import serve
 from branchwise.cli.show import show
@@ -19,11 +19,12 @@ from branchwise.cli.solve import solve
 from branchwise.cli.strategies import strategies
 from branchwise.core.errors import BranchwiseError
 
-_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+_INTERRUPTED = 130  # exit status that typer uses for KeyboardInterrupt
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
 
 app = typer.Typer(
     name="branchwise",
-    help="Better answers from a language model by exploring many reasoning paths, cheaply.",
+    help="Better answers from a language model, from many reasoning paths at low cost.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -52,13 +53,13 @@ Examples:
 
 - `branchwise eval a.jsonl b.jsonl --strategy greedy --out results`
 
-- `branchwise eval gsm8k.jsonl --strategy self-consistency --paths 40 --out pool`
+- `branchwise eval gsm8k.jsonl --strategy self-consistency --out pool`
 
-- `branchwise eval gsm8k.jsonl --strategy esc --strategy adaptive-consistency --paths 40 --pool pool`
+- `branchwise eval gsm8k.jsonl --strategy esc --pool pool`
 
-A line of a file: `{"id": "1", "question": "6 * 7?", "answer": "42", "answer_type": "number"}`. The answer_type is
-number (the default), latex, letter, yes_no, boolean, text, reference (a text that BLEU and ROUGE compare), tests
-(Python, run in a sandbox) or expression24 (Game of 24).
+Each line of a file is a question: `{"id": "1", "question": "6 * 7?", "answer": "42", "answer_type": "number"}`. Answer
+types: number (the default), latex, letter, yes_no, boolean, text, reference (a text, compared by BLEU and ROUGE), tests
+(Python tests, run in a sandbox) and expression24 (Game of 24).
 """,
 )(evaluate)
 app.command(
@@ -94,7 +95,7 @@ Examples:
 
 - `branchwise serve --model Qwen2.5-Coder-0.5B-Instruct --port 8000`
 
-- `branchwise serve --base-url http://localhost:8001 --strategy path-consistency:window=4`
+- `branchwise serve --base-url http://localhost:8001 --strategy esc`
 
 - `BRANCHWISE_API_KEY=... branchwise serve --host 0.0.0.0`
 
@@ -119,14 +120,14 @@ Examples:
 
 - `branchwise strategies path-consistency`
 
-- `branchwise solve "What is 17 * 23?" --strategy path-consistency:window=4,stop_at=none`
+- `branchwise solve "What is 17 * 23?" --strategy path-consistency:window=4`
 """,
 )(strategies)
 app.add_typer(models, name="models")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"branchwise {__version__}")
         raise typer.Exit
 
@@ -144,42 +145,45 @@ Examples:
 - `branchwise models list`
 """
 )
-def options(
+def global_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Better answers from a language model by exploring many reasoning paths, cheaply."""
+    """Better answers from a language model, from many reasoning paths at low cost."""
 
 
-def _as_typed(message: str) -> str:
-    """An error with its field called as it was typed: `--top-p` for `top_p`."""
+def main() -> None:
+    """Run the command line.
+
+    Exit status: 0 with an answer, 1 without one, 2 for invalid arguments, 130 for an interrupt.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # commands show their own progress; must be set before the hub's import
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # commands report errors; must be set before the hub's import
+    try:
+        app()
+    except BranchwiseError as error:
+        _exit_with_error(_with_flag(str(error)))
+    except OSError as error:
+        if error.errno not in _OUTPUT_ERRORS:
+            raise
+        _exit_with_error(f"the output cannot be written ({error.strerror}); write it somewhere else")
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)  # without waiting for downloads in other threads
+        raise
+
+
+def _with_flag(message: str) -> str:
+    """Return an error message with its field as the user typed it: `--top-p` for `top_p`."""
     field = message.partition(":")[0]
     flag = f"--{field.replace('_', '-')}"
     typed = any(argument == flag or argument.startswith(f"{flag}=") for argument in sys.argv[1:])
     return flag + message[len(field) :] if typed else message
 
 
-def main() -> None:
-    """Run the command line: exit 0 with an answer, 1 with none, 2 for bad arguments, 130 for an interrupt."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # progress is shown here; read when the hub's client is imported
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # errors come as ours; read when its client is imported
-    try:
-        app()
-    except BranchwiseError as error:
-        _refuse(_as_typed(str(error)))
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        _refuse(f"the output cannot be written ({error.strerror}); write it somewhere else")
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            sys.stderr.flush()
-            os._exit(_INTERRUPTED)  # whoever interrupts does not wait for downloads that go on in threads
-        raise
-
-
-def _refuse(problem: str) -> NoReturn:
+def _exit_with_error(problem: str) -> NoReturn:
     typer.echo(f"error: {printable(problem)}", err=True)
     sys.exit(2)
 

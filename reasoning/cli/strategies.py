@@ -1,4 +1,4 @@
-"""`branchwise strategies`."""
+"""`branchwise strategies`: list the strategies, or describe one and its options."""
 
 import inspect
 import json
@@ -14,89 +14,97 @@ from rich.text import Text
 
 from branchwise.cli.options import OUTPUT
 from branchwise.core.sampling import Sampling
-from branchwise.registry import STRATEGIES, named
-from branchwise.strategies.spec import Value, documentation, options, spelled
+from branchwise.registry import STRATEGIES, parse_strategy
+from branchwise.strategies.options import Value, field_docs, format_value, options_of
 
-_PATHS = 16  # that defaults are told for
+_PATHS = 16  # value of --paths for which defaults are shown
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """One option of a strategy."""
+class OptionDescription:
+    """One option of a strategy. The fields are keys of the JSON output."""
 
     name: str
     expected: str
+    """Description of the valid values."""
     default: str
-    """As it is typed."""
+    """Text of the default as a user types it."""
     follows_paths: bool
-    """Whether the default depends on --paths."""
+    """True if the default depends on --paths."""
     differs: bool
-    """Whether it is another than that of the strategy this is a form of."""
+    """True if the default differs from that of the strategy's class; the registry has variants of some strategies."""
     description: str
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What a strategy is, and what can be set."""
+class StrategyDescription:
+    """One strategy and its options. The fields are keys of the JSON output."""
 
     name: str
     description: str
-    options: tuple[Setting, ...]
+    options: tuple[OptionDescription, ...]
 
     @property
     def summary(self) -> str:
-        """Its first sentence, and where it is a form of another strategy, by what."""
+        """First sentence of the description; for a variant of a strategy also the options it sets."""
         paragraph = " ".join(self.description.split("\n\n")[0].split())
         sentence = re.match(r".*?\.(?=\s+[A-Z]|$)", paragraph)
-        own = [f"{option.name}={option.default}" for option in self.options if option.differs]
-        return (sentence.group() if sentence else paragraph) + (f" With {', '.join(own)}." if own else "")
+        variant = [f"{option.name}={option.default}" for option in self.options if option.differs]
+        return (sentence.group() if sentence else paragraph) + (f" With {', '.join(variant)}." if variant else "")
 
 
 def strategies(
-    name: Annotated[str | None, typer.Argument(help="A strategy, to see its options.", metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(help="Strategy to describe.", metavar="NAME")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with all options.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--json", help="Print JSON with all options.", rich_help_panel=OUTPUT)
     ] = False,
 ) -> None:
-    """List the strategies; with a name, what one does and what can be set."""
+    """List the strategies, or describe one and its options."""
     if name is not None:
-        named(name, _PATHS, Sampling())  # an unknown one is told with the nearest
+        parse_strategy(name, _PATHS, Sampling())  # raises with the closest name for an unknown one
         name = name.partition(":")[0].strip()
     described = [describe(each) for each in ([name] if name is not None else STRATEGIES)]
     if as_json:
-        shown = [asdict(each) for each in described]
-        typer.echo(json.dumps(shown if name is None else shown[0], ensure_ascii=False))
+        records = [asdict(each) for each in described]
+        typer.echo(json.dumps(records if name is None else records[0], ensure_ascii=False))
     elif name is None:
-        _print_all(described)
+        _print_list(described)
     else:
-        _print_one(described[0])
+        _print_description(described[0])
 
 
-def describe(name: str) -> Described:
-    """What the sources say of a strategy in the registry."""
+def describe(name: str) -> StrategyDescription:
+    """Return the description of a strategy in the registry, from the docstrings of its class and fields."""
     strategy = STRATEGIES[name](_PATHS, Sampling())
-    wider = options(STRATEGIES[name](2 * _PATHS, Sampling()))
-    said = documentation(type(strategy))
-    usual = _defaults(type(strategy))
-    settings = []
-    for option in options(strategy).values():
-        follows = wider[option.name].value != option.value
-        differs = not follows and option.name in usual and usual[option.name] != option.value
-        settings.append(
-            Setting(option.name, option.expected, spelled(option.value), follows, differs, said.get(option.name, ""))
+    with_more_paths = options_of(STRATEGIES[name](2 * _PATHS, Sampling()))
+    docs = field_docs(type(strategy))
+    class_defaults = _class_defaults(type(strategy))
+    described = []
+    for option in options_of(strategy).values():
+        follows_paths = with_more_paths[option.name].value != option.value
+        class_default = class_defaults.get(option.name, option.value)
+        described.append(
+            OptionDescription(
+                name=option.name,
+                expected=option.expected,
+                default=format_value(option.value),
+                follows_paths=follows_paths,
+                differs=not follows_paths and class_default != option.value,
+                description=docs.get(option.name, ""),
+            )
         )
-    return Described(name, inspect.cleandoc(type(strategy).__doc__ or ""), tuple(settings))
+    return StrategyDescription(name, inspect.cleandoc(type(strategy).__doc__ or ""), tuple(described))
 
 
-def _defaults(strategy: type) -> dict[str, Value]:
-    """Those of the class by itself; what a registry's entry sets may differ."""
+def _class_defaults(strategy: type) -> dict[str, Value]:
+    """Return the defaults of a strategy's class, by option; empty if a field has no default."""
     try:
-        return {option.name: option.value for option in options(strategy()).values()}
-    except TypeError:  # it has none
+        return {option.name: option.value for option in options_of(strategy()).values()}
+    except TypeError:
         return {}
 
 
-def _print_all(described: list[Described]) -> None:
+def _print_list(described: list[StrategyDescription]) -> None:
     console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True, style="bold")
@@ -104,10 +112,10 @@ def _print_all(described: list[Described]) -> None:
     for each in described:
         table.add_row(each.name, Text(each.summary))
     console.print(table)
-    console.print("branchwise strategies NAME shows what can be set.", style="dim", highlight=False)
+    console.print("branchwise strategies NAME describes a strategy and its options.", style="dim", highlight=False)
 
 
-def _print_one(described: Described) -> None:
+def _print_description(described: StrategyDescription) -> None:
     console = Console()
     console.print(Text(described.name, style="bold"))
     for paragraph in described.description.split("\n\n"):
@@ -122,7 +130,7 @@ def _print_one(described: Described) -> None:
         )
         console.print(Padding(Text(option.description), (0, 0, 0, 4), expand=False))
     if described.options:
-        first = described.options[-1]
-        example = f'--strategy "{described.name}:{first.name}={first.default}"'
+        last = described.options[-1]
+        example = f'--strategy "{described.name}:{last.name}={last.default}"'
         console.print()
-        console.print(Text(f"Options are set as in {example}.", style="dim"))
+        console.print(Text(f"Set options like this: {example}.", style="dim"))

@@ -1,40 +1,47 @@
-"""The option `--verifier` of the commands that run a model."""
+"""The option `--verifier`: checked against the strategies first, loaded once everything else has been checked."""
 
 from collections.abc import Mapping
 
 import typer
 
-from branchwise.cli.options import fetch_progress, interruptible, printable
+from branchwise.cli.interrupts import interruptible
+from branchwise.cli.render.progress import fetch_progress
+from branchwise.cli.render.terminal import printable
 from branchwise.core.errors import require
 from branchwise.driver import Verifier
 from branchwise.strategies.strategy import AnyStrategy
-from branchwise.verifiers.registry import VERIFIERS, NamedVerifier, uses_verifier
+from branchwise.verifiers.registry import NamedVerifier, uses_verifier
 from branchwise.verifiers.registry import verifier as find_verifier
 
-VERIFIER_HELP = (
-    f"Checks paths, for strategies with value=verifier: {', '.join(VERIFIERS)}, reward:MODEL, MODULE:FUNCTION or "
-    "FILE.py:FUNCTION."
-)
 
-
-def chosen_verifier(
-    spec: str | None, device: str | None, strategies: Mapping[str, AnyStrategy]
+def find_verifier_for(
+    strategies: Mapping[str, AnyStrategy], spec: str | None, device: str | None
 ) -> NamedVerifier | None:
-    """The verifier, not loaded yet. Raises ConfigError where there is none such, or one is missing."""
-    using = [name for name, strategy in strategies.items() if uses_verifier(strategy)]
+    """Return the verifier that `spec` names, not loaded yet; None if there is no spec.
+
+    Prints a note if no strategy is known to use it. Raises ConfigError if the verifier is unknown, or missing while a
+    strategy needs one.
+    """
+    require_verifier(strategies, spec)
     if spec is None:
-        require(not using, "verifier", f"{', '.join(using)} checks paths but none was given", "add --verifier NAME")
         return None
     found = find_verifier(spec, device)
-    if not using:
-        said = f"note: {', '.join(strategies)} may not ask the verifier: no option is set to verifier"
-        typer.echo(printable(said), err=True)
+    if not any(uses_verifier(strategy) for strategy in strategies.values()):
+        note = f"note: {', '.join(strategies)} may not use the verifier: no option is set to verifier"
+        typer.echo(printable(note), err=True)
     return found
 
 
-def loaded_verifier(chosen: NamedVerifier | None) -> Verifier | None:
-    """The verifier, with what it needs fetched and loaded; with progress on a terminal."""
-    if chosen is None:
+def require_verifier(strategies: Mapping[str, AnyStrategy], spec: str | None) -> None:
+    """Raise ConfigError if a strategy needs a verifier and there is no spec for one."""
+    using = [name for name, strategy in strategies.items() if uses_verifier(strategy)]
+    missing = spec is None and using
+    require(not missing, "verifier", f"is missing, but {', '.join(using)} needs one", "add --verifier NAME")
+
+
+def load_verifier(named: NamedVerifier | None) -> Verifier | None:
+    """Return the loaded verifier, fetching what it needs, with progress on a terminal; None for None."""
+    if named is None:
         return None
-    with interruptible(), fetch_progress(f"loading the verifier {printable(chosen.name)}") as progress:
-        return chosen.make(progress)
+    with interruptible(), fetch_progress(f"loading the verifier {printable(named.name)}") as progress:
+        return named.make(progress)

@@ -1,6 +1,6 @@
-"""A question as it was answered: what an evaluation keeps of it, line by line."""
+"""One answered question: a line of results.jsonl, from which summaries and reports are made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -8,19 +8,20 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
 from branchwise.evaluation.dataset import Row
-from branchwise.evaluation.grade import Grade
+from branchwise.evaluation.grading import Grade
 
 
-class Point(NamedTuple):
-    """Where a question stood after one of its branches."""
+class CurvePoint(NamedTuple):
+    """The state of a question after one of its branches."""
 
     sampled: int
-    """Tokens sampled by then."""
+    """Tokens sampled so far."""
     correct: bool
+    """True if the leading answer is correct."""
 
 
-class Counted(BaseModel):
-    """One way of counting votes."""
+class AnsweredTally(BaseModel):
+    """The votes as one method counts them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,79 +36,86 @@ class AnsweredPath(BaseModel):
 
     branch: int
     answer: str | None
-    """As the branch wrote it."""
+    """The answer as the branch states it."""
     vote: str | None
-    """The answer it counts for."""
+    """The answer that the branch votes for."""
     text: str
-    """Its own prefix included."""
+    """Full text, including the prefix taken from the parent."""
     tokens: int
     parent: int | None
     prefix_tokens: int
+    """Tokens taken from the parent."""
     prefix_chars: int
-    """How much of `text` it has in common with its parent, as it continues it."""
+    """Characters of `text` taken from the parent."""
     stop_reason: str | None
 
 
 class Answered(BaseModel):
-    """One question under one strategy."""
+    """One question answered by one strategy, and graded."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     data: str
+    """Name of the data set."""
     id: str
     strategy: str
     question: str
     reference: str
     row: str = ""
-    """A digest of all of the row's fields; empty where an earlier version did not tell."""
+    """Digest of the row (`Row.digest`); empty in results of earlier versions."""
     correct: bool
     metrics: Mapping[str, float] = {}
-    """Of answers that are texts, by name; 0 to 1."""
+    """Text metrics by name, from 0 to 1; empty if the answer is not a text."""
     answer: str | None
     confidence: float | None
     votes: Mapping[str, float]
-    tallies: Mapping[str, Counted] = {}
+    tallies: Mapping[str, AnsweredTally] = {}
+    """Other methods of counting the votes, by name."""
     outcome: str
     usage: Usage
     paths: tuple[AnsweredPath, ...]
     right: tuple[bool, ...]
-    """Whether each path's answer is right."""
-    curve: tuple[Point, ...] = ()
-    """Where the question stood after each of its branches, in the order in which they were asked for."""
+    """True for each path whose answer is correct, shape [paths]."""
+    curve: tuple[CurvePoint, ...] = ()
+    """The state after each branch, in the order in which the strategy requested them."""
     replayed: int = 0
-    """Branches that came from a record: the seconds are not those of drawing them."""
+    """Number of branches replayed from a record; they took no time to sample."""
     batch: str = ""
-    """Which questions shared their paths with it, as a digest of their ids; empty where it had its own."""
+    """Digest of the ids in a batch of questions that share paths; empty if the question has its own paths."""
     degraded: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(self.right) != len(self.paths):
-            raise ValueError(f"{len(self.paths)} paths, and {len(self.right)} of them graded")
+            raise ValueError(f"has {len(self.paths)} paths, but grades for {len(self.right)}")
         return self
 
     @property
     def failed(self) -> bool:
-        """Whether nothing came of it."""
+        """True if an error prevented an answer."""
         return self.outcome == Outcome.FAILED.name.lower()
 
+    def is_for(self, row: Row) -> bool:
+        """Return True if the row is the one that was answered, unchanged."""
+        return (row.question, row.answer) == (self.question, self.reference) and self.row in ("", row.digest)
 
-def answered(
+
+def make_answered(
     result: Result,
     row: Row,
     *,
     data: str,
     strategy: str,
     graded: Grade,
-    curve: tuple[Point, ...],
+    curve: Sequence[CurvePoint],
     replayed: int,
     batch: str,
 ) -> Answered:
-    """What is kept of a result and its grade."""
+    """Return the line of results.jsonl for a result and its grade."""
     record = result.record(tokens=False)
     votes = [None if branch.answer is None else branch.answer.value for branch in result.paths]
-    kept = {
+    added = {
         "data": data,
         "id": row.id,
         "strategy": strategy,
@@ -117,8 +125,8 @@ def answered(
         "correct": graded.correct,
         "metrics": dict(graded.metrics),
         "right": [vote is not None and graded.right.get(vote, False) for vote in votes],
-        "curve": curve,
+        "curve": tuple(curve),
         "replayed": replayed,
         "batch": batch,
     }
-    return Answered.model_validate({**record, **kept})
+    return Answered.model_validate({**record, **added})

@@ -1,4 +1,4 @@
-"""How near an answer that is a text comes to its reference."""
+"""Metrics of a text: its similarity to a reference, and its perplexity under a model."""
 
 import math
 import re
@@ -15,22 +15,25 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def overlap(answer: str | None, reference: str) -> dict[str, float]:
-    """Exact match, and precision, recall and F1 over words, as SQuAD counts them (Rajpurkar et al. 2016,
-    arXiv 1606.05250): without case, punctuation and articles."""
-    found, wanted = _words(answer or ""), _words(reference)
-    both = sum((Counter(found) & Counter(wanted)).values())
-    precision, recall = both / len(found) if found else 0.0, both / len(wanted) if wanted else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if both else 0.0
+    """Return exact match and the precision, recall and F1 of words.
+
+    Ignores case, punctuation and articles, as SQuAD does (Rajpurkar et al. 2016, arXiv 1606.05250).
+    """
+    found, expected = _words(answer or ""), _words(reference)
+    common = sum((Counter(found) & Counter(expected)).values())
+    precision = common / len(found) if found else 0.0
+    recall = common / len(expected) if expected else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if common else 0.0
     return {
-        "exact_match": float(answer is not None and found == wanted),
+        "exact_match": float(answer is not None and found == expected),
         "precision": precision,
         "recall": recall,
         "f1": f1,
     }
 
 
-def resemblance(answer: str | None, reference: str) -> dict[str, float]:
-    """BLEU (sacrebleu's, of the sentence) and ROUGE-L (rouge-score's F-measure, stemmed), both from 0 to 1.
+def similarity(answer: str | None, reference: str) -> dict[str, float]:
+    """Return BLEU (sacrebleu, sentence level) and ROUGE-L (rouge-score, F-measure with stemming), both from 0 to 1.
 
     Raises MissingExtraError without the extra `metrics`.
     """
@@ -44,16 +47,16 @@ def resemblance(answer: str | None, reference: str) -> dict[str, float]:
 
 
 def check_metrics() -> None:
-    """Raises MissingExtraError where `resemblance` can't be told."""
+    """Raise MissingExtraError if the packages of `similarity` are not installed."""
     for package in ("rouge_score", "sacrebleu"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "metrics")
 
 
 async def perplexity(backend: Backend, task: Task, question: str, text: str) -> float:
-    """exp of minus the mean log-probability of `text` after the question's prompt, by token.
+    """Return the perplexity of `text` after the question's prompt: exp of the negative mean log-probability per token.
 
-    Raises BackendError where the backend can't score texts.
+    Raises BackendError if the backend can't score texts.
     """
     messages = task.render(question)
     root = await backend.root(messages, root_key(0, messages.model_dump_json()))

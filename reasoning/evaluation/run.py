@@ -1,4 +1,7 @@
-"""Run strategies over questions and keep what came of each."""
+"""The evaluation loop: answers the rows of a data set with every strategy and grades the answers.
+
+Reads and writes no files; `branchwise eval` passes it the rows of dataset.py and adds its answers to a journal.
+"""
 
 import asyncio
 import hashlib
@@ -13,59 +16,85 @@ from branchwise.core.errors import CallError, ConfigError, MissingExtraError
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
 from branchwise.driver import RunEvent, Standing, Stop, Verifier, solve_batch
-from branchwise.evaluation.answered import Answered, Point, answered
+from branchwise.evaluation.answered import Answered, CurvePoint, make_answered
 from branchwise.evaluation.dataset import Row
-from branchwise.evaluation.grade import Grade, grade
+from branchwise.evaluation.grading import Grade, grade
 from branchwise.sandbox.sandbox import SandboxError
 from branchwise.strategies.strategy import AnyStrategy
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is evaluated: the rows of one file under one strategy after another."""
+    """The rows of one data set and the strategies that answer them, one strategy after another."""
 
     data: str
+    """Name of the data set."""
     rows: Sequence[Row]
     strategies: Mapping[str, AnyStrategy]
+    """Strategies by name, in the order in which they are run."""
     seed: int = 0
     concurrency: int = 4
-    """Questions answered at a time; a strategy that moves work between questions gets all of them at once."""
+    """Questions answered at a time. A batched strategy, which shares a budget between questions, gets all at once."""
     done: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """Questions that are left out as they were answered before, by (strategy, id), and with which batch each was. A
-    batch that shares its paths is left out where all of it was answered as that batch."""
+    """Batch of each question that an earlier run answered, by (strategy, id); "" without a batch. They are left out; a
+    batch only if all of its questions were answered in that batch."""
     verifier: Verifier | None = None
-    """Scores paths for strategies that ask for that."""
+    """Scores paths for strategies that use a verifier."""
     budget_tokens: int | None = None
-    """Most tokens sampled for a question; a batch of questions has as much for each, and may share it."""
+    """Maximum number of sampled tokens per question; the questions of a batch share the sum."""
 
 
 async def evaluate(
     plan: Plan, backend_for: Callable[[str], Backend], on_answered: Callable[[Answered], None], stop: Stop
 ) -> None:
-    """Each strategy over every question, strategies one after another, each on the backend that `backend_for` gives it.
+    """Answer and grade every question with every strategy, and call `on_answered` with each.
 
-    What a backend holds is dropped before a strategy starts, so that none is charged less for coming later.
-    Questions that `stop` cuts short are not told; those that fail are wrong answers, and their errors say why.
-    Raises ConfigError for a mistake in the setup, and whatever `on_answered` raises.
+    `backend_for` returns the backend for a strategy. Its cache is cleared before the strategy starts, so that no
+    strategy profits from prompts that an earlier one prefilled. Questions that `stop` interrupts are left out. A
+    question that fails counts as wrong and has the error among its `errors`.
+
+    Raises ConfigError, MissingExtraError or SandboxError for an invalid setup, and any error of `on_answered`.
     """
     for name, strategy in plan.strategies.items():
-        batches = [[row] for row in plan.rows]
-        if strategy.batched:  # one for each task
-            batches = [list(same) for _, same in groupby(sorted(plan.rows, key=_task_name), key=_task_name)]
-        open_ = [
-            batch for batch in batches if {plan.done.get((name, row.id)) for row in batch} != {_digest(strategy, batch)}
+        batches = [
+            batch
+            for batch in _batches(plan.rows, strategy)
+            if {plan.done.get((name, row.id)) for row in batch} != {_batch_digest(strategy, batch)}
         ]
-        if open_ and not stop.is_set:
+        if batches and not stop.is_set:
             backend = backend_for(name)
             backend.clear()
-            await _Session(plan, name, strategy, backend, stop, on_answered).run(open_)
+            run = _StrategyRun(
+                plan=plan, name=name, strategy=strategy, backend=backend, stop=stop, on_answered=on_answered
+            )
+            await run.answer_all(batches)
 
 
-class _Session:
-    """One strategy over the questions of one file."""
+def _batches(rows: Sequence[Row], strategy: AnyStrategy) -> Sequence[Sequence[Row]]:
+    """Return one batch per question; for a batched strategy one per task."""
+    if not strategy.batched:
+        return [[row] for row in rows]
+    by_task = groupby(sorted(rows, key=_task_name), key=_task_name)
+    return [list(batch) for _, batch in by_task]
+
+
+def _task_name(row: Row) -> str:
+    return row.task.name
+
+
+def _batch_digest(strategy: AnyStrategy, batch: Sequence[Row]) -> str:
+    """Return a digest of the ids in a batch whose questions share paths; "" if the strategy is not batched."""
+    if not strategy.batched:
+        return ""
+    return hashlib.sha256("\n".join(sorted(row.id for row in batch)).encode()).hexdigest()[:12]
+
+
+class _StrategyRun:
+    """One strategy answering the questions of one data set."""
 
     def __init__(
         self,
+        *,
         plan: Plan,
         name: str,
         strategy: AnyStrategy,
@@ -73,12 +102,16 @@ class _Session:
         stop: Stop,
         on_answered: Callable[[Answered], None],
     ) -> None:
-        self._plan, self._name, self._strategy, self._backend = plan, name, strategy, backend
-        self._stop, self._on_answered = stop, on_answered
-        self._gate = asyncio.Semaphore(plan.concurrency)
+        self._plan = plan
+        self._name = name
+        self._strategy = strategy
+        self._backend = backend
+        self._stop = stop
+        self._on_answered = on_answered
+        self._slots = asyncio.Semaphore(plan.concurrency)
 
-    async def run(self, batches: Sequence[Sequence[Row]]) -> None:
-        """Every question; the first error that is not a question's own stops the others, and is raised."""
+    async def answer_all(self, batches: Sequence[Sequence[Row]]) -> None:
+        """Answer every batch. An error that is not confined to one question cancels the others and is raised."""
         tasks = [asyncio.create_task(self._answer(batch)) for batch in batches]
         try:
             await asyncio.gather(*tasks)
@@ -88,24 +121,25 @@ class _Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, rows: Sequence[Row]) -> None:
-        """Questions in their turn; those cut short by the stop are left out."""
-        async with self._gate:
+        """Answer, grade and report one batch, except for questions that the stop interrupts."""
+        async with self._slots:
             if self._stop.is_set:
                 return
             standings: list[list[Standing]] = [[] for _ in rows]
-            batch = _digest(self._strategy, rows)
+            batch = _batch_digest(self._strategy, rows)
 
             def observe(event: RunEvent) -> None:
                 if isinstance(event, Standing):
                     standings[event.question].append(event)
 
-            for row, result, stood in zip(rows, await self._solve(rows, observe), standings, strict=True):
-                self._check_record()
+            results = await self._solve(rows, observe)
+            for row, result, question_standings in zip(rows, results, standings, strict=True):
+                self._raise_record_errors()
                 if result.outcome is not Outcome.CANCELLED:
-                    self._on_answered(await self._graded(row, result, stood, batch))
+                    self._on_answered(await self._grade(row, result, question_standings, batch))
 
     async def _solve(self, rows: Sequence[Row], observe: Callable[[RunEvent], None]) -> Sequence[Result]:
-        """Whatever is wrong with a question fails alone. Raises ConfigError for a mistake in the setup."""
+        """Return the results of a batch. ConfigError is raised; any other error becomes the questions' failure."""
         try:
             return await solve_batch(
                 [row.question for row in rows],
@@ -120,65 +154,59 @@ class _Session:
             )
         except ConfigError:
             raise
-        except Exception as error:  # a bug that one question brings to light
-            why = str(CallError(f"strategy {self._name}", error))
-            return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(why,)) for _ in rows]
+        except Exception as error:  # a bug in the strategy that these questions trigger
+            message = str(CallError(f"strategy {self._name}", error))
+            return [Result(None, None, {}, Outcome.FAILED, Usage(), errors=(message,)) for _ in rows]
 
     def _budget(self, questions: int) -> Budget:
         limit = self._plan.budget_tokens
         return UNLIMITED if limit is None else Budget(tokens=limit * questions)
 
-    async def _graded(self, row: Row, result: Result, stood: Sequence[Standing], batch: str) -> Answered:
-        """Grade an answer; one that the format can't compare is wrong, and the errors say so. Raises what is wrong with
-        the setup."""
+    async def _grade(self, row: Row, result: Result, standings: Sequence[Standing], batch: str) -> Answered:
+        """Return the graded result. A result whose answers can't be compared counts as wrong, with an error.
+
+        Raises the errors of an invalid setup.
+        """
         votes = [branch.answer.value for branch in result.paths if branch.answer is not None]
-        leaders = [one.decision.answer.value for one in stood if one.decision.answer is not None]
+        leaders = [one.decision.answer.value for one in standings if one.decision.answer is not None]
         try:
             graded = await grade(row, result.answer, [*votes, *leaders])
         except (ConfigError, MissingExtraError, SandboxError):
             raise
         except Exception as error:
-            why = str(CallError(f"task {row.task.name}", error))
-            result, graded = replace(result, errors=(*result.errors, why)), Grade(False, {}, {})
-        return answered(
+            message = str(CallError(f"task {row.task.name}", error))
+            result, graded = replace(result, errors=(*result.errors, message)), Grade(False, {}, {})
+        return make_answered(
             result,
             row,
             data=self._plan.data,
             strategy=self._name,
             graded=graded,
-            curve=tuple(_point(one, graded) for one in stood),
-            replayed=self._replayed(result),
+            curve=[_curve_point(one, graded) for one in standings],
+            replayed=self._count_replayed(result),
             batch=batch,
         )
 
-    def _replayed(self, result: Result) -> int:
-        """How many of a question's branches came from a record."""
+    def _count_replayed(self, result: Result) -> int:
+        """Return the number of the result's branches that were replayed from a record."""
         if not isinstance(self._backend, RecordedBackend) or not result.paths:
             return 0
         return self._backend.replayed[result.paths[0].path.root.key]
 
-    def _check_record(self) -> None:
-        """A branch that can't be recorded would be lost with the next kill, and an answer without the paths that a pool
-        lacks would be another than the strategy's. Raises what went wrong."""
+    def _raise_record_errors(self) -> None:
+        """Raise if a branch could not be recorded, or if the pool lacks a branch that the strategy requested.
+
+        A branch that is not recorded would be lost if the run were killed. An answer without the missing branches would
+        not be the strategy's answer.
+        """
         if not isinstance(self._backend, RecordedBackend):
             return
         if self._backend.failure is not None:
             raise self._backend.failure
         if lacks := self._backend.lacks:
-            raise ConfigError("pool", f"lacks {lacks} that {self._name} asks for", "draw what it lacks with --live")
+            raise ConfigError("pool", f"lacks {lacks} that {self._name} needs", "sample it with --live")
 
 
-def _task_name(row: Row) -> str:
-    return row.task.name
-
-
-def _digest(strategy: AnyStrategy, batch: Sequence[Row]) -> str:
-    """Tells a batch whose questions share their paths from one of other questions; empty where they share none."""
-    if not strategy.batched:
-        return ""
-    return hashlib.sha256("\n".join(sorted(row.id for row in batch)).encode()).hexdigest()[:12]
-
-
-def _point(standing: Standing, graded: Grade) -> Point:
+def _curve_point(standing: Standing, graded: Grade) -> CurvePoint:
     answer = standing.decision.answer
-    return Point(standing.sampled, answer is not None and graded.right.get(answer.value, False))
+    return CurvePoint(standing.sampled, answer is not None and graded.right.get(answer.value, False))

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: help, bad input, where its output goes."""
+"""The command line: help, invalid arguments, output streams, imports."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import branchwise as bw
-from tests.support.commands import COMMAND, GOOD, refused, run
+from tests.support.commands import COMMAND, GOOD_ROW, assert_rejected, run
 
 
 def test_version_and_help() -> None:
@@ -21,8 +21,8 @@ def test_version_and_help() -> None:
 
 def test_models_list_names_the_default() -> None:
     shown = run("models", "list").stdout
-    assert "Qwen2.5-Coder-0.5B-Instruct (default)" in shown
-    assert "Apache-2.0" in shown
+    assert "The default model is Qwen2.5-Coder-0.5B-Instruct." in shown
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in shown
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_models_list_names_the_default() -> None:
         (["solve", "q", "--model", "."], "--model: the folder . holds no weights"),
         (["solve", "q", "--model", "qwem"], "--model: 'qwem' is unknown; did you mean Qwen2.5-Coder-0.5B-Instruct?"),
         (["solve", "q", "--trace", "missing/trace.json"], "--trace: the folder missing does not exist"),
-        (["solve", "q", "--trace", "pipe"], "--trace: pipe is no regular file"),
+        (["solve", "q", "--trace", "pipe"], "--trace: pipe is not a regular file"),
         (["solve", "q", "--dtype", "int3"], "--dtype: is 'int3'"),
         (["eval", "missing.jsonl"], "data: there is no file missing.jsonl"),
         (["eval", "bad.jsonl"], "bad.jsonl, line 2, answer: Field required"),
@@ -60,61 +60,63 @@ def test_models_list_names_the_default() -> None:
         (["models", "pull", "nothing-like-it"], "model: 'nothing-like-it' is unknown"),
     ],
 )
-def test_bad_input_gets_one_line_that_names_the_field(
+def test_invalid_arguments_are_one_line_naming_the_field(
     arguments: list[str | bytes], message: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "good.jsonl").write_text(GOOD)
-    (tmp_path / "bad.jsonl").write_text(GOOD + '{"id": "b", "question": "q"}\n')
+    (tmp_path / "good.jsonl").write_text(GOOD_ROW)
+    (tmp_path / "bad.jsonl").write_text(GOOD_ROW + '{"id": "b", "question": "q"}\n')
     (tmp_path / "broken.jsonl").write_text("{\n")
     os.mkfifo(tmp_path / "pipe")
     before = sorted(tmp_path.iterdir())
-    assert refused(run(*arguments, cwd=tmp_path), message)
+    assert_rejected(run(*arguments, cwd=tmp_path), message)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("arguments", [["solve", "q", "--model", "qwem"], ["eval", "good.jsonl", "--paths", "0"]])
-def test_bad_input_is_refused_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
-    (tmp_path / "good.jsonl").write_text(GOOD)
+def test_invalid_arguments_are_rejected_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD_ROW)
     command = [sys.executable, "-X", "importtime", "-m", "branchwise.cli.main", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 2
     assert not re.search(r"\| +(torch|transformers|huggingface_hub)\n", done.stderr)
 
 
-@pytest.mark.parametrize("command", ["", "solve", "eval", "models"])
-def test_help_fits_a_terminal_of_eighty_columns(command: str) -> None:
-    shown = run(*command.split(), "--help", chosen={"COLUMNS": "80"}).stdout
+@pytest.mark.parametrize(
+    "command", ["", "solve", "eval", "report", "show", "serve", "mcp", "strategies", "models", "models list"]
+)
+def test_help_fits_eighty_columns(command: str) -> None:
+    shown = run(*command.split(), "--help", env={"COLUMNS": "80"}).stdout
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
-    assert ("Examples:" in shown) == (command != "models")
+    assert ("Examples:" in shown) == (not command.startswith("models"))
 
 
 @pytest.mark.parametrize("arguments", [["models", "list"], ["solve", "--help"]])
-def test_a_reader_that_has_enough_is_no_error(arguments: list[str]) -> None:
-    ours, theirs = os.pipe()
-    os.close(ours)
-    done = subprocess.run([*COMMAND, *arguments], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(theirs)
+def test_a_closed_pipe_is_not_an_error(arguments: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([*COMMAND, *arguments], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
     assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no full device")
-def test_a_full_disk_under_the_output_is_one_line() -> None:
+def test_a_full_disk_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run([*COMMAND, "models", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert refused(done, "the output cannot be written (No space left on device)")
+    assert_rejected(done, "the output cannot be written (No space left on device)")
 
 
-def test_an_unreadable_option_is_a_usage_error() -> None:
+def test_an_option_of_the_wrong_type_is_a_usage_error() -> None:
     done = run("solve", "q", "--paths", "many")
     assert done.returncode == 2
     assert "--paths" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_pulling_a_gguf_file_prints_its_folder(tiny_gguf: Path, tmp_path: Path) -> None:
-    done = run("models", "pull", str(tiny_gguf), chosen={"BRANCHWISE_CACHE": str(tmp_path)})
+def test_pull_converts_a_gguf_file_and_prints_the_folder(tiny_gguf: Path, tmp_path: Path) -> None:
+    done = run("models", "pull", str(tiny_gguf), env={"BRANCHWISE_CACHE": str(tmp_path)})
     assert done.returncode == 0, done.stderr
     assert (Path(done.stdout.strip()) / "config.json").is_file()
     assert done.stderr == "converting tiny.gguf to safetensors, once\n"

@@ -1,4 +1,4 @@
-"""`branchwise eval` as a user meets it."""
+"""`branchwise eval`: names of data sets, failures and progress."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import COMMAND, GOOD, is_plain, quick, run
+from tests.support.commands import COMMAND, GOOD_ROW, is_plain, quick, run
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +16,12 @@ def tiny(tiny_model_folder: Path) -> list[str]:
     return quick(tiny_model_folder)
 
 
-def test_eval_keeps_files_of_one_name_apart_and_outlives_a_question_too_long(tiny: list[str], tmp_path: Path) -> None:
+def test_files_of_one_name_and_a_question_that_is_too_long(tiny: list[str], tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "test.jsonl").write_text(GOOD)
+        (tmp_path / folder / "test.jsonl").write_text(GOOD_ROW)
     long = json.dumps({"id": "long", "question": "word " * 600, "answer": "1"}) + "\n"
-    (tmp_path / "b" / "test.jsonl").write_text(long + GOOD)
+    (tmp_path / "b" / "test.jsonl").write_text(long + GOOD_ROW)
     done = run("eval", "a/test.jsonl", "b/test.jsonl", *tiny, "--strategy", "greedy", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "a/test.jsonl, 1 question\n" in done.stdout
@@ -38,24 +38,24 @@ def test_eval_keeps_files_of_one_name_apart_and_outlives_a_question_too_long(tin
     }
 
 
-def test_a_terminal_is_told_how_far_it_is_how_fast_and_how_long_it_takes(tiny: list[str], tmp_path: Path) -> None:
+def test_a_terminal_shows_progress_rate_and_remaining_time(tiny: list[str], tmp_path: Path) -> None:
     rows = [json.dumps({"id": str(i), "question": f"What is {i}?", "answer": "1"}) for i in range(30)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    ours, theirs = os.openpty()
+    ours, terminal = os.openpty()
     with subprocess.Popen(
         [*COMMAND, "eval", "rows.jsonl", *tiny, "--strategy", "greedy", "--concurrency", "1"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
-        stderr=theirs,
+        stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "150"},
     ):
-        os.close(theirs)
+        os.close(terminal)
         shown = b""
         while chunk := _read(ours):
             shown += chunk
     os.close(ours)
     text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode()
-    assert re.search(r"rows, greedy: 0 of \d+ right .* \d+/30 +[\d.]+/min +\d:\d\d:\d\d +\d:\d\d:\d\d", text), text
+    assert re.search(r"rows, greedy: 0 of \d+ correct .* \d+/30 +[\d.]+/min +\d:\d\d:\d\d +\d:\d\d:\d\d", text), text
 
 
 def _read(terminal: int) -> bytes:

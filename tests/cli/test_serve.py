@@ -1,4 +1,4 @@
-"""`branchwise serve`, as a process of its own."""
+"""`branchwise serve` in a process of its own: greeting, signals, keys, logs and rejected options."""
 
 import asyncio
 import json
@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 
 import branchwise as bw
 from branchwise.cli.main import app
-from tests.support.commands import COMMAND, refused, run
-from tests.support.served import Process, served
+from tests.support.commands import COMMAND, assert_rejected, run
+from tests.support.served import Server, served
 
 NAME = "SmolLM2-135M-Instruct"
 
 
-def long(model: Path) -> dict[str, JsonValue]:
-    """A question that takes a while."""
+def long_request(model: Path) -> dict[str, JsonValue]:
+    """Return a request that takes several seconds."""
     return {
         "model": str(model),
         "messages": [{"role": "user", "content": "q"}],
@@ -32,10 +32,10 @@ def long(model: Path) -> dict[str, JsonValue]:
     }
 
 
-async def stopped(
-    server: Process, url: str, body: dict[str, JsonValue], key: str, signals: int
+async def stop_while_answering(
+    server: Server, url: str, body: dict[str, JsonValue], key: str, signals: int
 ) -> httpx.Response | None:
-    """The response to a question while which the server is told to stop so many times; None where it broke off."""
+    """Send signals while the server answers; return the response, or None if the connection was closed."""
     headers = {"authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as http:
         asking = asyncio.create_task(http.post("/v1/chat/completions", json=body))
@@ -49,7 +49,7 @@ async def stopped(
         return response if isinstance(response, httpx.Response) else None
 
 
-def test_it_says_where_it_listens_and_ends_when_questions_have(tiny_model_folder: Path) -> None:
+def test_the_greeting_works_and_a_signal_waits_for_questions(tiny_model_folder: Path) -> None:
     with served("--model", str(tiny_model_folder), "--max-paths", "16", "--max-tokens", "2000") as server:
         done = subprocess.run(["bash", "-c", server.curl], capture_output=True, text=True, timeout=60, check=True)
         reply = json.loads(done.stdout)
@@ -58,9 +58,11 @@ def test_it_says_where_it_listens_and_ends_when_questions_have(tiny_model_folder
         with httpx.Client(base_url=server.url, timeout=60) as http:
             assert http.get("/health").json() == {"status": "ok"}
             assert 'status="200"' in http.get("/metrics").text
-            response = http.post("/v1/chat/completions", json={**long(tiny_model_folder), "n": 17, "branchwise": None})
+            response = http.post(
+                "/v1/chat/completions", json={**long_request(tiny_model_folder), "n": 17, "branchwise": None}
+            )
             assert response.json()["error"]["param"] == "n"
-        last = asyncio.run(stopped(server, server.url, long(tiny_model_folder), "none", 1))
+        last = asyncio.run(stop_while_answering(server, server.url, long_request(tiny_model_folder), "none", 1))
         assert last is not None
         assert last.json()["branchwise"]["outcome"] in ("complete", "no_answer", "tokens_spent")
         assert server.stop() == 0
@@ -68,19 +70,19 @@ def test_it_says_where_it_listens_and_ends_when_questions_have(tiny_model_folder
     assert not any("17 * 23" in line for line in server.log)
 
 
-def test_it_asks_for_keys_logs_json_and_heeds_a_second_signal(tiny_model_folder: Path) -> None:
+def test_keys_json_logs_and_a_second_signal(tiny_model_folder: Path) -> None:
     options = ("--log-format", "json", "--strategy", "esc:window=2", "--api-key-env", "MY_KEYS", "--host", "0.0.0.0")
-    with served("--model", str(tiny_model_folder), *options, chosen={"MY_KEYS": "sk-a,sk-b"}) as server:
+    with served("--model", str(tiny_model_folder), *options, env={"MY_KEYS": "sk-a,sk-b"}) as server:
         url = server.url.replace("0.0.0.0", "127.0.0.1")
         assert "Authorization: Bearer YOUR-KEY" in server.curl
         for key, status in (("sk-b", 200), ("sk-c", 401)):
             response = httpx.get(f"{url}/v1/models", headers={"authorization": f"Bearer {key}"})
             assert response.status_code == status
-        body = {**long(tiny_model_folder), "max_tokens": 8, "branchwise": {"paths": 4}}
+        body = {**long_request(tiny_model_folder), "max_tokens": 8, "branchwise": {"paths": 4}}
         headers = {"authorization": "Bearer sk-a"}
-        told = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60).json()
-        assert told["branchwise"]["strategy"] == "esc:window=2"
-        last = asyncio.run(stopped(server, url, long(tiny_model_folder), "sk-a", 2))
+        reply = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60).json()
+        assert reply["branchwise"]["strategy"] == "esc:window=2"
+        last = asyncio.run(stop_while_answering(server, url, long_request(tiny_model_folder), "sk-a", 2))
         assert last is None or last.json()["branchwise"]["outcome"] == "cancelled"
         assert server.stop() == 0
     lines = [json.loads(line) for line in server.log if line.startswith("{")]
@@ -90,12 +92,12 @@ def test_it_asks_for_keys_logs_json_and_heeds_a_second_signal(tiny_model_folder:
     assert not any("sk-" in line for line in [*server.log, *server.greeting])
 
 
-def test_a_host_that_others_reach_takes_a_key() -> None:
-    done = run("serve", "--host", "0.0.0.0", chosen={"BRANCHWISE_API_KEY": ""})
-    assert refused(done, "--host: 0.0.0.0 is reached from other machines, and BRANCHWISE_API_KEY has no API key")
+def test_a_public_host_needs_a_key() -> None:
+    done = run("serve", "--host", "0.0.0.0", env={"BRANCHWISE_API_KEY": ""})
+    assert_rejected(done, "--host: 0.0.0.0 can be reached from other machines, and BRANCHWISE_API_KEY has no API key")
 
 
-REFUSED = [
+REJECTED = [
     ("--strategy nosuch", "strategy: 'nosuch' is unknown"),
     ("--strategy best-of-n:value=verifier", "add --verifier"),
     ("--max-paths 0", "max_paths: is 0"),
@@ -103,29 +105,29 @@ REFUSED = [
     ("--drain-seconds -1", "drain_seconds: is -1"),
     ("--log-format xml", "log_format: is 'xml'"),
     ("--port 99999", "port: is 99999"),
-    ("--host no-such-host.invalid --no-auth", "host: 'no-such-host.invalid' is no host"),
+    ("--host no-such-host.invalid --no-auth", "host: 'no-such-host.invalid' is not a host"),
     ("--host :: --api-key-env NO_SUCH_KEYS", "--no-auth"),
-    ("--no-auth --api-key-env PATH", "no_auth: is given, but PATH has keys"),
+    ("--no-auth --api-key-env PATH", "no_auth: is set, but PATH has keys"),
     ("--model no-such-model", "no-such-model"),
     ("--backend nosuch", "backend: is 'nosuch'"),
     ("--backend openai", "add --base-url"),
-    ("--base-url http://localhost:1 --backend vllm", "base_url: is given, but vllm runs"),
-    ("--base-url http://localhost:1 --dtype float32", "dtype: is not for openai to set"),
+    ("--base-url http://localhost:1 --backend vllm", "base_url: is set, but vllm runs"),
+    ("--base-url http://localhost:1 --dtype float32", "dtype: is not supported by the backend openai"),
     ("--verifier nosuch", "nosuch"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSED)
-def test_what_makes_no_sense_is_refused_before_anything_is_loaded(arguments: str, message: str) -> None:
+@pytest.mark.parametrize(("arguments", "message"), REJECTED)
+def test_invalid_options_are_rejected_before_anything_is_loaded(arguments: str, message: str) -> None:
     done = CliRunner().invoke(app, ["serve", *arguments.split()])
     assert isinstance(done.exception, bw.BranchwiseError), done.output
     assert message in str(done.exception)
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "fastapi.py").write_text("raise ImportError('hidden', name='fastapi')\n")
-    done = run("serve", "--port", "0", chosen={"PYTHONPATH": str(tmp_path)})
-    assert refused(done, "pip install 'branchwise[server]'")
+    done = run("serve", "--port", "0", env={"PYTHONPATH": str(tmp_path)})
+    assert_rejected(done, "pip install 'branchwise[server]'")
     others = subprocess.run(
         [*COMMAND, "strategies"],
         capture_output=True,
@@ -163,8 +165,8 @@ def test_a_real_model_is_served() -> None:
                 seed=1,
                 extra_body={"branchwise": {"paths": 4}},
             )
-            told = (voted.model_extra or {})["branchwise"]
-            assert sum(told["votes"].values()) <= 4
-            assert told["usage"]["prompt"] == told["usage"]["reused"] + told["usage"]["prefilled"]
-            assert told["usage"]["reused"] > 0
+            reply = (voted.model_extra or {})["branchwise"]
+            assert sum(reply["votes"].values()) <= 4
+            assert reply["usage"]["prompt"] == reply["usage"]["reused"] + reply["usage"]["prefilled"]
+            assert reply["usage"]["reused"] > 0
         assert server.stop(signal.SIGTERM) == 0

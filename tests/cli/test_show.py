@@ -1,11 +1,10 @@
-"""`branchwise show` as a user meets it."""
+"""`branchwise show`: the tree on a terminal, as a page, JSON and GraphML, and rejected input."""
 
 import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,8 @@ from pydantic import JsonValue
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.tree import NodeState, Tree, TreeNode
-from tests.support.commands import is_plain, quick, refused, run
+from tests.support.commands import assert_rejected, is_plain, quick, run
+from tests.support.pages import Page
 
 EVIL = '<script>alert("1")</script><img src=x onerror=alert(2)> [bold red]x[/] \x1b]0;title\x07 \x9b2J \ud800 \x00'
 SCRIPT = {"": ["First left. Then right. The answer is 1.", "Elsewhere. The answer is 2."]}
@@ -35,7 +35,7 @@ SEARCHED = Tree(
 
 
 def trace(folder: Path, tree: Tree | None = None, **fields: JsonValue) -> Path:
-    """A trace as `branchwise solve` writes it."""
+    """Write a trace in the form of `branchwise solve`."""
     result = bw.solve_sync("q", ScriptedBackend(SCRIPT), strategy=bw.PathConsistency.plain(4))
     record = (result if tree is None else replace(result, tree=tree)).record()
     setup = {"question": "Which way?", "strategy": "path-consistency", "model": "scripted", "task": "math", "seed": 0}
@@ -44,18 +44,18 @@ def trace(folder: Path, tree: Tree | None = None, **fields: JsonValue) -> Path:
     return file
 
 
-def drawn(*arguments: str | bytes) -> list[str]:
-    """What it prints below the head."""
+def shown_tree(*arguments: str | bytes) -> list[str]:
+    """Return the lines that `show` prints below the header."""
     done = run("show", *arguments)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert is_plain(done.stdout)
     return [line.rstrip() for line in done.stdout.partition("\n\n")[2].splitlines()]
 
 
-def test_a_trace_that_solve_wrote_is_shown(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_trace_of_solve_is_shown(tiny_model_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     solved = run("solve", "What is 3 + 3?", *quick(tiny_model_folder), "--trace", str(file))
-    assert solved.returncode == 1  # no answer
+    assert solved.returncode == 1  # without an answer
     done = run("show", str(file))
     assert (done.returncode, done.stderr) == (0, "")
     head = dict(line.split(None, 1) for line in done.stdout.partition("\n\n")[0].splitlines())
@@ -69,8 +69,8 @@ def test_a_trace_that_solve_wrote_is_shown(tiny_model_folder: Path, tmp_path: Pa
     assert all("→ no answer  ×1  8 tokens" in line for line in lines[1:])
 
 
-def test_the_tree_is_drawn_with_its_best_path(tmp_path: Path) -> None:
-    assert drawn(str(trace(tmp_path))) == [
+def test_the_best_path_is_marked(tmp_path: Path) -> None:
+    assert shown_tree(str(trace(tmp_path))) == [
         "★ 0  prompt  ×4",
         "├── ★ 1  → 1  ×1  11 tokens  First left. Then right. The answer is 1.",
         "├── 2  → 2  ×1  7 tokens  Elsewhere. The answer is 2.",
@@ -79,9 +79,9 @@ def test_the_tree_is_drawn_with_its_best_path(tmp_path: Path) -> None:
     ]
 
 
-def test_a_search_tree_is_drawn_with_all_it_knows_and_nothing_a_model_wrote_is_obeyed(tmp_path: Path) -> None:
-    """Steps that go on in one way only stay on one level; texts are cut where the line ends."""
-    lines = drawn(str(trace(tmp_path, SEARCHED)))
+def test_a_search_tree_shows_all_figures_and_no_control_characters(tmp_path: Path) -> None:
+    """An only child stays on the level of its parent; texts are cut at the end of the line."""
+    lines = shown_tree(str(trace(tmp_path, SEARCHED)))
     begins = [
         "★ 0  prompt  ×5",
         "├── ★ 1  value 0.5  ×3  8 tokens  Step one. More of it.",
@@ -98,17 +98,21 @@ def test_a_search_tree_is_drawn_with_all_it_knows_and_nothing_a_model_wrote_is_o
     assert lines[5].endswith("]0;title 2J")
 
 
-def test_depth_and_full_choose_how_much_is_drawn(tmp_path: Path) -> None:
+def test_depth_limits_the_levels_and_full_shows_whole_texts(tmp_path: Path) -> None:
     file = str(trace(tmp_path, SEARCHED))
-    shallow = drawn(file, "--depth", "1")
+    shallow = shown_tree(file, "--depth", "1")
     assert [line[:12] for line in shallow] == [
-        "★ 0  prompt ", "├── ★ 1  val", "│   └── … 3 ", "└── 2  prune", "    └── … 2 ",
-    ]  # fmt: skip
+        "★ 0  prompt ",
+        "├── ★ 1  val",
+        "│   └── … 3 ",
+        "└── 2  prune",
+        "    └── … 2 ",
+    ]
     assert shallow[2].endswith("… 3 more nodes")
-    assert drawn(file, "--depth", "2") == drawn(file)
-    whole = drawn(file, "--full")
+    assert shown_tree(file, "--depth", "2") == shown_tree(file)
+    whole = shown_tree(file, "--full")
     assert sum(line.count("longer") for line in whole) == 40
-    place = whole.index("│     Step one.")  # a model's lines stand apart: they are no nodes
+    place = whole.index("│     Step one.")  # indented: not a node
     assert whole[place - 1 : place + 2] == [
         "├── ★ 1  value 0.5  ×3  8 tokens",
         "│     Step one.",
@@ -117,13 +121,13 @@ def test_depth_and_full_choose_how_much_is_drawn(tmp_path: Path) -> None:
 
 
 def line(length: int) -> Tree:
-    """One path of so many steps."""
+    """Return a tree with a single path of `length` steps."""
     steps = (TreeNode(n, n - 1, f"Step {n}.", 3) for n in range(1, length))
     return Tree((TreeNode(0, None, "", 0), *steps, TreeNode(length, length - 1, "", 0, "1", state=NodeState.ENDED)))
 
 
 def comb(length: int) -> Tree:
-    """A path that could have ended after each of its steps."""
+    """Return a tree with a pruned sibling at each step of its path."""
     nodes = [TreeNode(0, None, "", 0)]
     for step in range(length):
         above = max(0, 2 * step - 1)
@@ -132,61 +136,35 @@ def comb(length: int) -> Tree:
     return Tree(tuple(nodes))
 
 
-def test_deep_trees_are_shown(tmp_path: Path) -> None:
-    lines = drawn(str(trace(tmp_path, line(2000))))
+def test_deep_trees_are_printed(tmp_path: Path) -> None:
+    lines = shown_tree(str(trace(tmp_path, line(2000))))
     assert len(lines) == 2001
     assert lines[1999] == "★ 1999  3 tokens  Step 1999."
     file = str(trace(tmp_path, comb(400)))
-    lines = drawn(file)
+    lines = shown_tree(file)
     assert any(each.endswith("more nodes") for each in lines)
     assert len(lines) < 100
-    lines = drawn(file, "--depth", "400")
+    lines = shown_tree(file, "--depth", "400")
     assert len(lines) == 801
     assert any(each.endswith("── 799  3 tokens  Step 399.") for each in lines)
 
 
-class Page(HTMLParser):
-    """Every tag, how deep details are nested, and what is written between them."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.said = ""
-        self.depth = self.deepest = 0
-        self.feed(file.read_text())
-        self.close()
-        assert self.depth == 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes.extend(attrs)
-        self.depth += tag == "details"
-        self.deepest = max(self.depth, self.deepest)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.depth -= tag == "details"
-
-    def handle_data(self, data: str) -> None:
-        self.said += data
-
-
-def test_the_page_is_one_file_on_which_nothing_a_model_wrote_is_markup(tmp_path: Path) -> None:
-    whole = {"question": EVIL, "answer": EVIL, "votes": {EVIL: 2.0}, "errors": [EVIL], "degraded": [EVIL]}
-    file = trace(tmp_path, SEARCHED, strategy=EVIL, model=EVIL, **cast("dict[str, JsonValue]", whole))
+def test_the_page_is_one_file_and_escapes_text_of_the_model(tmp_path: Path) -> None:
+    fields = {"question": EVIL, "answer": EVIL, "votes": {EVIL: 2.0}, "errors": [EVIL], "degraded": [EVIL]}
+    file = trace(tmp_path, SEARCHED, strategy=EVIL, model=EVIL, **cast("dict[str, JsonValue]", fields))
     done = run("show", str(file), "--html", str(tmp_path / "tree.html"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"wrote {tmp_path / 'tree.html'}\n")
-    page = Page(tmp_path / "tree.html")
+    page = Page((tmp_path / "tree.html").read_text())
     assert not {"script", "img", "iframe", "link", "a"} & set(page.tags)
     names = {name for name, _ in page.attributes}
     assert not {name for name in names if name.startswith("on") or name in ("src", "href")}
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
-    assert page.said.count('<script>alert("1")</script>') >= 10
-    assert page.said.count("A longer step.") >= 40
+    assert page.text.count('<script>alert("1")</script>') >= 10
+    assert page.text.count("A longer step.") >= 40
     assert page.tags.count("details") == 4  # three that branch, and one with more text than a line holds
     assert page.deepest == 3
     text = (tmp_path / "tree.html").read_text()
-    assert "--right:" in text  # the style that pages have in common
+    assert "--right:" in text  # from style.html
 
 
 def test_the_page_marks_the_best_path_and_opens_it(tmp_path: Path) -> None:
@@ -194,19 +172,19 @@ def test_the_page_marks_the_best_path_and_opens_it(tmp_path: Path) -> None:
     text = (tmp_path / "tree.html").read_text()
     assert text.count(" best") == 4
     assert text.count('best" open>') == 2
-    assert "50.0% sure, " in text
+    assert "confidence 50.0%, " in text
 
 
-def test_pages_of_deep_trees(tmp_path: Path) -> None:
+def test_deep_trees_have_pages(tmp_path: Path) -> None:
     for tree, deepest in ((line(2000), 0), (comb(2000), 2000)):
         done = run("show", str(trace(tmp_path, tree)), "--html", str(tmp_path / "tree.html"))
         assert done.returncode == 0, done.stderr
-        page = Page(tmp_path / "tree.html")
+        page = Page((tmp_path / "tree.html").read_text())
         assert page.deepest == deepest
-        assert "Step 1999." in page.said
+        assert "Step 1999." in page.text
 
 
-def test_graphml_and_json_are_the_tree(tmp_path: Path) -> None:
+def test_graphml_and_json_contain_the_tree(tmp_path: Path) -> None:
     file = str(trace(tmp_path, SEARCHED))
     done = run("show", file, "--json", "--graphml", str(tmp_path / "tree.graphml"))
     assert done.returncode == 0, done.stderr
@@ -220,14 +198,14 @@ def test_graphml_and_json_are_the_tree(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="xdg-open is Linux's")
-def test_open_shows_the_page_in_a_browser(tmp_path: Path) -> None:
+def test_open_starts_a_browser(tmp_path: Path) -> None:
     browser = tmp_path / "xdg-open"
     browser.write_text(
         f'#!/bin/sh\necho "$1" > {tmp_path}/opened.partial; mv {tmp_path}/opened.partial {tmp_path}/opened\n'
     )
     browser.chmod(0o755)
     page = str(tmp_path / "tree.html")
-    done = run("show", str(trace(tmp_path)), "--html", page, "--open", chosen={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    done = run("show", str(trace(tmp_path)), "--html", page, "--open", env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     assert done.returncode == 0, done.stderr
     deadline = 200
     while not (tmp_path / "opened").exists() and deadline:
@@ -246,18 +224,18 @@ def test_open_shows_the_page_in_a_browser(tmp_path: Path) -> None:
         (["nested.json"], "trace: nested.json is not one JSON object"),
         (["list.json"], "trace: list.json is not one JSON object"),
         (["results.jsonl"], "results.jsonl is not one JSON object; for an evaluation, run branchwise report"),
-        (["one.jsonl"], "one.jsonl is of an evaluation; run branchwise report on its folder"),
-        (["object.json"], "trace: object.json is no trace (question: Field required)"),
-        (["old.json"], "trace: old.json holds no tree: an older version wrote it; write it with"),
+        (["one.jsonl"], "one.jsonl belongs to an evaluation; run branchwise report on its folder"),
+        (["object.json"], "trace: object.json is not a trace (question: Field required)"),
+        (["old.json"], "trace: old.json has no tree: an older version wrote it; write it again with"),
         (["broken.json"], "trace: the tree in broken.json: node 1 comes before its parent 7"),
         (["trace.json", "--depth", "0"], "--depth: is 0"),
-        (["trace.json", "--open"], "--open: shows a page, and none was asked for; name its file with --html"),
+        (["trace.json", "--open"], "--open: needs a page; name its file with --html"),
         (["trace.json", "--html", "missing/tree.html"], "--html: cannot write missing/tree.html (No such file"),
         (["trace.json", "--graphml", "."], "--graphml: cannot write . (Is a directory)"),
         (["trace.json", "--html", "trace.json"], "--html: trace.json is the trace itself"),
     ],
 )
-def test_bad_input_gets_one_line(arguments: Sequence[str], message: str, tmp_path: Path) -> None:
+def test_invalid_input_is_rejected_in_one_line(arguments: Sequence[str], message: str, tmp_path: Path) -> None:
     good = json.loads(trace(tmp_path).read_text())
     row = json.dumps({"reference": "1", "correct": True})
     files: dict[str, str] = {
@@ -274,15 +252,15 @@ def test_bad_input_gets_one_line(arguments: Sequence[str], message: str, tmp_pat
         (tmp_path / name).write_text(content)
     (tmp_path / "binary.json").write_bytes(b"\xff\x00")
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    assert refused(run("show", *arguments, cwd=tmp_path), message)
+    assert_rejected(run("show", *arguments, cwd=tmp_path), message)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_without_the_extra_the_page_alone_is_missing(tmp_path: Path) -> None:
+def test_a_missing_extra_affects_only_the_page(tmp_path: Path) -> None:
     (tmp_path / "jinja2.py").write_text("raise ModuleNotFoundError(name='jinja2')\n")
-    chosen = {"PYTHONPATH": str(tmp_path)}
+    env = {"PYTHONPATH": str(tmp_path)}
     file = str(trace(tmp_path))
-    done = run("show", file, "--html", str(tmp_path / "tree.html"), chosen=chosen)
-    assert refused(done, "jinja2 is not installed; run: pip install 'branchwise[plot]'")
+    done = run("show", file, "--html", str(tmp_path / "tree.html"), env=env)
+    assert_rejected(done, "jinja2 is not installed; run: pip install 'branchwise[plot]'")
     assert not (tmp_path / "tree.html").exists()
-    assert run("show", file, chosen=chosen).returncode == 0
+    assert run("show", file, env=env).returncode == 0

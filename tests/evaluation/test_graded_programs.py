@@ -1,4 +1,4 @@
-"""Evaluation of answers that are checked by more than comparing: programs and expressions."""
+"""Evaluation of programs, which are tested in the sandbox, and of expressions for the Game of 24."""
 
 import asyncio
 import json
@@ -16,13 +16,13 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.dataset import Row, read_rows
-from branchwise.evaluation.grade import grade, is_correct
+from branchwise.evaluation.grading import grade, is_correct
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.sandbox.sandbox import SandboxError
-from tests.conftest import tiny_llama, tiny_tokenizer
 from tests.support.commands import quick, run
+from tests.support.tiny_models import tiny_llama, tiny_tokenizer
 
-needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs run on Linux alone")
+needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox needs Linux")
 
 COMPLETE = {
     "id": "complete",
@@ -43,9 +43,9 @@ SENTENCE = {
 GAME = {"id": "game", "question": "1 2 2 6", "answer": "24", "answer_type": "expression24"}
 
 
-def rows(folder: Path, *given: dict[str, object]) -> Sequence[Row]:
+def rows(folder: Path, *records: dict[str, object]) -> Sequence[Row]:
     file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in given))
+    file.write_text("".join(json.dumps(row) + "\n" for row in records))
     return read_rows(str(file))
 
 
@@ -54,10 +54,10 @@ def test_programs_and_games_are_read(tmp_path: Path) -> None:
     complete, sentence, game = rows(tmp_path, COMPLETE, SENTENCE, GAME)
     assert [row.task.name for row in (complete, sentence, game)] == ["code", "code", "game24"]
     assert complete.question == COMPLETE["question"]
-    # Nothing else says what the function is called.
-    asked = sentence.question.splitlines()
-    assert asked[0] == SENTENCE["question"]
-    assert asked[-2:] == SENTENCE["tests"]
+    # Only the tests contain the name of the function.
+    lines = sentence.question.splitlines()
+    assert lines[0] == SENTENCE["question"]
+    assert lines[-2:] == SENTENCE["tests"]
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def test_programs_and_games_are_read(tmp_path: Path) -> None:
     [
         ({**COMPLETE, "tests": []}, "line 1, answer_type: 'tests' needs tests, and there are none; add `tests`"),
         ({**COMPLETE, "tests": "assert True"}, "line 1, tests"),
-        ({**COMPLETE, "entry_point": "f(); g"}, r"line 1, entry_point: 'f\(\); g' is no name of a function"),
+        ({**COMPLETE, "entry_point": "f(); g"}, r"line 1, entry_point: 'f\(\); g' is not the name of a function"),
         ({**SENTENCE, "test_imports": [1]}, "line 1, test_imports"),
         ({**GAME, "question": "What?"}, "line 1, question: has no numbers to make 24 of; write them as `4 4 6 8`"),
     ],
 )
-def test_a_row_that_cannot_be_graded_is_named(row: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_an_invalid_row_is_named(row: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(bw.ConfigError, match=message):
         rows(tmp_path, row)
 
@@ -97,9 +97,7 @@ def test_a_row_that_cannot_be_graded_is_named(row: dict[str, object], message: s
     ],
 )
 @needs_linux
-async def test_an_answer_is_right_where_it_is_checked_to_be(
-    row: dict[str, object], answer: str | None, right: bool
-) -> None:
+async def test_answers_are_checked(row: dict[str, object], answer: str | None, right: bool) -> None:
     assert await is_correct(Row.model_validate(row), answer) is right
 
 
@@ -114,10 +112,10 @@ async def test_grading_leaves_the_event_loop_free() -> None:
             ticks += 1
 
     ticking, row = asyncio.create_task(tick()), Row.model_validate(COMPLETE)
-    begun = time.monotonic()
-    waiting = "import time\ntime.sleep(0.5)\ndef double(x):\n    return 2 * x"
-    graded = await asyncio.gather(*(grade(row, f"{waiting}  # {number}") for number in range(4)))
-    seconds = time.monotonic() - begun
+    started = time.monotonic()
+    slow = "import time\ntime.sleep(0.5)\ndef double(x):\n    return 2 * x"
+    graded = await asyncio.gather(*(grade(row, f"{slow}  # {number}") for number in range(4)))
+    seconds = time.monotonic() - started
     ticking.cancel()
     assert all(one.correct for one in graded)
     assert ticks > seconds / 0.02 / 5
@@ -127,7 +125,7 @@ async def test_grading_leaves_the_event_loop_free() -> None:
 
 @needs_linux
 async def test_a_strategy_is_evaluated_on_programs_and_games(tmp_path: Path) -> None:
-    """Votes go by what a program is, not by how it is laid out."""
+    """Programs that differ only in layout share their votes."""
     replies = [
         "```python\ndef double(x):\n    return 3 * x\n```",
         "```python\ndef double(x):\n    return 2*x  # twice\n```",
@@ -135,17 +133,17 @@ async def test_a_strategy_is_evaluated_on_programs_and_games(tmp_path: Path) -> 
         "```python\ndef double(x):\n    return 2 * x\n```",
         "I do not know.",
     ]
-    told: list[Answered] = []
+    answered: list[Answered] = []
     games = ["Answer: (1 + 2) * (2 + 6) = 24", "Answer: 1 + 2 = 3", "(1+2) × (2+6)"]
 
     def script(path: bw.Path, before: int) -> str:
-        said = games if "1 2 2 6" in str(path.root.messages) else replies
-        return said[before % len(said)]
+        texts = games if "1 2 2 6" in str(path.root.messages) else replies
+        return texts[before % len(texts)]
 
     read = rows(tmp_path, COMPLETE, GAME)
     plan = Plan("rows", read, {"sc": bw.SelfConsistency(5)}, concurrency=2)
-    await evaluate(plan, lambda name: ScriptedBackend(script), told.append, bw.Stop())
-    program, game = sorted(told, key=lambda one: one.id)
+    await evaluate(plan, lambda name: ScriptedBackend(script), answered.append, bw.Stop())
+    program, game = sorted(answered, key=lambda one: one.id)
     assert (program.correct, game.correct) == (True, True)
     assert program.answer == "def double(x):\n    return 2*x  # twice"
     assert sorted(program.votes.values()) == [1.0, 1.0, 2.0]
@@ -154,7 +152,7 @@ async def test_a_strategy_is_evaluated_on_programs_and_games(tmp_path: Path) -> 
     assert not program.errors
 
 
-def test_where_programs_cannot_be_run_no_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_tests_need_a_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(SandboxError, match="sandbox: "):
         rows(tmp_path, COMPLETE)

@@ -1,4 +1,4 @@
-"""Datasets in Hugging Face's form, read with the real package from folders on this machine."""
+"""Hugging Face datasets, read with the `datasets` package from local folders."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 import branchwise as bw
 from branchwise.cli.main import app
-from branchwise.evaluation.dataset import name_of, read_rows
+from branchwise.evaluation.dataset import read_rows, source_name
 from branchwise.evaluation.hub_dataset import Columns
-from tests.support.commands import refused, run
+from tests.support.commands import assert_rejected, run
 
 GSM = [
     {"question": "How many are 6 times 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"},
@@ -30,7 +30,7 @@ ARC = [
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is looked for on the network, and nothing is left behind."""
+    """Use a temporary cache and no network."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
 
@@ -42,12 +42,14 @@ def save(folder: Path, **splits: Sequence[Mapping[str, object]]) -> str:
     return f"hf:{folder}"
 
 
-def read(source: str, columns: Columns | None = None, **how: int) -> list[tuple[str, str, str, str]]:
-    rows = read_rows(source, how.get("skip", 0), how.get("limit"), columns)
+def read(
+    source: str, columns: Columns | None = None, skip: int = 0, limit: int | None = None
+) -> list[tuple[str, str, str, str]]:
+    rows = read_rows(source, skip, limit, columns)
     return [(row.id, row.question, row.answer, row.answer_type) for row in rows]
 
 
-def test_worked_solutions_end_with_the_answer(tmp_path: Path) -> None:
+def test_the_answer_follows_the_worked_solution(tmp_path: Path) -> None:
     source = save(tmp_path / "gsm", test=GSM, train=[{"question": "q", "answer": "1"}])
     assert read(source) == [
         ("gsm-0", "How many are 6 times 7?", "42", "number"),
@@ -69,7 +71,7 @@ def test_choices_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
     assert read(save(tmp_path / "texts", test=texts))[0][2] == "B"
     called = [{"question": "Q?", "choices": {"label": ["C", "D"], "text": ["one", "two"]}, "answerKey": "D"}]
     assert read(save(tmp_path / "called", test=called)) == [("called-0", "Q?\nA. one\nB. two", "B", "letter")]
-    with pytest.raises(bw.ConfigError, match=r"row 0, answer: '5' is no letter"):
+    with pytest.raises(bw.ConfigError, match=r"row 0, answer: '5' is not a letter"):
         read(save(tmp_path / "beyond", test=[{"question": "Q?", "choices": ["one", "two"], "answer": 5}]))
 
 
@@ -83,7 +85,7 @@ def test_choices_are_listed_and_answered_by_letter(tmp_path: Path) -> None:
         (["Paris", "7"], "text", ["Paris", "7"]),
     ],
 )
-def test_the_type_of_answers_is_what_they_look_like(
+def test_the_answer_type_is_detected(
     answers: Sequence[object], kind: str, read_as: Sequence[str], tmp_path: Path
 ) -> None:
     source = save(tmp_path / "rows", test=[{"prompt": "p", "target": answer} for answer in answers])
@@ -96,11 +98,11 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     assert read(source, Columns("text", "gold")) == [("rows-0", "6 * 7?", "42", "number")]
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_column_or_split_is_named(tmp_path: Path) -> None:
     source = save(tmp_path / "rows", test=[{"text": "6 * 7?", "gold": "42"}])
     for columns, message in [
-        (None, "question_column: is not to be guessed; name it: the columns are text, gold"),
-        (Columns("text"), "answer_column: is not to be guessed"),
+        (None, "question_column: can't be detected; name it: the columns are text, gold"),
+        (Columns("text"), "answer_column: can't be detected"),
         (Columns("words", "gold"), "question_column: is 'words'; use one of text, gold"),
         (Columns("text", "gold", "colour"), "answer_type: 'colour' can't be scored"),
     ]:
@@ -109,13 +111,13 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         assert message in str(caught.value)
     with pytest.raises(bw.ConfigError, match=r"^data: .* has no split dev; use one of test"):
         read_rows(f"{source}@dev")
-    with pytest.raises(bw.ConfigError, match=r"^skip: is 5, and .* has 1 rows"):
+    with pytest.raises(bw.ConfigError, match=r"^skip: is 5, but .* has 1 rows"):
         read_rows(source, 5, None, Columns("text", "gold"))
     with pytest.raises(bw.ConfigError, match=r"^data: hf:nobody names no dataset"):
         read_rows("hf:nobody")
     with pytest.raises(bw.ConfigError, match=r"^data: hf:nobody/nothing can't be loaded"):
         read_rows("hf:nobody/nothing")
-    with pytest.raises(bw.ConfigError, match=r"is a file: its fields have their names"):
+    with pytest.raises(bw.ConfigError, match=r"is a file, whose fields have fixed names"):
         read_rows(str(tmp_path / "rows" / "test.jsonl"), columns=Columns("text", "gold"))
     with pytest.raises(bw.ConfigError, match=r"row 1, has no question; use a split that has it"):
         read_rows(save(tmp_path / "none", test=[{"question": each, "answer": "1"} for each in ("q", None)]))
@@ -126,13 +128,13 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_rows(save(tmp_path / "same", test=same))
 
 
-def test_results_are_called_as_the_dataset(tmp_path: Path) -> None:
-    assert name_of("hf:openai/gsm8k") == name_of("hf:openai/gsm8k/main@test") == "gsm8k"
-    assert name_of(save(tmp_path / "mine", test=GSM)) == "mine"
-    assert name_of("/data/gsm8k.jsonl") == "gsm8k"
+def test_results_have_the_name_of_the_dataset(tmp_path: Path) -> None:
+    assert source_name("hf:openai/gsm8k") == source_name("hf:openai/gsm8k/main@test") == "gsm8k"
+    assert source_name(save(tmp_path / "mine", test=GSM)) == "mine"
+    assert source_name("/data/gsm8k.jsonl") == "gsm8k"
 
 
-def test_strategies_are_compared_on_one(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_eval_reads_a_dataset(tmp_path: Path, tiny_model_folder: Path) -> None:
     source = save(tmp_path / "gsm", test=[{"text": row["question"], "gold": row["answer"]} for row in GSM])
     options = ["--question-column", "text", "--answer-column", "gold", "--strategy", "greedy", "--max-tokens", "4"]
     out = tmp_path / "out"
@@ -144,7 +146,7 @@ def test_strategies_are_compared_on_one(tmp_path: Path, tiny_model_folder: Path)
     assert (summary["data"], summary["questions"]) == ("gsm", 2)
 
 
-def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "datasets.py").write_text("raise ImportError('hidden', name='datasets')\n")
-    done = run("eval", "hf:openai/gsm8k", chosen={"PYTHONPATH": str(tmp_path)})
-    assert refused(done, "pip install 'branchwise[data]'")
+    done = run("eval", "hf:openai/gsm8k", env={"PYTHONPATH": str(tmp_path)})
+    assert_rejected(done, "pip install 'branchwise[data]'")

@@ -1,82 +1,95 @@
-"""A tree of reasoning as one self-contained page."""
+"""A tree of reasoning as one self-contained HTML page."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from branchwise.cli.render.lines import percent
-from branchwise.cli.render.tree_text import figures, shortened
+from branchwise.cli.render.tree_text import node_figures, short_answer
 from branchwise.cli.trace import Trace
 from branchwise.core.tree import TreeNode
-from branchwise.evaluation.report.page import template
+from branchwise.evaluation.report.page import load_template
 
-_SHORT = 110  # characters of a text that a node shows while it is closed
+_SUMMARY_CHARS = 110  # characters of a text that a closed node shows
 _OPEN_LEVELS = 2
 
 
 class Row(NamedTuple):
-    """A node as the page shows it. What the rows hold others is closed by a row of None."""
+    """A node on the page. A row of None closes the innermost open `details` element."""
 
     node: TreeNode
-    short: str
+    summary: str
     """The beginning of its text, on one line."""
-    long: bool
-    """Whether there is more text."""
+    truncated: bool
+    """True if there is more text than the summary."""
     best: bool
-    begins: bool
-    """Whether a branch begins here; otherwise it goes on from the node above it alone."""
-    holds: bool
-    """Whether branches begin below it."""
+    """True on the best path."""
+    starts_branch: bool
+    """False for an only child, which continues its parent at the same level."""
+    branches: bool
+    """True if the node has several children."""
     open: bool
-    facts: tuple[str, ...]
+    figures: tuple[str, ...]
 
 
 def render_tree(trace: Trace) -> str:
-    """The page. Whatever a model wrote is escaped.
+    """Return the page. Text of the model is escaped.
 
     Raises MissingExtraError without the extra `plot`.
     """
-    rows = [list(_rows(trace, root)) for root in trace.tree.roots]
-    page = template("branchwise.cli", "tree.html")
-    return page.render(head=trace.head, facts=_facts(trace), roots=rows, short=shortened)
+    template = load_template("branchwise.cli.render", "tree.html")
+    return template.render(
+        header=trace.header,
+        figures=_header_figures(trace),
+        roots=[list(_rows(trace, root)) for root in trace.tree.roots],
+        short=short_answer,
+    )
 
 
-def _facts(trace: Trace) -> list[str]:
-    """What the head says in small print."""
-    head, usage = trace.head, trace.head.usage
+def _header_figures(trace: Trace) -> list[str]:
+    """Return the figures of the whole run for the page's header."""
+    header, usage = trace.header, trace.header.usage
     return [
-        *([] if head.confidence is None else [f"{percent(head.confidence)} sure"]),
+        *([] if header.confidence is None else [f"confidence {percent(header.confidence)}"]),
         f"{usage.sampled:,} tokens sampled",
         *([f"{usage.discarded:,} of them discarded"] if usage.discarded else []),
-        f"{usage.reused:,} reused",
+        f"{usage.reused:,} prompt tokens reused",
         f"{usage.prefilled:,} prefilled",
-        head.outcome.replace("_", " "),
+        f"outcome: {header.outcome.replace('_', ' ')}",
         f"{len(trace.tree.nodes):,} nodes",
     ]
 
 
 def _rows(trace: Trace, root: int) -> Iterator[Row | None]:
-    """The nodes below a prompt in the order of the page. A template that called itself could not go this deep."""
-    open_: list[tuple[int, int, bool] | None] = [(root, 0, True)]
-    while open_:
-        top = open_.pop()
+    """Yield the rows below a prompt, depth first. Iterative: a recursive template would exceed the recursion limit."""
+    stack: list[tuple[int, int, bool] | None] = [(root, 0, True)]
+    while stack:
+        top = stack.pop()
         if top is None:
             yield None
             continue
-        number, level, begins = top
-        children = trace.tree.children(number)
-        row = _row(trace, number, level, begins)
+        number, level, starts_branch = top
+        row = _row(trace, number, level, starts_branch)
         yield row
-        if row.holds:
-            open_.append(None)
-        elif row.long:
+        if row.branches:
+            stack.append(None)
+        elif row.truncated:
             yield None
-        open_.extend((child, level + row.holds, row.holds) for child in reversed(children))
+        child_level = level + 1 if row.branches else level
+        stack.extend((child, child_level, row.branches) for child in reversed(trace.tree.children(number)))
 
 
-def _row(trace: Trace, number: int, level: int, begins: bool) -> Row:
+def _row(trace: Trace, number: int, level: int, starts_branch: bool) -> Row:
     node = trace.tree.nodes[number]
-    flat = " ".join(node.text[: 4 * _SHORT].split())
-    long = len(flat) > _SHORT or len(node.text.strip()) > len(flat)
-    best, holds = number in trace.best, len(trace.tree.children(number)) > 1
-    shown = holds and (best or level < _OPEN_LEVELS)
-    return Row(node, flat[:_SHORT], long, best, begins, holds, shown, figures(node))
+    line = " ".join(node.text[: 4 * _SUMMARY_CHARS].split())
+    best = number in trace.best
+    branches = len(trace.tree.children(number)) > 1
+    return Row(
+        node=node,
+        summary=line[:_SUMMARY_CHARS],
+        truncated=len(line) > _SUMMARY_CHARS or len(node.text.strip()) > len(line),
+        best=best,
+        starts_branch=starts_branch,
+        branches=branches,
+        open=branches and (best or level < _OPEN_LEVELS),
+        figures=node_figures(node),
+    )

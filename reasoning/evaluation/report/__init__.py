@@ -1,1 +1,1 @@
-"""Reports of an evaluation: summary, plot and page."""
+"""The report of an evaluation: summary, plot and HTML page."""

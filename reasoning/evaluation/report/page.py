@@ -1,4 +1,4 @@
-"""One self-contained page on which a person reads every question's paths as a tree."""
+"""The report of an evaluation as one self-contained HTML page: tables, plots and the paths of every question."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -6,63 +6,65 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from branchwise.core.errors import MissingExtraError
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.report.path_tree import Segment, path_tree
 from branchwise.evaluation.report.summary import DataSummary
+from branchwise.evaluation.report.text_trie import TrieNode, build_trie
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
+_STYLE = "style.html"  # shared by all pages
+
 
 class Section(NamedTuple):
-    """What the page shows of one file."""
+    """One data set on the page."""
 
     summary: DataSummary
     plot: str | None
     """An SVG element."""
-    questions: Sequence["Asked"]
+    questions: Sequence["QuestionReport"]
 
 
-class Asked(NamedTuple):
-    """One question, and what each strategy made of it."""
+class QuestionReport(NamedTuple):
+    """One question with the answers of all strategies."""
 
     id: str
     question: str
     reference: str
-    answers: Sequence["Shown"]
+    answers: Sequence["AnswerReport"]
 
 
-class Shown(NamedTuple):
-    """One strategy's answer."""
+class AnswerReport(NamedTuple):
+    """One strategy's answer and its paths."""
 
     answered: Answered
-    tree: Segment
+    trie: TrieNode
 
 
-def section(summary: DataSummary, answered: Sequence[Answered], plot: str | None) -> Section:
-    """The section of one file; questions in the order of their ids' first appearance."""
+def make_section(summary: DataSummary, answered: Sequence[Answered], plot: str | None) -> Section:
+    """Return the section of one data set, with its questions in the order in which they were first answered."""
     order = {one.strategy: place for place, one in enumerate(summary.strategies)}
     by_id: dict[str, list[Answered]] = {}
     for one in answered:
         if one.strategy in order:
             by_id.setdefault(one.id, []).append(one)
-    asked = []
+    questions = []
     for id_, answers in by_id.items():
         answers.sort(key=lambda one: order[one.strategy])
-        shown = [Shown(one, path_tree(one)) for one in answers]
-        asked.append(Asked(id_, answers[0].question, answers[0].reference, shown))
-    return Section(summary, plot, asked)
+        reports = [AnswerReport(one, build_trie(one)) for one in answers]
+        questions.append(QuestionReport(id_, answers[0].question, answers[0].reference, reports))
+    return Section(summary, plot, questions)
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """The page. Whatever models and data sets wrote is escaped.
+    """Return the page. Text of models and data sets is escaped.
 
     Raises MissingExtraError without the extra `plot`.
     """
-    return template("branchwise.evaluation", "page.html").render(title=title, sections=sections)
+    return load_template(__package__ or "", "page.html").render(title=title, sections=sections)
 
 
-def template(package: str, name: str) -> "Template":
-    """A page of a package, which may include the common `style.html`; what it is given is escaped.
+def load_template(package: str, name: str) -> "Template":
+    """Return a template of a package, which may include `style.html`. Values are escaped when it is rendered.
 
     Raises MissingExtraError without the extra `plot`.
     """
@@ -72,7 +74,7 @@ def template(package: str, name: str) -> "Template":
         raise MissingExtraError(error.name or "jinja2", "plot") from error
 
     def read(file: str) -> str:
-        owner = package if file == name else __package__
+        owner = __package__ if file == _STYLE else package
         return files(owner).joinpath(file).read_text(encoding="utf-8")
 
     environment = Environment(

@@ -1,4 +1,4 @@
-"""Grading: whether answers mean the reference, and how near texts come to it."""
+"""Grading: compares answers with a row's reference, or runs its tests."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -6,32 +6,34 @@ from dataclasses import dataclass
 
 from branchwise.answers.groups import AnswerGroups
 from branchwise.evaluation.dataset import Row
-from branchwise.evaluation.metrics import overlap, resemblance
+from branchwise.evaluation.metrics import overlap, similarity
 from branchwise.verifiers.game24 import is_solution, read_numbers
 from branchwise.verifiers.programs import UnitTests, assemble
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What an answer is worth."""
+    """The grade of an answer, and of the other candidates."""
 
     correct: bool
     metrics: Mapping[str, float]
+    """Text metrics of the answer by name, from 0 to 1."""
     right: Mapping[str, bool]
-    """Of every answer that was asked about."""
+    """True for each candidate, the answer included, that is correct."""
 
 
 async def grade(row: Row, answer: str | None, others: Iterable[str] = ()) -> Grade:
-    """Grade an answer, and tell of `others` whether they are right."""
-    right = {
-        text: await is_correct(row, text) for text in dict.fromkeys([*([] if answer is None else [answer]), *others])
-    }
+    """Return the grade of `answer` and whether each of `others` is correct."""
+    candidates = [*([] if answer is None else [answer]), *others]
+    right = {text: await is_correct(row, text) for text in dict.fromkeys(candidates)}
     return Grade(answer is not None and right[answer], _metrics(row, answer), right)
 
 
 async def is_correct(row: Row, answer: str | None) -> bool:
-    """Whether an answer means the same as the row's reference; whether a program passes the row's tests, or an
-    expression is a solution. Raises SandboxError where programs can't be run."""
+    """Return True if an answer is equivalent to the reference, passes the tests or solves the game of the row.
+
+    Raises SandboxError if the row has tests and programs can't be run here.
+    """
     if answer is None:
         return False
     if row.answer_type == "tests":
@@ -47,5 +49,5 @@ def _metrics(row: Row, answer: str | None) -> Mapping[str, float]:
     if row.answer_type == "text":
         return overlap(answer, row.answer)
     if row.answer_type == "reference":
-        return {**overlap(answer, row.answer), **resemblance(answer, row.answer)}
+        return {**overlap(answer, row.answer), **similarity(answer, row.answer)}
     return {}

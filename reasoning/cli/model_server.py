@@ -1,0 +1,86 @@
+"""The HTTP server of one loaded model: the app, its observers and the greeting on standard output."""
+
+import json
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import typer
+
+from branchwise.backends.base import Backend
+from branchwise.driver import Verifier, together
+from branchwise.observability.logs import ROOT, Format
+from branchwise.serving.access import APIKeys
+from branchwise.serving.completions import ChatCompletions
+from branchwise.serving.limits import Limits
+from branchwise.serving.queue import RequestQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelServer:
+    """A loaded model and the settings of its server."""
+
+    backend: Backend
+    limits: Limits
+    strategy: str
+    """Default strategy of requests that ask for one."""
+    verifier: Verifier | None
+    keys: APIKeys | None
+    host: str
+    drain_seconds: float
+
+    async def serve(self, listener: socket.socket, *, local_only: bool, log_format: Format, spans: bool) -> None:
+        """Serve until a signal stops the server.
+
+        `local_only` rejects requests whose Host header is not a loopback name, unless requests need a key. `spans`
+        exports OpenTelemetry spans.
+        """
+        from branchwise.observability.telemetry import telemetry
+        from branchwise.serving.app import Service, create_app
+        from branchwise.serving.metrics import Metrics
+        from branchwise.serving.server import Server
+
+        queue = RequestQueue(self.limits)
+        metrics = Metrics(queue)
+        observer = together(metrics, telemetry(spans=spans, logs=log_format))
+        _log_uvicorn_errors()
+        completions = ChatCompletions(
+            self.backend, self.limits, observer=observer, strategy=self.strategy, verifier=self.verifier
+        )
+        service = Service(completions, queue, metrics)
+        app = create_app(service, keys=self.keys, local=local_only and self.keys is None, traced=_trace_context(spans))
+        port = listener.getsockname()[1]
+        server = Server(service, app, drain_seconds=self.drain_seconds, on_start=lambda: self._print_greeting(port))
+        try:
+            await server.serve([listener])
+        finally:
+            await self.backend.close()
+
+    def _print_greeting(self, port: int) -> None:
+        """Print the URL and an example request."""
+        model = self.backend.capabilities.model
+        url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/v1"
+        messages = [{"role": "user", "content": "What is 17 * 23?"}]
+        body = json.dumps({"model": model, "messages": messages, "branchwise": {"paths": 8}}, ensure_ascii=False)
+        key = " \\\n  -H 'Authorization: Bearer YOUR-KEY'" if self.keys is not None else ""
+        quoted = body.replace("'", "'\\''")
+        typer.echo(f"serving {model} at {url}")
+        typer.echo(f"curl {url}/chat/completions -H 'Content-Type: application/json'{key} \\\n  -d '{quoted}'")
+
+
+def _trace_context(spans: bool) -> Callable[[Mapping[str, str]], AbstractContextManager[object]]:
+    """Return a context for each request's headers, in which its spans belong to the caller's trace."""
+    if not spans:
+        return nullcontext
+    from branchwise.observability.tracing import remote_parent
+
+    return remote_parent
+
+
+def _log_uvicorn_errors() -> None:
+    """Log errors of the HTTP server in the format of all other logs."""
+    errors = logging.getLogger("uvicorn.error")
+    errors.handlers, errors.propagate = list(ROOT.handlers), False
+    errors.setLevel(logging.WARNING)
