@@ -4,16 +4,16 @@ import asyncio
 import sys
 
 import branchwise as bw
-from branchwise.evaluation import Answered, DataSummary, Plan, evaluate, read_rows, summarize
+from branchwise import evaluation
 
 
-async def main(backend: bw.Backend, file: str) -> DataSummary:
+async def main(backend: bw.Backend, file: str) -> evaluation.DataSummary:
     """Compare accuracy and sampled tokens of self-consistency and path-consistency."""
     strategies = {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)}
-    answered: list[Answered] = []
-    plan = Plan("rows", read_rows(file, limit=4), strategies)
-    await evaluate(plan, lambda strategy: backend, answered.append, bw.Stop())
-    summary = summarize("rows", answered, list(strategies))
+    answered: list[evaluation.Answered] = []
+    plan = evaluation.Plan("rows", evaluation.read_rows(file, limit=4), strategies)
+    await evaluation.evaluate(plan, lambda strategy: backend, answered.append, bw.Stop())
+    summary = evaluation.summarize("rows", answered, list(strategies))
     for one in summary.strategies:
         right, low, high = (f"{share:.0%}" for share in one.accuracy)
         print(f"{one.strategy}: {right} right ({low} to {high}), {one.sampled} tokens")

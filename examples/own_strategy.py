@@ -1,35 +1,34 @@
-"""A strategy of one's own: ask for two paths at a time until two of them agree."""
+"""A custom strategy: sample two paths at a time until two of them agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import branchwise as bw
-from branchwise.strategies import PerQuestion, Samples
 
 
 @dataclass(frozen=True)
-class UntilTwoAgree(PerQuestion[Samples]):
-    """Stops at the first answer two paths share."""
+class UntilTwoAgree(bw.PerQuestion[bw.Samples]):
+    """Stops at the first answer that two paths share."""
 
     name = "until-two-agree"
 
-    paths: int = 10  # most to draw
+    paths: int = 10  # most to sample
 
-    def initial_state(self, root: bw.Path) -> Samples:
-        return Samples(root)
+    def initial_state(self, root: bw.Path) -> bw.Samples:
+        return bw.Samples(root)
 
-    def next_actions(self, samples: Samples) -> Sequence[bw.Action]:
+    def next_actions(self, samples: bw.Samples) -> Sequence[bw.Action]:
         agreed = any(weight >= 2 for weight in samples.majority().votes.values())
         if agreed or samples.pending or samples.requested >= self.paths:
             return ()
         return samples.sample(2, bw.Sampling())
 
-    def decide(self, samples: Samples) -> bw.Decision:
+    def decide(self, samples: bw.Samples) -> bw.Decision:
         return samples.majority()
 
 
 def main(backend: bw.Backend) -> bw.Result:
-    """Run it like any other."""
+    """Run it like any other strategy."""
     result = bw.solve_sync("What is 6 times 7?", backend, strategy=UntilTwoAgree())
     print(result.answer, f"after {len(result.paths)} paths")
     return result

@@ -5,6 +5,8 @@ import branchwise as bw
 backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")
 result = bw.solve_sync("What is 6 times 7?", backend, strategy=bw.PathConsistency(paths=8))
 print(result.answer, result.confidence, result.usage.sampled)
+
+Backends and their settings are in `branchwise.backends`, data sets and comparisons in `branchwise.evaluation`.
 """
 
 from importlib.metadata import version
@@ -27,46 +29,65 @@ from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Branch, Outcome, Result, Vote
 from branchwise.core.sampling import Sampling
 from branchwise.core.tree import NodeState, Tree, TreeNode
-from branchwise.core.usage import Usage
-from branchwise.driver import RunEvent, Stop, solve, solve_batch, solve_sync
+from branchwise.core.usage import DrafterUsage, Usage
+from branchwise.driver import (
+    BranchEnded,
+    BranchGrew,
+    BranchStarted,
+    Observer,
+    QuestionEnded,
+    QuestionStarted,
+    RequestEnded,
+    RequestStarted,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    Standing,
+    Stop,
+    Verifier,
+    solve,
+    solve_batch,
+    solve_sync,
+    together,
+)
 from branchwise.prompts.library import task
 from branchwise.prompts.task import Exemplar, Task
 from branchwise.prompts.thinking import Thinking
-from branchwise.search.beam import Beam
-from branchwise.search.best_first import BestFirst
-from branchwise.search.best_of_n import BestOfN
-from branchwise.search.dvts import DVTS
-from branchwise.search.mcts import MCTS
-from branchwise.search.particle import ParticleFilter
-from branchwise.search.rebase import Rebase
-from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
-from branchwise.strategies.actions import (
+from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
+from branchwise.strategies import (
     Action,
+    BatchStrategy,
     Cancel,
+    Decision,
     Event,
     Extend,
     Failed,
     Finished,
+    PerQuestion,
     Progress,
     Root,
     Rooted,
+    Samples,
     Score,
     Scored,
+    Strategy,
+    Tally,
     Verified,
     Verify,
 )
-from branchwise.strategies.strategy import Decision, Strategy, Tally
-from branchwise.strategies.voting.adaptive_consistency import AdaptiveConsistency
-from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
-from branchwise.strategies.voting.blend_asc import BlendASC
-from branchwise.strategies.voting.deepconf import DeepConf
-from branchwise.strategies.voting.deepconf_online import DeepConfOnline
-from branchwise.strategies.voting.early_stopping import EarlyStopping
-from branchwise.strategies.voting.greedy import Greedy
-from branchwise.strategies.voting.path_consistency import PathConsistency
-from branchwise.strategies.voting.prefix_consistency import PrefixConsistency
-from branchwise.strategies.voting.self_consistency import SelfConsistency
-from branchwise.strategies.voting.weighted_vote import WeightedVote
+from branchwise.strategies.voting import (
+    AdaptiveConsistency,
+    AdaptivePathConsistency,
+    BlendASC,
+    DeepConf,
+    DeepConfOnline,
+    EarlyStopping,
+    Greedy,
+    PathConsistency,
+    PrefixConsistency,
+    SelfConsistency,
+    WeightedVote,
+)
 
 __version__ = version("branchwise")
 
@@ -79,11 +100,15 @@ __all__ = [
     "Answer",
     "Backend",
     "BackendError",
+    "BatchStrategy",
     "Beam",
     "BestFirst",
     "BestOfN",
     "BlendASC",
     "Branch",
+    "BranchEnded",
+    "BranchGrew",
+    "BranchStarted",
     "BranchwiseError",
     "Budget",
     "BudgetError",
@@ -94,6 +119,7 @@ __all__ = [
     "Decision",
     "DeepConf",
     "DeepConfOnline",
+    "DrafterUsage",
     "EarlyStopping",
     "Event",
     "Exemplar",
@@ -106,21 +132,31 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NodeState",
+    "Observer",
     "Outcome",
     "ParticleFilter",
     "Path",
     "PathConsistency",
+    "PerQuestion",
     "PrefixConsistency",
     "Progress",
+    "QuestionEnded",
+    "QuestionStarted",
     "Rebase",
+    "RequestEnded",
+    "RequestStarted",
     "Result",
     "Root",
     "Rooted",
+    "RunEnded",
     "RunEvent",
+    "RunStarted",
+    "Samples",
     "Sampling",
     "Score",
     "Scored",
     "SelfConsistency",
+    "Standing",
     "Stop",
     "StopReason",
     "Strategy",
@@ -134,6 +170,7 @@ __all__ = [
     "TreeNode",
     "Usage",
     "Verified",
+    "Verifier",
     "Verify",
     "Vote",
     "WeightedVote",
@@ -143,4 +180,5 @@ __all__ = [
     "solve_batch",
     "solve_sync",
     "task",
+    "together",
 ]

@@ -1,1 +1,1 @@
-"""Adapters: strategies as models inside evaluation harnesses. Each imports its harness, and only there."""
+"""Adapters for agent frameworks and evaluation harnesses. Each imports its framework, and only there."""

@@ -1,25 +1,25 @@
-"""lm-eval's generation arguments (`generation_kwargs` of a task, `--gen_kwargs`) as sampling."""
+"""Conversion of lm-eval's generation arguments (a task's `generation_kwargs`, `--gen_kwargs`) to Sampling."""
 
 from collections.abc import Mapping
 
 from branchwise.core.errors import ConfigError
 from branchwise.core.sampling import Sampling
 
-_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first there is counts
+_LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # the first one present counts
 _SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "until")
 _WITHOUT_EFFECT: dict[str, object] = {"num_beams": 1, "repetition_penalty": 1.0, "use_cache": True}
 
 
 def sampling_for(options: Mapping[str, object]) -> Sampling:
-    """The sampling a request asks for, by lm-eval's rules: greedy unless it has a temperature or `do_sample`, which
-    alone means temperature 1; `do_sample: false` is greedy whatever the temperature.
+    """Convert the generation arguments by lm-eval's rules.
 
-    Raises ConfigError for what can't be honoured.
+    Sampling is greedy without a temperature and `do_sample`. `do_sample` alone means temperature 1, `do_sample: false`
+    is greedy at any temperature. Raises ConfigError for unsupported arguments.
     """
     for name, value in options.items():
         if name not in (*_LIMITS, *_SAMPLING) and value is not None and _WITHOUT_EFFECT.get(name) != value:
             known = ", ".join((*_SAMPLING, *_LIMITS))
-            raise ConfigError(f"gen_kwargs.{name}", "can't be honoured", f"take it out; what can is {known}")
+            raise ConfigError(f"gen_kwargs.{name}", "is not supported", f"remove it; supported are {known}")
     do_sample = options.get("do_sample")
     given = _number(options, "temperature")
     temperature = (1.0 if do_sample else 0.0) if given is None else given
@@ -28,7 +28,7 @@ def sampling_for(options: Mapping[str, object]) -> Sampling:
     return Sampling(
         temperature=0.0 if do_sample is False else temperature,
         top_p=1.0 if top_p is None else top_p,
-        top_k=0 if top_k is None else max(0, int(top_k)),  # others write -1 for off
+        top_k=0 if top_k is None else max(0, int(top_k)),  # lm-eval also uses -1 for off
         min_p=min_p or 0.0,
         max_tokens=None if limit is None else int(limit),
         stop=_stops(options.get("until")),

@@ -1,6 +1,6 @@
-"""A strategy as a model of inspect-ai: `branchwise/` and the name of a model, in code and on its command line.
+"""Adapter for inspect-ai: a strategy as the model `branchwise/NAME`, in code and on its command line.
 
-inspect-ai finds the provider through branchwise's entry point; nothing needs to be imported:
+inspect-ai discovers the provider through branchwise's entry point; no import is needed:
 
 inspect eval task.py --model branchwise/Qwen2.5-Coder-0.5B-Instruct -M strategy=self-consistency -M paths=8
 """
@@ -45,18 +45,24 @@ _REASONS: dict[StopReason | None, InspectStopReason] = {
     StopReason.LENGTH: "max_tokens",
 }
 _REFUSED = (
-    "best_of", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "prompt_logprobs",
+    "best_of",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
     "response_schema",
-)  # fmt: skip
+)
 
 
 class BranchwiseAPI(ModelAPI):
-    """Answers each chat with a strategy.
+    """Model provider that answers each chat with a strategy.
 
-    The completion is whole: what the first path that states the winning answer says. The output's usage is that of
-    all paths: `input_tokens` are the computed ones, `input_tokens_cache_read` those that were held already, and
-    `output_tokens` everything that was sampled. Its metadata has the answer, the votes, the ledger and the outcome. A
-    question that fails has an empty completion and its error in the output, and the run goes on.
+    The completion is the whole text of the first path that states the winning answer. The usage covers all paths:
+    `input_tokens` are computed prompt tokens, `input_tokens_cache_read` cached ones, `output_tokens` all sampled
+    tokens. The metadata has the answer, votes, usage and outcome. A question that fails gets an empty completion and an
+    error in the output, and the run continues.
     """
 
     def __init__(
@@ -68,32 +74,32 @@ class BranchwiseAPI(ModelAPI):
         backend: Backend | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are those of `ChatConfig`, by name (-M); `backend` takes the place of loading the model.
+        """`arguments` are the fields of `ChatConfig` (-M on the command line); `backend` replaces loading the model.
 
-        Raises ConfigError, ModelError, MissingExtraError.
+        Raises ConfigError, ModelError or MissingExtraError.
         """
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
-        require(base_url is None, "base_url", "is given, but the model runs in this process", "leave it out")
+        require(base_url is None, "base_url", "is not supported: the model runs in this process", "remove it")
         self.arguments = ChatConfig.parse(arguments)
         self.backend = backend or self.arguments.load(model_name)
         self._closes = backend is None
-        self._respondent = Responder(self.backend, self.arguments)
-        self._repeats = RepeatCounter()  # epochs draw samples of their own
+        self._responder = Responder(self.backend, self.arguments)
+        self._repeats = RepeatCounter()  # epochs get new samples
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
-        """Answer a chat. Raises ConfigError for tools, content that is no text, and options that can't be honoured."""
-        require(not tools, "tools", "are not for strategies to call", "use a solver without tools")
+        """Answer a chat. Raises ConfigError for tools, content other than text, and unsupported options."""
+        require(not tools, "tools", "are not supported by strategies here", "use a solver without tools")
         for name in _REFUSED:
-            require(not getattr(config, name), name, "can't be honoured", "leave it out")
+            require(not getattr(config, name), name, "is not supported", "remove it")
         require(config.num_choices in (None, 1), "num_choices", f"is {config.num_choices}", "use epochs instead")
         question = as_prompt([_message(turn) for turn in input])
         repeat = self._repeats.count(question)
-        return self._output(await self._respondent.answer(question, _sampling(config), repeat=repeat, seed=config.seed))
+        return self._output(await self._responder.answer(question, _sampling(config), repeat=repeat, seed=config.seed))
 
     async def aclose(self) -> None:
-        """Stop the model and free what it holds, if it was loaded here."""
+        """Close the backend if this object loaded it."""
         if self._closes:
             await self.backend.close()
 
@@ -119,7 +125,8 @@ class BranchwiseAPI(ModelAPI):
 
 
 def model(backend: Backend, config: GenerateConfig | None = None, **arguments: object) -> Model:
-    """A model for inspect-ai's `eval` and `get_model` over a backend of yours; `arguments` are those of `ChatConfig`.
+    """Return a model for inspect-ai's `eval` and `get_model` over a backend; `arguments` are the fields of
+    `ChatConfig`.
 
     The backend is not closed with the model. Raises ConfigError.
     """
@@ -128,24 +135,24 @@ def model(backend: Backend, config: GenerateConfig | None = None, **arguments: o
 
 
 def _sampling(config: GenerateConfig) -> Sampling:
-    """What the harness asks for; what it leaves open is branchwise's default."""
-    usual = Sampling()
+    """Convert the harness's settings; unset ones take branchwise's defaults."""
+    default = Sampling()
     return Sampling(
-        temperature=usual.temperature if config.temperature is None else config.temperature,
-        top_p=usual.top_p if config.top_p is None else config.top_p,
-        top_k=usual.top_k if config.top_k is None else config.top_k,
+        temperature=default.temperature if config.temperature is None else config.temperature,
+        top_p=default.top_p if config.top_p is None else config.top_p,
+        top_k=default.top_k if config.top_k is None else config.top_k,
         max_tokens=config.max_tokens,
         stop=tuple(config.stop_seqs or ()),
     )
 
 
 def _message(turn: ChatMessage) -> Message:
-    """A turn; earlier thoughts are left out, as chat templates do."""
+    """Convert a turn, without earlier thinking, as chat templates do."""
     calls = isinstance(turn, ChatMessageTool) or (isinstance(turn, ChatMessageAssistant) and turn.tool_calls)
-    require(not calls, "tools", "are not for strategies to call", "use a solver without tools")
+    require(not calls, "tools", "are not supported by strategies here", "use a solver without tools")
     kinds = [part.type for part in turn.content] if isinstance(turn.content, list) else []
     other = next((kind for kind in kinds if kind not in ("text", "reasoning")), None)
-    require(other is None, "input", f"holds {other}, and the model reads text alone", "use a task of text")
+    require(other is None, "input", f"contains {other}, but the model reads only text", "use a text task")
     return Message(role=turn.role, content=turn.text)
 
 
@@ -159,6 +166,5 @@ def _usage(reply: Reply) -> ModelUsage:
     )
 
 
-_provider: Callable[..., ModelAPI] = modelapi(name="branchwise")(
-    BranchwiseAPI
-)  # makes the same instances, with the name inspect-ai knows
+# The registered class creates the same instances under the name inspect-ai knows.
+_provider: Callable[..., ModelAPI] = modelapi(name="branchwise")(BranchwiseAPI)

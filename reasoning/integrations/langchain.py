@@ -1,4 +1,4 @@
-"""A strategy as a chat model of LangChain, with tools, structured output and streams.
+"""Adapter for LangChain: a strategy as a chat model, with tools, structured output and streams.
 
 model = ChatBranchwise("Qwen2.5-Coder-0.5B-Instruct", strategy="self-consistency", paths=5)
 print(model.invoke("What is 6 times 7?").content)
@@ -38,41 +38,41 @@ except ImportError as error:
 
 
 class ChatBranchwise(BaseChatModel):
-    """Answers each chat with a strategy, and by the majority of its paths calls tools.
+    """Chat model that answers with a strategy; the majority of its paths decides the reply or the tool calls.
 
-    A message is whole: what the first path that states the winning answer says, or calls. Its usage is that of all
-    paths, and `response_metadata["branchwise"]` has the answer, the confidence, the votes, the ledger and the outcome.
-    With tools, paths that call some are counted by their calls, the others by the answer they state; `answers` says how
-    that is read. Calls may set temperature, top_p, top_k, min_p, max_tokens, stop and seed; what can't be honoured is
-    refused by name. A prompt that is asked again draws new samples, unless a call names a seed.
+    A message is the whole text, or the calls, of the first path that states the winning answer. Its usage covers all
+    paths, and `response_metadata["branchwise"]` has the answer, confidence, votes, usage and outcome. With tools, paths
+    that call tools vote for their calls, the others for the answer they state in the format `answers`. Calls may set
+    temperature, top_p, top_k, min_p, max_tokens, stop and seed; unsupported options are refused by name. A repeated
+    prompt gets new samples unless a call sets a seed.
     """
 
     model: str
-    """The model's name."""
+    """Name of the model."""
     arguments: ChatConfig
     _session: ChatSession = PrivateAttr()
     _closes: bool = PrivateAttr()
 
     def __init__(self, model: str | None = None, *, backend: Backend | None = None, **given: object) -> None:
-        """`model` is loaded into this process, or `backend` is used as it is, and left open. Besides the arguments of
-        every chat model (callbacks, tags, cache, ...), `given` are those of `ChatConfig`.
+        """Load `model` into this process, or use `backend`, which stays open. `given` are the fields of `ChatConfig`
+        and the arguments of every chat model (callbacks, tags, cache, ...).
 
-        Raises ConfigError, ModelError, MissingExtraError.
+        Raises ConfigError, ModelError or MissingExtraError.
         """
         own = {name: given.pop(name) for name in tuple(given) if name in BaseChatModel.model_fields}
         arguments = ChatConfig.parse(given)
         if backend is None:
-            require(model is not None, "model", "is missing", "name one, or give a backend")
+            require(model is not None, "model", "is missing", "name one, or pass a backend")
             used = arguments.load(str(model))
         else:
             used = backend
         fields = {"model": model or used.capabilities.model, "arguments": arguments, **own}
-        super().__init__(**fields)  # type: ignore[arg-type]  # fields are given by name, and validated
+        super().__init__(**fields)  # type: ignore[arg-type]  # pydantic validates the fields
         self._session = ChatSession(used, arguments)
         self._closes = backend is None
 
     async def aclose(self) -> None:
-        """Stop the model and free what it holds, if it was loaded here."""
+        """Close the backend if this object loaded it."""
         if self._closes:
             await self._session.backend.close()
 
@@ -82,7 +82,7 @@ class ChatBranchwise(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, object]:
-        """What a cache of replies must tell apart."""
+        """Return what distinguishes cached replies."""
         return {"model": self.model, **self.arguments.model_dump()}
 
     def bind_tools(
@@ -92,8 +92,8 @@ class ChatBranchwise(BaseChatModel):
         tool_choice: str | bool | dict[str, object] | None = None,
         **kwargs: object,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with tools to call. `tool_choice` is auto, none, any (or required), or the name of a tool: then
-        only paths that call one have a vote."""
+        """Return the model with tools. `tool_choice` is auto, none, any (or required) or a tool's name; with the last
+        two, only paths that call a tool vote."""
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=tool_choice, **kwargs)
 
     def with_structured_output(
@@ -104,21 +104,22 @@ class ChatBranchwise(BaseChatModel):
         method: Literal["json_schema", "function_calling"] | None = None,
         **kwargs: object,
     ) -> Runnable[LanguageModelInput, dict[str, object] | BaseModel]:
-        """The model with objects as its answers.
+        """Return the model with objects as its answers.
 
-        `json_schema`, for pydantic classes and their default: the prompt asks for the object, and the paths vote on it
-        field by field. `function_calling`, for all others: the object is the arguments of a tool, and is voted as a
-        whole; the model's chat template must take tools.
+        `json_schema` (default for pydantic classes): the prompt requests the object, and paths vote on it field by
+        field.
+        `function_calling` (default for others): the object is the arguments of a tool and is voted as a whole; the
+        model's chat template must support tools.
         """
         is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
         if method == "function_calling" or (method is None and not is_model):
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-            raise ConfigError("schema", "is no pydantic class", "give one, or use method='function_calling'")
+            raise ConfigError("schema", "is not a pydantic class", "pass one, or use method='function_calling'")
         for name in kwargs:
-            raise ConfigError(name, "can't be honoured", "leave it out")
-        told = {"kwargs": {"method": "json_schema"}, "schema": schema}
-        asked = self.bind(answer_type=schema, ls_structured_output_format=told)
+            raise ConfigError(name, "is not supported", "remove it")
+        described = {"kwargs": {"method": "json_schema"}, "schema": schema}
+        asked = self.bind(answer_type=schema, ls_structured_output_format=described)
         parser: PydanticOutputParser[BaseModel] = PydanticOutputParser(pydantic_object=schema)
         if not include_raw:
             return asked | parser
@@ -133,8 +134,8 @@ class ChatBranchwise(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: object,
     ) -> ChatResult:
-        ask, ended = self._ask(messages, stop, kwargs), Stop()
-        return self._result(run_sync(lambda: self._session.reply(ask, stop=ended), ended))
+        call, interrupt = self._call(messages, stop, kwargs), Stop()
+        return self._result(run_sync(lambda: self._session.reply(call, stop=interrupt), interrupt))
 
     async def _agenerate(
         self,
@@ -143,7 +144,7 @@ class ChatBranchwise(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: object,
     ) -> ChatResult:
-        return self._result(await self._session.reply(self._ask(messages, stop, kwargs)))
+        return self._result(await self._session.reply(self._call(messages, stop, kwargs)))
 
     async def _astream(
         self,
@@ -152,15 +153,15 @@ class ChatBranchwise(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: object,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        """One path token by token; several have one chunk, after their vote."""
-        pieces = self._session.stream(self._ask(messages, stop, kwargs))
+        """Stream one path token by token; several paths arrive in one chunk, after the vote."""
+        pieces = self._session.stream(self._call(messages, stop, kwargs))
         try:
             async for piece in pieces:
                 yield ChatGenerationChunk(message=self._chunk(piece))
         finally:
             await pieces.aclose()
 
-    def _ask(
+    def _call(
         self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, given: Mapping[str, object]
     ) -> ChatCall:
         options = dict(given)
@@ -182,7 +183,7 @@ class ChatBranchwise(BaseChatModel):
         message = AIMessage(
             content=turn.content,
             tool_calls=calls,
-            additional_kwargs=_thoughts(turn.reasoning),
+            additional_kwargs=_reasoning(turn.reasoning),
             response_metadata=self._metadata(turn),
             usage_metadata=usage_metadata(turn.result.usage),
         )
@@ -191,14 +192,14 @@ class ChatBranchwise(BaseChatModel):
     def _chunk(self, piece: ReplyDelta) -> AIMessageChunk:
         turn = piece.reply
         if turn is None:
-            return AIMessageChunk(content=piece.content, additional_kwargs=_thoughts(piece.reasoning))
+            return AIMessageChunk(content=piece.content, additional_kwargs=_reasoning(piece.reasoning))
         return AIMessageChunk(
             content=piece.content,
             tool_call_chunks=[
                 tool_call_chunk(name=call.name, args=call.arguments, id=call.id, index=place)
                 for place, call in enumerate(turn.tool_calls)
             ],
-            additional_kwargs=_thoughts(piece.reasoning),
+            additional_kwargs=_reasoning(piece.reasoning),
             response_metadata=self._metadata(turn),
             usage_metadata=usage_metadata(turn.result.usage),
             chunk_position="last",
@@ -210,6 +211,6 @@ class ChatBranchwise(BaseChatModel):
         return {"model_name": self.model, "finish_reason": reason, "branchwise": turn.details}
 
 
-def _thoughts(thoughts: str) -> dict[str, str]:
-    """Where LangChain looks for reasoning."""
-    return {"reasoning_content": thoughts} if thoughts else {}
+def _reasoning(text: str) -> dict[str, str]:
+    """Return the additional arguments in which LangChain expects reasoning."""
+    return {"reasoning_content": text} if text else {}

@@ -1,4 +1,4 @@
-"""Messages, tools and usage, from LangChain and back."""
+"""Conversion of LangChain's messages, tools and usage."""
 
 import json
 from collections.abc import Mapping
@@ -19,38 +19,38 @@ _ROLES: Mapping[type[BaseMessage], Literal["system", "user", "assistant", "tool"
     AIMessage: "assistant",
     ToolMessage: "tool",
 }
-# Parts of earlier answers that are told otherwise: calls by the message itself, thoughts not at all.
+# Parts of earlier replies that are skipped: calls are taken from the message itself, thinking is dropped.
 _LEFT_OUT = ("reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "tool_use", "function_call")
 
 
-class Offer(NamedTuple):
-    """The tools that may be called, and whether one must be."""
+class OfferedTools(NamedTuple):
+    """Tools that may be called, and whether a call is required."""
 
     tools: list[dict[str, JsonValue]]
     must_call: bool
 
 
-def offer(tools: list[dict[str, JsonValue]], choice: object) -> Offer:
-    """What a `tool_choice` leaves of the tools. Raises ConfigError for one that chooses none of them."""
+def offer(tools: list[dict[str, JsonValue]], choice: object) -> OfferedTools:
+    """Apply a `tool_choice` to the tools. Raises ConfigError if it selects none of them."""
     if choice in (None, False, "auto"):
-        return Offer(tools, False)
+        return OfferedTools(tools, False)
     if choice == "none":
-        return Offer([], False)
+        return OfferedTools([], False)
     if choice in (True, "any", "required"):
-        return Offer(tools, True)
+        return OfferedTools(tools, True)
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else choice
     chosen = [tool for tool in tools if name in tool_names([tool])]
     known = ", ".join(("auto", "none", "any", *tool_names(tools)))
     require(bool(chosen), "tool_choice", f"is {choice!r}", f"use one of {known}")
-    return Offer(chosen, True)
+    return OfferedTools(chosen, True)
 
 
 def read_message(turn: BaseMessage) -> Message:
-    """A turn. Raises ConfigError for what the model can't read."""
+    """Convert a turn. Raises ConfigError for content the model cannot read."""
     role = next((role for kind, role in _ROLES.items() if isinstance(turn, kind)), None)
     if role is None:
-        raise ConfigError("messages", f"hold one of type {turn.type}", "use system, human, ai and tool messages")
+        raise ConfigError("messages", f"contain one of type {turn.type}", "use system, human, ai and tool messages")
     calls = turn.tool_calls if isinstance(turn, AIMessage) else []
     return Message(
         role=role,
@@ -65,7 +65,7 @@ def read_message(turn: BaseMessage) -> Message:
 
 
 def usage_metadata(spent: Usage) -> UsageMetadata:
-    """`input_tokens` are those of every request, `cache_read` those among them that were held already."""
+    """Convert the usage: `input_tokens` of every request, `cache_read` the cached ones among them."""
     return UsageMetadata(
         input_tokens=spent.prompt,
         output_tokens=spent.sampled,
@@ -83,5 +83,5 @@ def _text(turn: BaseMessage) -> str:
         if kind == "text":
             texts.append(part if isinstance(part, str) else str(part.get("text", "")))
         elif not (isinstance(turn, AIMessage) and kind in _LEFT_OUT):
-            raise ConfigError("messages", f"hold {kind}, and the model reads text alone", "send text")
+            raise ConfigError("messages", f"contain {kind}, but the model reads only text", "send text")
     return "\n".join(texts)

@@ -1,4 +1,4 @@
-"""How probable given texts are, as harnesses ask: in nats, and whether greedy decoding would write them."""
+"""Log-likelihoods of given texts for harnesses: in nats, and whether greedy decoding would generate them."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,34 +14,34 @@ from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
 from branchwise.driver import retry
 
-_SPARE = 8  # a window leaves one token in so many free: cut text may take more tokens than it did as a part
+_SPARE = 8  # one token in 8 of a window stays free: a cut text may need more tokens
 
 
 class Likelihood(NamedTuple):
-    """Of one continuation."""
+    """Log-likelihood of one continuation."""
 
     logprob: float  # nats, all its tokens together
-    greedy: bool  # whether greedy decoding writes exactly its tokens
+    greedy: bool  # whether greedy decoding generates exactly its tokens
 
 
 class Likelihoods(NamedTuple):
-    """Of all continuations of a prompt, and what they cost."""
+    """Log-likelihoods of all continuations of a prompt, and their cost."""
 
     each: tuple[Likelihood, ...]
     cost: Usage
 
 
 class Rolling(NamedTuple):
-    """Of one text by itself, and what it cost."""
+    """Log-likelihood of one text without a prompt, and its cost."""
 
     logprob: float  # nats, all its tokens together
     cost: Usage
 
 
 async def likelihoods(backend: Backend, prompt: Messages, continuations: Sequence[str]) -> Likelihoods:
-    """How probable texts are as the beginning of the assistant's answer to `prompt`.
+    """Return the log-likelihoods of texts as the beginning of the assistant's answer to `prompt`.
 
-    Raises ConfigError where the backend can't tell or the texts don't fit its context, BackendError.
+    Raises ConfigError if the backend cannot score or the texts exceed its context, and BackendError.
     """
     _check(backend)
     texts = [text for text in continuations if text]
@@ -49,20 +49,20 @@ async def likelihoods(backend: Backend, prompt: Messages, continuations: Sequenc
         return Likelihoods(tuple(Likelihood(0.0, True) for _ in continuations), Usage())
     root = await retry("root", lambda: backend.root(prompt, 0))
     scores = await retry("score", lambda: backend.score(root, texts))
-    wanted = [(await backend.force(root, text)).token_ids for text in texts]
-    said, cost = await _greedy(backend, root, wanted)
+    targets = [(await backend.force(root, text)).token_ids for text in texts]
+    generated, cost = await _greedy(backend, root, targets)
     found = {
-        text: Likelihood(sum(row), said[: len(tokens)] == tokens)
-        for text, row, tokens in zip(texts, scores.logprobs, wanted, strict=True)
+        text: Likelihood(sum(row), generated[: len(tokens)] == tokens)
+        for text, row, tokens in zip(texts, scores.logprobs, targets, strict=True)
     }
     return Likelihoods(tuple(found.get(text, Likelihood(0.0, True)) for text in continuations), scores.cost + cost)
 
 
 async def rolling(backend: Backend, text: str) -> Rolling:
-    """How probable a text is as the assistant's answer to an empty user turn.
+    """Return the log-likelihood of a text as the assistant's answer to an empty user turn.
 
-    One that is longer than the model's context is scored in windows that share nothing, each after the same empty
-    turn. Raises ConfigError where the backend can't tell, BackendError.
+    A text longer than the model's context is scored in disjoint windows, each after the same empty turn. Raises
+    ConfigError if the backend cannot score, and BackendError.
     """
     _check(backend)
     if not text:
@@ -77,16 +77,14 @@ async def rolling(backend: Backend, text: str) -> Rolling:
 
 
 def _check(backend: Backend) -> None:
-    able = backend.capabilities
-    require(
-        able.score and able.token_out,
-        "model", "can't score given texts", "use tasks that generate, or a backend that scores",
-    )  # fmt: skip
+    capabilities = backend.capabilities
+    can_score = capabilities.score and capabilities.token_out
+    require(can_score, "model", "cannot score given texts", "use tasks that generate, or a backend that scores")
 
 
-def _windows(spelled: Path, room: int) -> list[str]:
-    """The text of a path's last segment, in pieces that fit into `room` tokens."""
-    ends, text = spelled.ends, spelled.text
+def _windows(path: Path, room: int) -> list[str]:
+    """Split the text of a path's last segment into pieces of at most `room` tokens."""
+    ends, text = path.ends, path.text
     if len(ends) <= room:
         return [text]
     step = max(1, room - room // _SPARE)
@@ -94,22 +92,22 @@ def _windows(spelled: Path, room: int) -> list[str]:
     return [piece for start, end in pairwise(cuts) if (piece := text[start:end])]
 
 
-async def _greedy(backend: Backend, root: Path, wanted: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], Usage]:
-    """What greedy decoding says after `root`, as long as that is the beginning of one of `wanted`, and its cost.
+async def _greedy(backend: Backend, root: Path, targets: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], Usage]:
+    """Decode greedily after `root` while the tokens are a prefix of one of `targets`; return them and the cost.
 
     Raises BackendError.
     """
-    said: tuple[int, ...] = ()
-    sampling = Sampling(temperature=0.0, max_tokens=max(map(len, wanted)))
+    generated: tuple[int, ...] = ()
+    sampling = Sampling(temperature=0.0, max_tokens=max(map(len, targets)))
     extension = backend.extend(ExtendRequest(root, (0,), sampling))
     cost = Usage()
     async for event in extension:
         if isinstance(event, Tokens):
-            said += event.token_ids
-            if not any(len(tokens) > len(said) and tokens[: len(said)] == said for tokens in wanted):
+            generated += event.token_ids
+            if not any(len(tokens) > len(generated) and tokens[: len(generated)] == generated for tokens in targets):
                 extension.cancel(0)
             continue
         cost = event.cost
         if isinstance(event, Broken):
             raise event.error
-    return said, cost
+    return generated, cost

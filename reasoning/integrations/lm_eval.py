@@ -1,6 +1,6 @@
-"""A strategy as a model of EleutherAI's lm-eval, under the name `branchwise`.
+"""Adapter for EleutherAI's lm-eval: a strategy as the model `branchwise`.
 
-lm-eval finds models that were registered before it looks, so import this module first:
+lm-eval finds only models that are already registered, so import this module first:
 
 import lm_eval
 import branchwise.integrations.lm_eval
@@ -8,7 +8,7 @@ import branchwise.integrations.lm_eval
 lm_eval.simple_evaluate("branchwise", "model=Qwen2.5-Coder-0.5B-Instruct,strategy=self-consistency,temperature=0.7",
                         tasks=["gsm8k"], apply_chat_template=True)
 
-or run lm-eval's command line through it: python -m branchwise.integrations.lm_eval run --model branchwise ...
+Or run lm-eval's command line through it: python -m branchwise.integrations.lm_eval run --model branchwise ...
 """
 
 import asyncio
@@ -47,19 +47,19 @@ Done = TypeVar("Done")
 
 
 class Request(Protocol[ArgsT]):
-    """What lm-eval asks: its Instance, as far as it is used here."""
+    """The part of lm-eval's Instance that is used here."""
 
     @property
     def args(self) -> ArgsT: ...
 
 
 class BranchwiseLM(LM):
-    """Answers each prompt with a strategy.
+    """Model that answers each prompt with a strategy.
 
-    Generated texts are whole: what the first path that states the winning answer says, so that a task's own filters
-    extract from it; an empty one where a question failed. A prompt is one user turn, or, with lm-eval's
-    apply_chat_template, the chat that lm-eval makes of it. Log-likelihoods are those of the model itself, of texts as
-    the assistant's answer: no strategy takes part in them.
+    A generated text is the whole text of the first path that states the winning answer, so that a task's filters can
+    extract from it; it is empty if the question failed. A prompt is one user turn or, with lm-eval's
+    apply_chat_template, lm-eval's chat. Log-likelihoods are the model's own, of texts as the assistant's answer,
+    without a strategy.
     """
 
     def __init__(
@@ -72,43 +72,43 @@ class BranchwiseLM(LM):
         max_batch_size: int | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are those of `ChatConfig`, by name; `backend` takes the place of loading `model`.
+        """`arguments` are the fields of `ChatConfig`; `backend` replaces loading `model`.
 
-        `concurrency` is how many questions are under way at a time. lm-eval's batch sizes are not used: the engine
-        batches by itself. Raises ConfigError, ModelError, MissingExtraError.
+        `concurrency` is the number of questions answered at once. lm-eval's batch sizes are ignored: the engine forms
+        its own batches. Raises ConfigError, ModelError or MissingExtraError.
         """
         super().__init__()
         require(concurrency >= 1, "concurrency", f"is {concurrency}", "use at least 1")
-        if arguments.get("device") == "cuda:0":  # lm-eval's command line says so where nobody chose a device
+        if arguments.get("device") == "cuda:0":  # the default of lm-eval's command line
             del arguments["device"]
         self.arguments = ChatConfig.parse(arguments)
         self.backend = backend or self.arguments.load(model)
         self.concurrency = concurrency
         self.usage = Usage()
-        """What everything so far cost, log-likelihoods included."""
+        """Usage of all requests so far, log-likelihoods included."""
         self.outcomes: Counter[Outcome] = Counter()
-        """How the questions ended that were answered with generated texts."""
+        """Outcomes of the questions answered with generated texts."""
         self.degraded: dict[str, None] = {}
-        self._respondent = Responder(self.backend, self.arguments)
+        self._responder = Responder(self.backend, self.arguments)
 
     def generate_until(
         self, requests: Sequence[Request[tuple[str, Mapping[str, object]]]], disable_tqdm: bool = False
     ) -> list[str]:
-        """One text for each prompt. A prompt that comes n times is answered with n samples.
+        """Return one text per prompt. A prompt that occurs n times gets n samples.
 
-        Raises ConfigError, before anything is asked, for generation arguments that make no sense with the strategy;
-        BackendError where every question failed.
+        Raises ConfigError, before any question starts, for generation arguments that are invalid with the strategy, and
+        BackendError if every question failed.
         """
-        asked: Counter[tuple[str, str]] = Counter()
+        repeats: Counter[tuple[str, str]] = Counter()
         jobs = []
         results: list[Result] = []
         for request in requests:
             context, options = request.args
             sampling = sampling_for(options)
-            self.arguments.strategy_for(self.arguments.sampling(sampling))
-            mark = (context, repr(options))
-            jobs.append(partial(self._generate, results, context, options, sampling, asked[mark]))
-            asked[mark] += 1
+            self.arguments.resolve_strategy(self.arguments.override(sampling))
+            key = (context, repr(options))
+            jobs.append(partial(self._generate, results, context, options, sampling, repeats[key]))
+            repeats[key] += 1
         texts = self._run(jobs, "Questions", disable_tqdm)
         self._report(results)
         return texts
@@ -116,8 +116,8 @@ class BranchwiseLM(LM):
     def loglikelihood(
         self, requests: Sequence[Request[tuple[str, str]]], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """(nats, whether greedy decoding writes it) for each continuation of a context. Raises BranchwiseError."""
-        places: dict[str, list[int]] = {}  # a context's continuations share its computation
+        """Return (nats, whether greedy decoding generates it) per continuation of a context. Raises BranchwiseError."""
+        places: dict[str, list[int]] = {}  # continuations of one context share its computation
         for place, request in enumerate(requests):
             places.setdefault(request.args[0], []).append(place)
 
@@ -134,7 +134,7 @@ class BranchwiseLM(LM):
         return [answers[place] for place in range(len(requests))]
 
     def loglikelihood_rolling(self, requests: Sequence[Request[tuple[str]]], disable_tqdm: bool = False) -> list[float]:
-        """Nats of each text, as the answer to an empty user turn. Raises BranchwiseError."""
+        """Return the nats of each text as the answer to an empty user turn. Raises BranchwiseError."""
 
         async def score(text: str, _: Stop) -> float:
             found = await rolling(self.backend, text)
@@ -144,17 +144,16 @@ class BranchwiseLM(LM):
         return self._run([partial(score, request.args[0]) for request in requests], "Texts", disable_tqdm)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The chat, kept as turns: the backend writes them in the model's own template."""
+        """Encode the chat as turns; the backend applies the model's own template."""
         return pack(chat_history)
 
     @property
     def tokenizer_name(self) -> str:
-        """The model's name: lm-eval keeps built prompts under it."""
+        """Return the model's name, under which lm-eval caches built prompts."""
         return self.backend.capabilities.model.replace("/", "__")
 
     def get_model_info(self) -> dict[str, JsonValue]:
-        """For lm-eval's results: `results["config"]["branchwise"]` has the arguments, the ledger over all requests and
-        how many questions ended how."""
+        """Return what lm-eval stores as `results["config"]["branchwise"]`: arguments, usage and outcomes."""
         return {
             "branchwise": {
                 "model": self.backend.capabilities.model,
@@ -174,7 +173,7 @@ class BranchwiseLM(LM):
         repeat: int,
         stop: Stop,
     ) -> str:
-        reply = await self._respondent.answer(unpack(context), sampling, repeat=repeat, stop=stop)
+        reply = await self._responder.answer(unpack(context), sampling, repeat=repeat, stop=stop)
         self.usage += reply.result.usage
         results.append(reply.result)
         if reply.result.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
@@ -182,7 +181,7 @@ class BranchwiseLM(LM):
         return reply.content
 
     def _run(self, jobs: Sequence[Callable[[Stop], Awaitable[Done]]], title: str, quiet: bool) -> list[Done]:
-        """Every job's result, in order. Raises what a job raises, and KeyboardInterrupt: half a run has no score."""
+        """Return every job's result, in order. Raises a job's error, and KeyboardInterrupt: half a run has no score."""
         stop, gate = Stop(), asyncio.Semaphore(self.concurrency)
 
         async def work(job: Callable[[Stop], Awaitable[Done]]) -> Done:
@@ -204,26 +203,28 @@ class BranchwiseLM(LM):
                     raise KeyboardInterrupt
 
     def _report(self, results: Sequence[Result]) -> None:
-        """Count the outcomes, and tell a person what no score says. Raises BackendError where every question failed."""
+        """Count the outcomes and warn about failures. Raises BackendError if every question failed."""
         self.outcomes.update(result.outcome for result in results)
         for result in results:
             self.degraded.update(dict.fromkeys(result.degraded))
         failed = [result for result in results if result.outcome is Outcome.FAILED]
         why = failed[0].errors[0] if failed and failed[0].errors else ""
         if failed and len(failed) == len(results):
-            raise BackendError(f"every question failed, the first with: {why}", retryable=False, hint="see to that")
+            raise BackendError(f"every question failed, the first with: {why}", retryable=False, hint="fix its cause")
         if failed:
             log.warning(
                 "%d of %d questions failed and got an empty text; the first: %s", len(failed), len(results), why
             )
-        silent = sum(result.answer is None for result in results) - len(failed)
-        if silent:
+        unanswered = sum(result.answer is None for result in results) - len(failed)
+        if unanswered:
             reader = self.arguments.task or self.arguments.answers or "math"
             log.warning(
-                "%d of %d questions: no path states an answer as %s reads it, so there was no vote; "
+                "%d of %d questions: no path states an answer in the format %s, so there was no vote; "
                 "see the arguments answers and task",
-                silent, len(results), reader,
-            )  # fmt: skip
+                unanswered,
+                len(results),
+                reader,
+            )
 
 
 register_model("branchwise")(BranchwiseLM)

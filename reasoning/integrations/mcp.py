@@ -1,4 +1,4 @@
-"""An MCP server with one tool, `solve`: a question goes in, the answer of a strategy comes out.
+"""MCP server with one tool, `solve`, which answers a question with a strategy.
 
 server(branchwise.load()).run("stdio")
 """
@@ -6,11 +6,11 @@ server(branchwise.load()).run("stdio")
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from branchwise import __version__
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
 from branchwise.chat.session import ChatCall, ChatSession
@@ -29,36 +29,36 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "mcp", "agents") from error
 
-USUAL = ChatConfig(task="math", paths=8)
-_SECONDS = 0.25  # between two notes of progress
-_SHOWN = 60  # characters of an answer in a note
+DEFAULTS = ChatConfig(task="math", paths=8)
+_SECONDS = 0.25  # between two progress notifications
+_SHOWN = 60  # characters of an answer in a notification
 _INSTRUCTIONS = (
     "Answers hard questions by sampling many reasoning paths of a language model and weighing their answers. "
-    "Confidence is how sure it is that the answer is the model's most frequent one, not that it is right."
+    "Confidence is the probability that the answer is the model's most frequent one, not that it is right."
 )
 
 
 class Solution(BaseModel):
-    """What came of a question."""
+    """Answer to a question, with its votes and cost."""
 
-    answer: str | None = Field(description="The answer with most votes; null where no path stated one.")
+    answer: str | None = Field(description="The answer with most votes; null if no path stated one.")
     confidence: float | None = Field(description="Probability that it is the model's most frequent answer.")
-    votes: dict[str, float] = Field(description="Weight of each answer, most first.")
+    votes: dict[str, float] = Field(description="Weight of each answer, highest first.")
     outcome: str = Field(description="How the run ended.")
-    advice: str = Field(description="What that means.")
-    text: str = Field(description="What the path says that states the answer.")
-    degraded: list[str] = Field(description="What could not be done as asked.")
-    errors: list[str] = Field(description="What went wrong.")
+    advice: str = Field(description="Meaning of the outcome.")
+    text: str = Field(description="Text of the path that states the answer.")
+    degraded: list[str] = Field(description="Requests that the backend could not fulfil as made.")
+    errors: list[str] = Field(description="Errors during the run.")
     usage: Usage = Field(description="Tokens, forward passes and seconds of all paths.")
 
 
 class Solver:
-    """The tool."""
+    """The tool `solve` over one backend."""
 
-    def __init__(self, backend: Backend, usual: ChatConfig) -> None:
-        """`usual` is what a call leaves open."""
+    def __init__(self, backend: Backend, defaults: ChatConfig) -> None:
+        """`defaults` apply to arguments that a call omits."""
         self._backend = backend
-        self._usual = usual
+        self._defaults = defaults
 
     async def solve(
         self,
@@ -68,16 +68,14 @@ class Solver:
         paths: Annotated[int | None, Field(description="Most reasoning paths to sample.")] = None,
         budget_tokens: Annotated[int | None, Field(description="Most tokens to sample, over all paths.")] = None,
         budget_seconds: Annotated[float | None, Field(description="Most seconds to take.")] = None,
-        task: Annotated[
-            str | None, Field(description=f"How the question is put and its answer read: {', '.join(TASKS)}.")
-        ] = None,
+        task: Annotated[str | None, Field(description=f"Prompt and answer format: {', '.join(TASKS)}.")] = None,
         seed: Annotated[int | None, Field(description="Equal seeds give equal answers.")] = None,
     ) -> Solution:
         """Answer a question by sampling many reasoning paths and weighing their answers.
 
         Good for questions with one short answer, such as calculations, word problems and multiple choice.
         """
-        asked = {
+        arguments = {
             "strategy": strategy,
             "paths": paths,
             "budget_tokens": budget_tokens,
@@ -85,14 +83,14 @@ class Solver:
             "task": task,
             "seed": seed,
         }
-        given = {name: value for name, value in asked.items() if value is not None}
-        usual = self._usual.model_dump(exclude={"answers"} if task is not None else None)
-        board = _Board(budget_tokens)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        defaults = self._defaults.model_dump(exclude={"answers"} if task is not None else None)
+        progress = _RunProgress(budget_tokens)
         try:
-            session = ChatSession(self._backend, ChatConfig.parse({**usual, **given}))
-            async with _told(board, context):
+            session = ChatSession(self._backend, ChatConfig.parse({**defaults, **given}))
+            async with _notifications(progress, context):
                 turn = await session.reply(
-                    ChatCall(as_messages(question), session.default_sampling), observer=board.observe
+                    ChatCall(as_messages(question), session.default_sampling), observer=progress.observe
                 )
         except BranchwiseError as error:
             raise ToolError(str(error)) from error
@@ -110,28 +108,28 @@ class Solver:
         )
 
 
-def server(backend: Backend, usual: ChatConfig = USUAL) -> MCPServer[object]:
-    """A server that answers with `backend`, one model for all its calls; run it with `.run("stdio")`.
+def server(backend: Backend, defaults: ChatConfig = DEFAULTS) -> MCPServer[object]:
+    """Return a server that answers with `backend`, one model for all calls; run it with `.run("stdio")`.
 
-    Cancelling a call stops all its paths. While they run, a client that asks for progress is told of it.
+    Cancelling a call stops all its paths. Clients that request progress get notifications meanwhile.
     """
     made: MCPServer[object] = MCPServer(
-        "branchwise", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
+        "branchwise", instructions=_INSTRUCTIONS, version=version("branchwise"), log_level="WARNING"
     )
     hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    made.add_tool(Solver(backend, usual).solve, annotations=hints)
+    made.add_tool(Solver(backend, defaults).solve, annotations=hints)
     return made
 
 
-class _Board:
-    """Where a run stands."""
+class _RunProgress:
+    """Progress of a run, for notifications."""
 
     def __init__(self, budget: int | None) -> None:
         self.sampled = 0
         self._budget = budget
         self._ended = 0
         self._decision: Decision | None = None
-        self._told = 0
+        self._reported = 0
 
     def observe(self, event: RunEvent) -> None:
         match event:
@@ -142,39 +140,38 @@ class _Board:
             case Standing():
                 self._decision = event.decision
 
-    async def tell(self, context: Context) -> None:
-        """Progress counts sampled tokens, and only ever grows."""
-        if self.sampled > self._told:
-            self._told = self.sampled
+    async def report(self, context: Context) -> None:
+        """Report the sampled tokens if their number has grown."""
+        if self.sampled > self._reported:
+            self._reported = self.sampled
             await context.report_progress(self.sampled, self._budget, self._message())
 
     def _message(self) -> str:
-        said = f"paths ended: {self._ended}"
+        text = f"paths ended: {self._ended}"
         if self._decision is None or self._decision.answer is None:
-            return said
+            return text
         answer = " ".join(self._decision.answer.value.split())[:_SHOWN]
         confidence = self._decision.confidence
-        return f"{said}; {answer} leads" + ("" if confidence is None else f", confidence {confidence:.2f}")
+        return f"{text}; {answer} leads" + ("" if confidence is None else f", confidence {confidence:.2f}")
 
 
 @asynccontextmanager
-async def _told(board: _Board, context: Context) -> AsyncIterator[None]:
-    """Tells of progress, and of where it ended."""
-
+async def _notifications(progress: _RunProgress, context: Context) -> AsyncIterator[None]:
+    """Send progress notifications while the body runs, and a last one after it."""
     done = asyncio.Event()
 
-    async def tell() -> None:
+    async def notify() -> None:
         while not done.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(_SECONDS):
                     await done.wait()
-            await board.tell(context)
+            await progress.report(context)
 
-    telling = asyncio.create_task(tell())
+    notifier = asyncio.create_task(notify())
     try:
         yield
         done.set()
-        await asyncio.wait({telling})
+        await asyncio.wait({notifier})
     finally:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)  # a client that left is no reason to fail
+        notifier.cancel()
+        await asyncio.gather(notifier, return_exceptions=True)  # a disconnected client must not fail the call

@@ -1,4 +1,4 @@
-"""A strategy as a model of Pydantic AI, with tools, structured output and streams.
+"""Adapter for Pydantic AI: a strategy as a model, with tools, structured output and streams.
 
 agent = Agent(BranchwiseModel("Qwen2.5-Coder-0.5B-Instruct", strategy="self-consistency", paths=5))
 print(agent.run_sync("What is 6 times 7?").output)
@@ -40,7 +40,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "pydantic_ai", "agents") from error
 
-_HONOURED = {
+_SUPPORTED = {
     "temperature": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
@@ -48,9 +48,9 @@ _HONOURED = {
     "stop_sequences": "stop",
     "seed": "seed",
 }
-"""Settings, and what options call them."""
-# Settings that would change the answer and can't be honoured, but for the value that asks for nothing. All others say
-# how a request is delivered, or are meant for another provider.
+"""Pydantic AI's settings and the options they set."""
+# Unsupported settings that would change the answer, with their neutral values. All other settings concern transport or
+# other providers.
 _REFUSED: Mapping[str, object] = {
     "presence_penalty": 0,
     "frequency_penalty": 0,
@@ -61,17 +61,17 @@ _REFUSED: Mapping[str, object] = {
 
 
 class AnyObject(RootModel[dict[str, JsonValue]]):
-    """A JSON object whatever it holds: Pydantic AI validates it."""
+    """Any JSON object; Pydantic AI validates it."""
 
 
 class BranchwiseModel(Model[None]):
-    """Answers each request with a strategy, and by the majority of its paths calls tools.
+    """Model that answers with a strategy; the majority of its paths decides the reply or the tool calls.
 
-    The response is what the first path that states the winning answer says, or calls. Its usage is that of all paths,
-    and `provider_details["branchwise"]` has the answer, the confidence, the votes, the ledger and the outcome. Output
-    tools are tools: a structured output is the call that most paths make; with `PromptedOutput`, for models that take
-    no tools, paths vote on the object field by field. Settings that can't be honoured are refused by name. A request
-    that is made again draws new samples, unless its settings have a seed.
+    The response is the text, or the calls, of the first path that states the winning answer. Its usage covers all
+    paths, and `provider_details["branchwise"]` has the answer, confidence, votes, usage and outcome. A structured
+    output is the output tool's call that most paths make; with `PromptedOutput`, for models without tools, paths vote
+    on the object field by field. Unsupported settings are refused by name. A repeated request gets new samples unless
+    its settings have a seed.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class BranchwiseModel(Model[None]):
         profile: ModelProfileSpec | None = None,
         **arguments: object,
     ) -> None:
-        """`model` is loaded into this process, or `backend` is used as it is, and left open; `arguments` are those of
+        """Load `model` into this process, or use `backend`, which stays open; `arguments` are the fields of
         `ChatConfig`.
 
-        Raises ConfigError, ModelError, MissingExtraError.
+        Raises ConfigError, ModelError or MissingExtraError.
         """
         super().__init__(settings=settings, profile=profile)
         read = ChatConfig.parse(arguments)
         if backend is None:
-            require(model is not None, "model", "is missing", "name one, or give a backend")
+            require(model is not None, "model", "is missing", "name one, or pass a backend")
         self._closes = backend is None
         used = read.load(str(model)) if backend is None else backend
         self._name = model or used.capabilities.model
@@ -106,7 +106,7 @@ class BranchwiseModel(Model[None]):
         return "branchwise"
 
     async def aclose(self) -> None:
-        """Stop the model and free what it holds, if it was loaded here."""
+        """Close the backend if this object loaded it."""
         if self._closes:
             await self._session.backend.close()
 
@@ -116,11 +116,11 @@ class BranchwiseModel(Model[None]):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        """Answer. Raises ConfigError for what can't be honoured, ModelAPIError where nothing could be sampled."""
+        """Answer a request. Raises ConfigError for unsupported settings, ModelAPIError if nothing could be sampled."""
         check_allow_model_requests()
-        ask = self._ask(messages, *self.prepare_request(model_settings, model_request_parameters))
+        call = self._call(messages, *self.prepare_request(model_settings, model_request_parameters))
         with _as_api_error(self._name):
-            turn = await self._session.reply(ask)
+            turn = await self._session.reply(call)
         return ModelResponse(
             parts=response_parts(turn),
             usage=request_usage(turn),
@@ -138,24 +138,25 @@ class BranchwiseModel(Model[None]):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[object] | None = None,
     ) -> AsyncGenerator[StreamedResponse, None]:
-        """One path token by token; several say nothing before their vote. Leaving it stops every branch."""
+        """Stream one path token by token; several paths arrive after the vote. Leaving the context cancels all
+        branches."""
         check_allow_model_requests()
         settings, params = self.prepare_request(model_settings, model_request_parameters)
         stop = Stop()
-        pieces = self._session.stream(self._ask(messages, settings, params), stop=stop)
+        pieces = self._session.stream(self._call(messages, settings, params), stop=stop)
         try:
             yield BranchwiseStream(params, name=self._name, system=self.system, pieces=pieces, stop=stop)
         finally:
             await pieces.aclose()
 
-    def _ask(
+    def _call(
         self, messages: Sequence[ModelMessage], settings: ModelSettings | None, params: ModelRequestParameters
     ) -> ChatCall:
         given = dict(settings or {})
         for name, neutral in _REFUSED.items():
             if given.get(name) not in (None, neutral):
-                raise ConfigError(name, "can't be honoured", "leave it out of the model's settings")
-        options = CallOptions.parse({option: given.get(name) for name, option in _HONOURED.items()})
+                raise ConfigError(name, "is not supported", "remove it from the model's settings")
+        options = CallOptions.parse({option: given.get(name) for name, option in _SUPPORTED.items()})
         offered = offer(params, given.get("tool_choice"))
         objects = params.output_object is not None and params.output_mode in ("native", "prompted")
         return ChatCall(
@@ -169,7 +170,7 @@ class BranchwiseModel(Model[None]):
 
 @dataclass
 class BranchwiseStream(StreamedResponse):
-    """A response while it is made."""
+    """Response in progress."""
 
     _: KW_ONLY
     name: str
@@ -181,13 +182,13 @@ class BranchwiseStream(StreamedResponse):
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
         with _as_api_error(self.name):
             async for piece in self.pieces:
-                for event in self._grow(piece):
+                for event in self._deltas(piece):
                     yield event
                 if piece.reply is not None:
                     for event in self._end(piece.reply):
                         yield event
 
-    def _grow(self, piece: ReplyDelta) -> Iterator[ModelResponseStreamEvent]:
+    def _deltas(self, piece: ReplyDelta) -> Iterator[ModelResponseStreamEvent]:
         manager = self._parts_manager
         if piece.reasoning:
             yield from manager.handle_thinking_delta(vendor_part_id="thoughts", content=piece.reasoning)
@@ -195,7 +196,7 @@ class BranchwiseStream(StreamedResponse):
             yield from manager.handle_text_delta(vendor_part_id="content", content=piece.content)
 
     def _end(self, turn: Reply) -> Iterator[ModelResponseStreamEvent]:
-        """The calls, and what is known at last."""
+        """Yield the calls, and set usage and finish reason."""
         self._usage = request_usage(turn)
         self.finish_reason = finish_reason(turn)
         self.provider_details = {"branchwise": turn.details}
@@ -205,7 +206,7 @@ class BranchwiseStream(StreamedResponse):
             )
 
     async def close_stream(self) -> None:
-        """Stop every branch; the stream ends with what there is."""
+        """Cancel every branch; the stream ends with the text so far."""
         self.stop.set()
 
     @property
@@ -227,7 +228,7 @@ class BranchwiseStream(StreamedResponse):
 
 @contextmanager
 def _as_api_error(model: str) -> Iterator[None]:
-    """A backend's failure as Pydantic AI knows it: a fallback model goes on with the next one."""
+    """Convert a BackendError to Pydantic AI's error, on which a fallback model tries its next model."""
     try:
         yield
     except BackendError as error:

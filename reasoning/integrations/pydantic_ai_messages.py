@@ -1,4 +1,4 @@
-"""Messages, tools and usage, from Pydantic AI and back."""
+"""Conversion of Pydantic AI's messages, tools and usage."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -29,36 +29,38 @@ from branchwise.core.messages import Message, ToolCall
 from branchwise.core.path import StopReason
 
 
-class Offer(NamedTuple):
-    """The tools that may be called, and whether one must be."""
+class OfferedTools(NamedTuple):
+    """Tools that may be called, and whether a call is required."""
 
     tools: list[ToolDefinition]
     must_call: bool
 
 
-def offer(params: ModelRequestParameters, choice: object) -> Offer:
-    """What a `tool_choice` leaves of the tools. Raises ConfigError for one that chooses none of them."""
+def offer(params: ModelRequestParameters, choice: object) -> OfferedTools:
+    """Apply a `tool_choice` to the tools. Raises ConfigError if it selects none of them."""
     functions, outputs = params.declared_function_tools, params.output_tools
     must_call = not params.allow_text_output
     match choice:
         case None | "auto":
-            return Offer([*functions, *outputs], must_call)
+            return OfferedTools([*functions, *outputs], must_call)
         case "required":
-            return Offer([*functions], True)
+            return OfferedTools([*functions], True)
         case "none" | []:
-            return Offer([*outputs], must_call)
+            return OfferedTools([*outputs], must_call)
         case ToolOrOutput():
-            return Offer([*(tool for tool in functions if tool.name in choice.function_tools), *outputs], must_call)
+            return OfferedTools(
+                [*(tool for tool in functions if tool.name in choice.function_tools), *outputs], must_call
+            )
         case list():
             tools = [tool for tool in (*functions, *outputs) if tool.name in choice]
-            require(bool(tools), "tool_choice", f"is {choice}, none of which is on offer", "name tools of the agent")
-            return Offer(tools, True)
+            require(bool(tools), "tool_choice", f"is {choice}, none of which is available", "name tools of the agent")
+            return OfferedTools(tools, True)
         case _:
             raise ConfigError("tool_choice", f"is {choice!r}", "use auto, none, required or names of tools")
 
 
 def tool_schema(tool: ToolDefinition) -> dict[str, JsonValue]:
-    """A tool as chat templates take it."""
+    """Convert a tool to the form of chat templates."""
     function: dict[str, JsonValue] = {
         "name": tool.name,
         "description": tool.description or "",
@@ -68,17 +70,19 @@ def tool_schema(tool: ToolDefinition) -> dict[str, JsonValue]:
 
 
 def read_turns(messages: Sequence[ModelMessage], params: ModelRequestParameters) -> list[Message]:
-    """A history as turns, the instructions of the request after its leading system prompts. Raises ConfigError for what
-    the model can't read."""
+    """Convert a history to turns, with the request's instructions after its leading system prompts.
+
+    Raises ConfigError for content the model cannot read.
+    """
     turns = [turn for message in messages for turn in _turns(message)]
-    if told := _instructions(messages, params):
+    if instructions := _instructions(messages, params):
         leading = next((place for place, turn in enumerate(turns) if turn.role != "system"), len(turns))
-        turns.insert(leading, Message(role="system", content=told))
+        turns.insert(leading, Message(role="system", content=instructions))
     return turns
 
 
 def _instructions(messages: Sequence[ModelMessage], params: ModelRequestParameters) -> str:
-    """What an agent tells its model in each request, besides the system prompts of the history."""
+    """Return the agent's instructions for this request, apart from the history's system prompts."""
     if params.instruction_parts is not None:
         return "\n\n".join(part.content for part in params.instruction_parts)
     requests = (message for message in reversed(messages) if isinstance(message, ModelRequest))
@@ -100,11 +104,11 @@ def _turns(message: ModelMessage) -> Iterator[Message]:
                 yield Message(role="tool", content=content, tool_call_id=part.tool_call_id, name=part.tool_name)
             case _:
                 kind = type(part).__name__
-                raise ConfigError("messages", f"hold a {kind}", "pass them through model.prepare_messages first")
+                raise ConfigError("messages", f"contain a {kind}", "pass them through model.prepare_messages first")
 
 
 def _assistant(message: ModelResponse) -> Message:
-    """An earlier answer; its thoughts are left out, as chat templates do."""
+    """Convert an earlier reply, without its thinking, as chat templates do."""
     texts: list[str] = []
     calls: list[ToolCall] = []
     for part in message.parts:
@@ -116,7 +120,9 @@ def _assistant(message: ModelResponse) -> Message:
             case ThinkingPart():
                 pass
             case _:
-                raise ConfigError("messages", f"hold a {type(part).__name__}", "leave it out: the model reads text")
+                raise ConfigError(
+                    "messages", f"contain a {type(part).__name__}", "remove it: the model reads only text"
+                )
     return Message(role="assistant", content="\n\n".join(texts), tool_calls=tuple(calls))
 
 
@@ -126,13 +132,13 @@ def _text(part: UserPromptPart) -> str:
     texts = []
     for item in part.content:
         if not isinstance(item, str | TextContent):
-            raise ConfigError("messages", f"hold a {type(item).__name__}", "send text: the model reads nothing else")
+            raise ConfigError("messages", f"contain a {type(item).__name__}", "send text: the model reads only text")
         texts.append(item if isinstance(item, str) else item.content)
     return "\n".join(texts)
 
 
 def response_parts(turn: Reply) -> list[ModelResponsePart]:
-    """What a turn thinks, says and calls."""
+    """Convert a reply to thinking, text and tool call parts."""
     parts: list[ModelResponsePart] = []
     if turn.reasoning:
         parts.append(ThinkingPart(turn.reasoning))
@@ -143,15 +149,14 @@ def response_parts(turn: Reply) -> list[ModelResponsePart]:
 
 
 def finish_reason(turn: Reply) -> FinishReason:
-    """Why the turn ended."""
+    """Return the reason the reply ended."""
     if turn.tool_calls:
         return "tool_call"
     return "length" if turn.path is not None and turn.path.stop_reason is StopReason.LENGTH else "stop"
 
 
 def request_usage(turn: Reply) -> RequestUsage:
-    """That of all paths: `input_tokens` are those of every request, `cache_read_tokens` those among them that were held
-    already."""
+    """Return the usage of all paths: `input_tokens` of every request, `cache_read_tokens` the cached ones."""
     spent = turn.result.usage
     return RequestUsage(
         input_tokens=spent.prompt,

@@ -1,4 +1,4 @@
-"""The README does what it says: its Python runs, its commands are taken."""
+"""The README and the pages of docs/: their Python runs, their commands are accepted, their links exist."""
 
 import re
 import shlex
@@ -13,14 +13,18 @@ from tests.support.commands import run
 from tests.support.served import served
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-SEARCH = (ROOT / "docs" / "search.md").read_text()
-ALL_PYTHON = re.findall(r"```python\n(.*?)```", README + SEARCH, re.DOTALL)
-PYTHON = [block for block in ALL_PYTHON if "localhost" not in block]
-(CLIENT,) = (block for block in ALL_PYTHON if "localhost" in block)
-BLOCKS = [re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", block, re.MULTILINE)
-          for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]  # fmt: skip
-"""The commands of each block of shell: later ones may go on from earlier ones."""
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("python", "strategies", "command-line", "evaluation", "engine", "search", "vllm", "serving")
+DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
+TEXT = README + "".join(DOCS.values())
+ALL_PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = [block for block in ALL_PYTHON if "base_url" not in block]
+(CLIENT,) = (block for block in ALL_PYTHON if "base_url" in block)
+BLOCKS = [
+    re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", block, re.MULTILINE)
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+]
+"""The commands of each shell block: later ones may use the results of earlier ones."""
 
 
 @pytest.mark.parametrize("snippet", PYTHON, ids=range(len(PYTHON)))
@@ -42,24 +46,24 @@ def test_commands_are_taken(
     rows = (ROOT / "tests" / "data" / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (tmp_path / "gsm8k.jsonl").write_text("".join(rows[:5]), encoding="utf-8")
     for command in commands:
-        if command.startswith("branchwise serve "):
-            continue  # it does not end: see below
+        if command.startswith("branchwise serve ") or "--base-url" in command:
+            continue  # a server does not end, and needs one: see below
         spoken, _, rest = command.rpartition("branchwise ")
         arguments = shlex.split(rest)
         if arguments[0] in ("solve", "eval"):
             arguments += ["--model", str(tiny_model_folder), "--max-tokens", "4", "--paths", "2"]
-        done = run(*arguments, given=spoken, cwd=tmp_path)
+        done = run(*arguments, stdin=spoken, cwd=tmp_path)
         assert done.returncode in (0, 1), done.stderr  # the tiny random model has no answer
         assert "Traceback" not in done.stderr
         assert done.stdout
 
 
 def test_the_server_answers_its_client(tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (model,) = re.findall(r"^branchwise serve --model (\S+)$", README, re.MULTILINE)
-    assert f'model="{model}@' in CLIENT
+    (model,) = re.findall(r"^ +branchwise serve --model (\S+)$", DOCS["serving"], re.MULTILINE)
+    assert f'model="{model}"' in CLIENT
     with served("--model", str(tiny_model_folder), "--max-tokens", "64") as server:
-        block = CLIENT.replace("http://localhost:8000", server.url).replace(f'"{model}@', f'"{tiny_model_folder}@')
-        exec(compile(block.replace("messages=", "max_tokens=4, messages="), "README.md", "exec"), {})
+        block = CLIENT.replace("http://127.0.0.1:8000", server.url).replace(f'"{model}"', f'"{tiny_model_folder}"')
+        exec(compile(block.replace("messages=", "max_tokens=4, messages="), "serving.md", "exec"), {})
     assert capsys.readouterr().out.rstrip().endswith("}")  # the tiny random model votes for nothing
 
 
@@ -67,10 +71,30 @@ def test_every_strategy_and_folder_is_named() -> None:
     from branchwise.registry import STRATEGIES
 
     assert all(f"`{name}`" in README for name in STRATEGIES)
+    assert all(f"`{name}`" in DOCS["strategies"] for name in STRATEGIES)
     assert all(f"`{folder}/`" in README for folder in ("reasoning", "backends", "search", "prompts"))
+
+
+def test_the_readme_is_short_and_its_links_are_absolute_and_exist() -> None:
+    assert len(README.splitlines()) <= 200
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert links
+    base = re.compile(
+        r"https://(?:github\.com|raw\.githubusercontent\.com)/branchwise/branchwise/(?:(?:blob|tree)/)?main/(.+)"
+    )
+    for link in links:
+        assert link.startswith("https://"), link
+        if found := base.fullmatch(link):
+            assert (ROOT / found[1]).exists(), link
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_the_links_of_a_page_exist(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
 def test_the_results_come_with_their_command() -> None:
     results = README.partition("## Results")[2].partition("\n## ")[0]
     assert "branchwise eval" in results
-    assert re.search(r"\|\s*path-consistency-plain\s*\|", results)
+    assert "`path-consistency-plain`" in results

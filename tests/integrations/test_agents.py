@@ -1,4 +1,4 @@
-"""docs/agents.md does what it says: its Python runs, over a scripted model."""
+"""The Python blocks of docs/agents.md run over a scripted model."""
 
 import asyncio
 import re
@@ -20,13 +20,13 @@ NAME = "Qwen2.5-Coder-0.5B-Instruct"
 
 
 class Documented(Talk):
-    """Calls add where it is on offer, and goes on to an answer; says an object where one is asked for."""
+    """Calls `add` when it is available, then answers; replies with an object when one is requested."""
 
     def __init__(self) -> None:
         super().__init__([], ["The answer is 42."])
         self._capabilities = Capabilities(model=NAME, context=100_000)
 
-    def _say(self, path: bw.Path, before: int) -> str:
+    def _script_reply(self, path: bw.Path, before: int) -> str:
         messages = path.root.messages
         assert messages is not None
         if "final_answer" in messages.turns[0].content:  # an agent that writes code

@@ -56,7 +56,7 @@ def run(asked: Model, folder: Path, *, sums: tuple[tuple[str, str], ...] = SUMS,
     return read_eval_log(log.location)
 
 
-def test_the_whole_text_of_the_first_path_with_the_winning_answer_is_graded(tmp_path: Path) -> None:
+def test_the_first_path_with_the_winning_answer_is_graded_whole(tmp_path: Path) -> None:
     backend = RecordingBackend(*CORRECT)
     log = run(model(backend, strategy="self-consistency", paths=3), tmp_path)
     assert log.samples is not None
@@ -194,8 +194,8 @@ async def test_options_that_cannot_be_honoured(config: GenerateConfig, field: st
 @pytest.mark.parametrize(
     ("chat", "message"),
     [
-        ([ChatMessageUser(content=[ContentImage(image="data:image/png;base64,aaaa")])], "input: holds image"),
-        ([ChatMessageUser(content="q"), ChatMessageTool(content="3")], "tools: are not for strategies to call"),
+        ([ChatMessageUser(content=[ContentImage(image="data:image/png;base64,aaaa")])], "input: contains image"),
+        ([ChatMessageUser(content="q"), ChatMessageTool(content="3")], "tools: are not supported by strategies here"),
     ],
 )
 async def test_what_is_no_text_is_refused(chat: list[ChatMessage], message: str) -> None:
@@ -205,8 +205,10 @@ async def test_what_is_no_text_is_refused(chat: list[ChatMessage], message: str)
 
 async def test_tools_are_refused() -> None:
     tool = ToolInfo(name="add", description="Adds.")
-    with pytest.raises(bw.ConfigError, match="tools: are not for strategies to call"):
-        await model(RecordingBackend("q")).api.generate([ChatMessageUser(content="q")], [tool], "auto", GenerateConfig())
+    with pytest.raises(bw.ConfigError, match="tools: are not supported by strategies here"):
+        await model(RecordingBackend("q")).api.generate(
+            [ChatMessageUser(content="q")], [tool], "auto", GenerateConfig()
+        )
 
 
 # What comes out

@@ -36,7 +36,7 @@ def add(a: int, b: int) -> int:
 
 @tool
 def now() -> str:
-    """Tell the time."""
+    """Return the time."""
     return "noon"
 
 
@@ -137,7 +137,7 @@ def test_most_paths_may_rather_say_something() -> None:
 
 
 def test_an_agent_goes_on_to_the_end() -> None:
-    """The loop that frameworks run: call, tell, ask again."""
+    """The loop that frameworks run: call a tool, report its result, ask again."""
     backend = Talk(VOTES, ANSWERS)
     agent = model(backend).bind_tools([add, now])
     chat: list[BaseMessage] = [SystemMessage("Use tools."), HumanMessage("What is 19 and 23?")]
@@ -244,9 +244,9 @@ def test_other_schemas_are_tools() -> None:
 
     replies = [call("Town", '{"name": "Bath"}')]
     assert model(Talk(replies)).with_structured_output(Town).invoke("q") == {"name": "Bath"}
-    with pytest.raises(bw.ConfigError, match="schema: is no pydantic class"):
+    with pytest.raises(bw.ConfigError, match="schema: is not a pydantic class"):
         model(Talk(replies)).with_structured_output(Town, method="json_schema")
-    with pytest.raises(bw.ConfigError, match="strict: can't be honoured"):
+    with pytest.raises(bw.ConfigError, match="strict: is not supported"):
         model(Talk(replies)).with_structured_output(Place, strict=True)
 
 
@@ -308,8 +308,8 @@ def test_arguments_that_make_no_sense(given: dict[str, object], message: str) ->
 @pytest.mark.parametrize(
     ("turn", "message"),
     [
-        (HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}]), "messages: hold image_url"),
-        (ChatMessage("q", role="critic"), "messages: hold one of type chat"),
+        (HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}]), "messages: contain image_url"),
+        (ChatMessage("q", role="critic"), "messages: contain one of type chat"),
         (HumanMessage(" "), "question: has no message with content"),
     ],
 )
@@ -370,7 +370,7 @@ async def test_streamed_calls_are_whole() -> None:
 
 
 class Log(BaseCallbackHandler):
-    """What a callback hears."""
+    """Collects what a callback receives."""
 
     def __init__(self) -> None:
         self.tokens: list[str] = []

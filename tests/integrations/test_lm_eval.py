@@ -108,7 +108,7 @@ def texts(done: dict[str, dict[str, object]]) -> list[list[str]]:
 # Generating
 
 
-def test_the_whole_text_of_the_first_path_with_the_winning_answer_is_graded(evaluate: Evaluate) -> None:
+def test_the_first_path_with_the_winning_answer_is_graded_whole(evaluate: Evaluate) -> None:
     backend = RecordingBackend(*CORRECT)
     done = evaluate(BranchwiseLM(backend=backend, strategy="self-consistency", paths=3))
     assert texts(done) == [["So. The answer is 42. "]] * 2
@@ -198,12 +198,17 @@ def test_a_run_in_which_everything_fails_has_no_score(evaluate: Evaluate) -> Non
         evaluate(lm, generation_kwargs=GREEDY)
 
 
-def test_a_vote_without_answers_is_told(evaluate: Evaluate, caplog: pytest.LogCaptureFixture) -> None:
-    lm = BranchwiseLM(backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3)
+def test_a_vote_without_answers_is_logged(evaluate: Evaluate, caplog: pytest.LogCaptureFixture) -> None:
+    lm = BranchwiseLM(
+        backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3
+    )
     assert texts(evaluate(lm)) == [["ANSWER: B"]] * 2  # the first path's
-    assert "2 of 2 questions: no path states an answer as math reads it" in caplog.text
+    assert "2 of 2 questions: no path states an answer in the format math" in caplog.text
     lettered = BranchwiseLM(
-        backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3, answers="choice"
+        backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"),
+        strategy="self-consistency",
+        paths=3,
+        answers="choice",
     )
     assert texts(evaluate(lettered)) == [["ANSWER: C"]] * 2
 
@@ -266,7 +271,7 @@ def test_generation_arguments_that_cannot_be_honoured(given: dict[str, object], 
         ("strategy=self-consistancy", "strategy: 'self-consistancy' is unknown; did you mean self-consistency?"),
         ("paths=many", "paths: is 'many'"),
         ("paths=0", "paths: is 0; use at least 1"),
-        ("answers=maths", "answers: 'maths' is unknown; use one of math"),
+        ("answers=maths", "answers: 'maths' is unknown; did you mean math?"),
         ("answers=math,task=math", "answers: is given together with task"),
         ("temperature=0,strategy=best-of-n", "temperature: is 0, so all 16 paths"),
         ("budget_tokens=-1", "budget_tokens: is -1"),
@@ -401,16 +406,20 @@ def test_perplexities_come_from_the_rolling_log_likelihood() -> None:
 def test_a_backend_that_cannot_score_says_so() -> None:
     able = bw.Capabilities(model="mute", context=100, score=False)
     lm = BranchwiseLM(backend=ScriptedBackend({}, capabilities=able))
-    with pytest.raises(bw.ConfigError, match="model: can't score given texts; use tasks that generate"):
+    with pytest.raises(bw.ConfigError, match="model: cannot score given texts; use tasks that generate"):
         lm.loglikelihood(requests("q", ["a"]), disable_tqdm=True)
 
 
 # Being found
 
 
-def test_the_device_that_lm_eval_asks_for_unasked_is_a_gpu_if_there_is_one() -> None:
-    assert BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cuda:0"}).arguments.device is None
-    assert BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cpu"}).arguments.device == "cpu"
+def test_the_default_device_of_lm_eval_means_a_gpu_if_there_is_one() -> None:
+    assert (
+        BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cuda:0"}).arguments.device is None
+    )
+    assert (
+        BranchwiseLM.create_from_arg_obj({"backend": RecordingBackend()}, {"device": "cpu"}).arguments.device == "cpu"
+    )
 
 
 def test_it_has_a_name() -> None:

@@ -18,11 +18,11 @@ from branchwise.integrations.mcp import server
 from tests.support.talks import Talk
 
 ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42.", "The answer is 42."]
-USUAL = ChatConfig(strategy="self-consistency", paths=5, task="math")
+CONFIG = ChatConfig(strategy="self-consistency", paths=5, task="math")
 
 
 def solution(result: CallToolResult) -> dict[str, JsonValue]:
-    """What a call came to, the same in its structure and in its text."""
+    """Return the result of a call after checking that its structure and text agree."""
     assert not result.is_error, result.content
     told = result.structured_content
     assert told is not None
@@ -34,7 +34,7 @@ def solution(result: CallToolResult) -> dict[str, JsonValue]:
 
 async def test_a_question_is_answered_with_its_votes_and_its_ledger() -> None:
     backend = Talk(ANSWERS)
-    async with mcp.Client(server(backend, USUAL)) as client:
+    async with mcp.Client(server(backend, CONFIG)) as client:
         told = solution(await client.call_tool("solve", {"question": "6 times 7?"}))
     assert (told["answer"], told["votes"], told["outcome"]) == ("42", {"42": 3.0, "41": 1.0}, "complete")
     assert told["text"] == "So the answer is 42."
@@ -63,7 +63,7 @@ async def test_the_tool_is_described() -> None:
 async def test_a_call_sets_what_it_names() -> None:
     backend = Talk(["The answer is (B)"])
     asked = {"question": "q", "strategy": "greedy", "task": "choice", "budget_tokens": 3, "seed": 5}
-    async with mcp.Client(server(backend, USUAL)) as client:
+    async with mcp.Client(server(backend, CONFIG)) as client:
         told = solution(await client.call_tool("solve", asked))
         solution(await client.call_tool("solve", {"question": "q", "paths": 2}))
         solution(await client.call_tool("solve", {"question": "q", "paths": 2}))
@@ -87,14 +87,14 @@ async def test_a_call_sets_what_it_names() -> None:
     ],
 )
 async def test_calls_that_make_no_sense_are_told_why(asked: dict[str, JsonValue], message: str) -> None:
-    async with mcp.Client(server(Talk(ANSWERS), USUAL)) as client:
+    async with mcp.Client(server(Talk(ANSWERS), CONFIG)) as client:
         result = await client.call_tool("solve", asked)
     assert result.is_error
     assert message in str(result.content)
 
 
 async def test_a_backend_that_fails_is_told() -> None:
-    async with mcp.Client(server(Talk([Reply("It is", fail_after=1)]), USUAL)) as client:
+    async with mcp.Client(server(Talk([Reply("It is", fail_after=1)]), CONFIG)) as client:
         result = await client.call_tool("solve", {"question": "q"})
     assert result.is_error
     assert "the script says so" in str(result.content)
@@ -107,7 +107,7 @@ async def test_progress_is_told_while_paths_run() -> None:
         heard.append((progress, total, message))
 
     replies = [Reply("The answer is 42.", delay=0.1), Reply("Hm , I think so ; the answer is 42.", delay=0.1)]
-    async with mcp.Client(server(Talk(replies), USUAL)) as client:
+    async with mcp.Client(server(Talk(replies), CONFIG)) as client:
         asked = {"question": "q", "paths": 2, "budget_tokens": 100}
         solution(await client.call_tool("solve", asked, progress_callback=hear))
     counts = [progress for progress, _, _ in heard]
@@ -121,7 +121,7 @@ async def test_progress_is_told_while_paths_run() -> None:
 @pytest.mark.parametrize("mode", ["auto", "legacy"])  # handed over directly, or as messages
 async def test_cancelling_a_call_stops_all_its_paths(mode: str) -> None:
     backend = Talk([Reply("one two three four five six", delay=0.05)])
-    async with mcp.Client(server(backend, USUAL), mode=mode) as client:
+    async with mcp.Client(server(backend, CONFIG), mode=mode) as client:
         task = asyncio.create_task(client.call_tool("solve", {"question": "q"}))
         await backend.speaking(5)
         task.cancel()
@@ -133,7 +133,7 @@ async def test_cancelling_a_call_stops_all_its_paths(mode: str) -> None:
 
 async def test_calls_run_side_by_side() -> None:
     backend = Talk([Reply("The answer is 42.", delay=0.05)])
-    async with mcp.Client(server(backend, USUAL)) as client:
+    async with mcp.Client(server(backend, CONFIG)) as client:
         calls = [client.call_tool("solve", {"question": text, "paths": 2}) for text in "abc"]
         most = asyncio.create_task(_most(backend))
         told = [solution(each) for each in await asyncio.gather(*calls)]

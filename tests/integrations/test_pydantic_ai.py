@@ -42,7 +42,7 @@ def add(a: int, b: int) -> int:
 
 
 def now() -> str:
-    """Tell the time."""
+    """Return the time."""
     return "noon"
 
 
@@ -248,9 +248,9 @@ async def test_seeds_and_repeats_name_the_samples() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (ModelSettings(frequency_penalty=1.0), "frequency_penalty: can't be honoured"),
-        (ModelSettings(logit_bias={"7": 1}), "logit_bias: can't be honoured"),
-        (ModelSettings(parallel_tool_calls=False), "parallel_tool_calls: can't be honoured"),
+        (ModelSettings(frequency_penalty=1.0), "frequency_penalty: is not supported"),
+        (ModelSettings(logit_bias={"7": 1}), "logit_bias: is not supported"),
+        (ModelSettings(parallel_tool_calls=False), "parallel_tool_calls: is not supported"),
         (ModelSettings(temperature=0.0), "temperature: is 0"),
     ],
 )
@@ -260,7 +260,7 @@ async def test_settings_that_cannot_be_honoured(settings: ModelSettings, message
 
 
 async def test_what_the_model_cannot_read_is_refused() -> None:
-    with pytest.raises(bw.ConfigError, match="messages: hold a ImageUrl"):
+    with pytest.raises(bw.ConfigError, match="messages: contain a ImageUrl"):
         await Agent(model(Talk(ANSWERS))).run(["What is this?", ImageUrl("https://example.com/a.png")])
 
 

@@ -1,4 +1,4 @@
-"""The README's section "Put it in vLLM" works as written."""
+"""The plugin section of docs/vllm.md works as written."""
 
 import json
 import re
@@ -9,8 +9,8 @@ import pytest
 
 from tests.vllm.servers import API_KEY, VLLM, Server
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("## Put it in vLLM")[2].partition("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text(encoding="utf-8")
+SECTION = PAGE.partition("## As a plugin of vllm serve")[2].partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("server", [VLLM], indirect=True)
