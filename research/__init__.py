@@ -1,1 +1,1 @@
-"""Scripts behind docs/results.md. They are not benchmarks of speed."""
+"""Scripts that produce docs/results.md. Benchmarks of speed are in benchmarks/."""

@@ -1,10 +1,10 @@
-"""What a continued path is worth as a vote: `python -m research.kinship POOL RUN...`.
+"""Value of a continued path's vote: `python -m research.kinship POOL RUN...`.
 
-A path that continues the beginning of another saves the tokens of that beginning, and tends to the other's answer.
-POOL is an evaluation whose paths all start at the prompt; RUNs are evaluations of the same questions with strategies
-that continue prefixes. By the share of its parent that a path kept: how often it gives its parent's answer, how often
-a fresh path of the pool does, and from both what its vote adds to its parent's, in fresh votes. It is worth its tokens
-where that is more than the share of them that had to be drawn.
+A path that continues a prefix of another path saves the tokens of the prefix, and its answer correlates with the
+parent's. POOL is an evaluation whose paths all start at the prompt. RUNs are evaluations of the same questions with
+strategies that continue prefixes. The table groups continued paths by the share of the parent that they keep. It shows
+the rate of the parent's answer among them and among fresh paths of the pool, and the value of their votes in fresh
+votes. A continued path is worth its tokens where this value exceeds the share of its tokens that had to be sampled.
 """
 
 import argparse
@@ -22,19 +22,19 @@ from research.tables import grid
 _TENTHS = 10
 
 
-class Kin(NamedTuple):
-    """A path that continues another."""
+class ContinuedPath(NamedTuple):
+    """A path that continues a prefix of its parent."""
 
     kept: float
-    """Share of its parent's tokens that it begins with."""
+    """Share of the parent's tokens that it keeps."""
     same: bool
-    """Whether it gives its parent's answer."""
+    """True if it states its parent's answer."""
     fresh: float
-    """Share of other paths from the prompt that do."""
+    """Share of the other paths from the prompt that state it."""
 
 
-class Kinship(NamedTuple):
-    """Continued paths that kept about as much."""
+class KinshipRow(NamedTuple):
+    """Means over continued paths that keep a similar share of their parents."""
 
     paths: int
     kept: float
@@ -43,50 +43,53 @@ class Kinship(NamedTuple):
 
     @property
     def correlation(self) -> float:
-        """Intraclass: the agreement beyond that of fresh paths, as a share of what there could be; -1 at the least."""
+        """Intraclass correlation: agreement beyond that of fresh paths, as a share of its maximum; at least -1."""
         return max(-1.0, (self.same - self.fresh) / (1 - self.fresh)) if self.fresh < 1 else 0.0
 
     @property
-    def worth(self) -> float:
-        """What its vote adds to its parent's: two votes of correlation r say as much as 2 / (1 + r) fresh ones."""
+    def vote_value(self) -> float:
+        """Value beside the parent's vote: two votes with correlation r are worth 2 / (1 + r) fresh ones."""
         return 2 / (1 + self.correlation) - 1 if self.correlation > -1 else math.inf
 
 
-def continued(pool: Sequence[Answered], runs: Sequence[Answered]) -> Iterator[Kin]:
-    """The paths of `runs` that continue others; the same text of the same question once."""
-    drawn = {(one.data, one.id): [path.vote for path in one.paths] for one in pool}
+def continued(pool: Sequence[Answered], runs: Sequence[Answered]) -> Iterator[ContinuedPath]:
+    """Yield the paths of `runs` that continue others, each text of a question once."""
+    pool_votes = {(one.data, one.id): [path.vote for path in one.paths] for one in pool}
     seen: set[tuple[str, str, str]] = set()
     for one in runs:
-        by_number = {path.branch: path for path in one.paths}
-        votes = drawn.get((one.data, one.id), [])
+        by_branch = {path.branch: path for path in one.paths}
+        votes = pool_votes.get((one.data, one.id), [])
         for path in one.paths:
-            parent = None if path.parent is None else by_number.get(path.parent)
+            parent = None if path.parent is None else by_branch.get(path.parent)
             if parent is None or (one.data, one.id, path.text) in seen:
                 continue
             seen.add((one.data, one.id, path.text))
-            itself = parent.parent is None  # then it is one of the pool's own
-            if len(votes) > itself:
-                agreeing = max(0, votes.count(parent.vote) - itself)
-                yield Kin(
-                    path.prefix_tokens / parent.tokens, path.vote == parent.vote, agreeing / (len(votes) - itself)
+            parent_votes = 1 if parent.parent is None else 0  # a parent from the prompt is one of the pool's paths
+            fresh = len(votes) - parent_votes
+            if fresh > 0:
+                agreeing = max(0, votes.count(parent.vote) - parent_votes)
+                yield ContinuedPath(
+                    kept=path.prefix_tokens / parent.tokens,
+                    same=path.vote == parent.vote,
+                    fresh=agreeing / fresh,
                 )
 
 
-def kinship(paths: Sequence[Kin]) -> Mapping[int, Kinship]:
-    """By the tenth of the parent that was kept."""
-    tenths: dict[int, list[Kin]] = {}
+def kinship(paths: Sequence[ContinuedPath]) -> Mapping[int, KinshipRow]:
+    """Return the means by the tenth of the parent that was kept."""
+    tenths: dict[int, list[ContinuedPath]] = {}
     for one in paths:
         tenths.setdefault(min(_TENTHS - 1, int(one.kept * _TENTHS)), []).append(one)
     return {tenth: _mean(tenths[tenth]) for tenth in sorted(tenths)}
 
 
-def _mean(paths: Sequence[Kin]) -> Kinship:
-    kept, same, fresh = (sum(numbers) / len(paths) for numbers in zip(*paths, strict=True))
-    return Kinship(len(paths), kept, same, fresh)
+def _mean(paths: Sequence[ContinuedPath]) -> KinshipRow:
+    kept, same, fresh = (sum(values) / len(paths) for values in zip(*paths, strict=True))
+    return KinshipRow(len(paths), kept, same, fresh)
 
 
-def table(rows: Mapping[int, Kinship]) -> str:
-    """In Markdown."""
+def table(rows: Mapping[int, KinshipRow]) -> str:
+    """Return the rows as a Markdown table."""
     head = ["kept of the parent", "paths", "its parent's answer", "a fresh path's", "its vote", "its tokens"]
     lines = (
         [
@@ -94,7 +97,7 @@ def table(rows: Mapping[int, Kinship]) -> str:
             f"{row.paths}",
             f"{row.same:.0%}",
             f"{row.fresh:.0%}",
-            f"{row.worth:.2f}",
+            f"{row.vote_value:.2f}",
             f"{1 - row.kept:.2f}",
         ]
         for row in rows.values()
@@ -103,7 +106,7 @@ def table(rows: Mapping[int, Kinship]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table."""
+    """Print the table; return 2 if a folder holds no run."""
     parse = argparse.ArgumentParser(prog="python -m research.kinship", description=__doc__)
     parse.add_argument("pool", type=Path)
     parse.add_argument("runs", type=Path, nargs="+")

@@ -1,10 +1,9 @@
-"""Strategies over many orders of the same paths: `python -m research.orders POOL`.
+"""Compare strategies over many orders of the same paths: `python -m research.orders POOL`.
 
-An evaluation asks every question once, and whether a strategy that stops early was right is partly luck: which paths
-came first. POOL is an evaluation whose paths all start at the prompt, so that any order of them was as likely. Every
-strategy is told them in the same `--orders` random orders; a question counts with its mean. Intervals are over
-questions, given these paths: others could have another majority. No model is asked: a strategy that continues paths, or
-judges them, is refused.
+The result of a strategy that stops early depends on the order of the paths. POOL is an evaluation whose paths all start
+at the prompt, so every order of them was equally likely. Every strategy sees the paths in the same `--orders` random
+orders, and a question counts with its mean. Intervals are over questions, given these paths: other paths could have
+another majority. No model runs, so strategies that continue or judge paths are rejected.
 """
 
 import argparse
@@ -30,8 +29,8 @@ from branchwise.strategies.strategy import AnyStrategy
 from research.tables import change, grid, share
 
 
-def usual(paths: int) -> tuple[str, ...]:
-    """Strategies that draw at most so many paths from the prompt and count answers."""
+def default_strategies(paths: int) -> tuple[str, ...]:
+    """Return the strategies that sample at most `paths` paths from the prompt and count answers."""
     return (
         "self-consistency",
         *(f"self-consistency:paths={fewer}" for fewer in (20, 10) if fewer < paths),
@@ -44,25 +43,27 @@ def usual(paths: int) -> tuple[str, ...]:
     )
 
 
-class Drawn(NamedTuple):
-    """A path of a question."""
+class PoolPath(NamedTuple):
+    """A recorded path of a question."""
 
     vote: str | None
     tokens: int
     right: bool
 
 
-class Told(NamedTuple):
-    """What a strategy made of one question, on average over the orders."""
+class QuestionResult(NamedTuple):
+    """A strategy's result on one question, or its mean over the orders."""
 
     right: float
     tokens: float
     paths: float
 
 
-def pooled(answered: Sequence[Answered], skip: int = 0, limit: int | None = None) -> list[list[Drawn]]:
-    """[questions][paths] of them. ConfigError where a path doesn't start at the prompt, or questions have unequal
-    numbers of paths."""
+def pooled(answered: Sequence[Answered], skip: int = 0, limit: int | None = None) -> list[list[PoolPath]]:
+    """Return the paths of the pool as `[questions][paths]`.
+
+    Raises ConfigError if a path does not start at the prompt or questions have unequal numbers of paths.
+    """
     strategies = {one.strategy for one in answered}
     require(len(strategies) <= 1, "pool", f"has {len(strategies)} strategies", "name a run of self-consistency alone")
     require(skip >= 0, "skip", f"is {skip}", "use 0 or more")
@@ -70,22 +71,24 @@ def pooled(answered: Sequence[Answered], skip: int = 0, limit: int | None = None
     chosen = answered[skip:] if limit is None else answered[skip : skip + limit]
     require(bool(chosen), "pool", "has no such questions", "choose others with --skip and --limit")
     for one in chosen:
-        rooted = all(path.parent is None for path in one.paths)
-        require(rooted, "pool", f"continues paths of {one.id}", "draw one with self-consistency")
+        from_prompt = all(path.parent is None for path in one.paths)
+        require(from_prompt, "pool", f"continues paths of {one.id}", "sample one with self-consistency")
     sizes = {len(one.paths) for one in chosen}
-    require(len(sizes) == 1, "pool", f"has {min(sizes)} to {max(sizes)} paths a question", "draw equally many")
+    require(len(sizes) == 1, "pool", f"has {min(sizes)} to {max(sizes)} paths a question", "sample equally many")
     return [
-        [Drawn(path.vote, path.tokens, right) for path, right in zip(one.paths, one.right, strict=True)]
+        [PoolPath(path.vote, path.tokens, right) for path, right in zip(one.paths, one.right, strict=True)]
         for one in chosen
     ]
 
 
-def told(strategy: AnyStrategy, questions: Sequence[Sequence[Drawn]]) -> list[Told]:
-    """What the strategy makes of the questions, each one's paths in this order."""
+def replay(strategy: AnyStrategy, questions: Sequence[Sequence[PoolPath]]) -> list[QuestionResult]:
+    """Return the strategy's result on each question, with the question's paths in the given order."""
     roots = [Path(None, place, (), "", messages=as_messages("?")) for place in range(len(questions))]
     places = {id(root): place for place, root in enumerate(roots)}
-    state, waiting = strategy.start(roots), deque[tuple[Extend, int]]()
-    drawn, branches = [0] * len(questions), 0
+    state = strategy.start(roots)
+    waiting: deque[tuple[Extend, int]] = deque()
+    taken = [0] * len(questions)
+    branches = 0
     while True:
         for action in strategy.ask(state):
             if not isinstance(action, Extend) or id(action.path) not in places or action.sampling != Sampling():
@@ -96,87 +99,94 @@ def told(strategy: AnyStrategy, questions: Sequence[Sequence[Drawn]]) -> list[To
             break
         action, branch = waiting.popleft()
         place = places[id(action.path)]
-        require(drawn[place] < len(questions[place]), "paths", "are more than the pool has", "ask for fewer")
-        one = questions[place][drawn[place]]
-        drawn[place] += 1
+        require(taken[place] < len(questions[place]), "paths", "are more than the pool has", "use fewer")
+        recorded = questions[place][taken[place]]
+        taken[place] += 1
         path = Path(action.path, branch, (), text="?", stop_reason=StopReason.END)
-        answer = None if one.vote is None else Answer(one.vote)
+        answer = None if recorded.vote is None else Answer(recorded.vote)
         strategy.tell(state, Finished(place, action, branch, path, answer, ()))
     decisions = strategy.finish(state)
-    if any(decision.degraded for decision in decisions):  # for want of tokens, steps or log-probabilities
+    if any(decision.degraded for decision in decisions):  # it needs tokens, steps or log-probabilities
         raise _needs_model(strategy)
     return [
-        _told(None if decision.answer is None else decision.answer.value, paths, taken)
-        for decision, paths, taken in zip(decisions, questions, drawn, strict=True)
+        _result(None if decision.answer is None else decision.answer.value, paths, count)
+        for decision, paths, count in zip(decisions, questions, taken, strict=True)
     ]
 
 
 def _needs_model(strategy: AnyStrategy) -> ConfigError:
     return ConfigError(
-        "strategy", f"{strategy.name} reads more of paths than their answers", "choose one that draws from the prompt "
-        "and counts answers (adaptive-path-consistency: ties=0)",
-    )  # fmt: skip
+        "strategy",
+        f"{strategy.name} reads more of paths than their answers",
+        "choose one that samples from the prompt and counts answers (adaptive-path-consistency: ties=0)",
+    )
 
 
-def _told(answer: str | None, paths: Sequence[Drawn], taken: int) -> Told:
+def _result(answer: str | None, paths: Sequence[PoolPath], taken: int) -> QuestionResult:
     right = any(path.right and path.vote == answer for path in paths)
-    return Told(float(right), float(sum(path.tokens for path in paths[:taken])), float(taken))
+    return QuestionResult(float(right), float(sum(path.tokens for path in paths[:taken])), float(taken))
 
 
 def averaged(
-    strategies: Mapping[str, AnyStrategy], questions: Sequence[Sequence[Drawn]], orders: int, seed: int
-) -> dict[str, list[Told]]:
-    """[strategies][questions]; the orders are the same for all strategies."""
+    strategies: Mapping[str, AnyStrategy], questions: Sequence[Sequence[PoolPath]], orders: int, seed: int
+) -> dict[str, list[QuestionResult]]:
+    """Return the mean results by strategy, as `[questions]`; all strategies see the same orders."""
     require(orders >= 1, "orders", f"is {orders}", "use at least 1")
-    found: dict[str, list[list[Told]]] = {name: [] for name in strategies}
-    lots = Random(seed)
+    results: dict[str, list[list[QuestionResult]]] = {name: [] for name in strategies}
+    random = Random(seed)
     for _ in range(orders):
-        order = [lots.sample(paths, len(paths)) for paths in questions]
+        order = [random.sample(paths, len(paths)) for paths in questions]
         for name, strategy in strategies.items():
-            found[name].append(told(strategy, order))
-    return {name: [_mean(times) for times in zip(*runs, strict=True)] for name, runs in found.items()}
+            results[name].append(replay(strategy, order))
+    return {name: [_mean(repeats) for repeats in zip(*runs, strict=True)] for name, runs in results.items()}
 
 
-def _mean(times: Sequence[Told]) -> Told:
-    return Told(*(sum(figures) / len(times) for figures in zip(*times, strict=True)))
+def _mean(repeats: Sequence[QuestionResult]) -> QuestionResult:
+    return QuestionResult(*(sum(values) / len(repeats) for values in zip(*repeats, strict=True)))
 
 
-def table(found: Mapping[str, Sequence[Told]]) -> str:
-    """In Markdown; tokens and paths are those of a question."""
+def table(results: Mapping[str, Sequence[QuestionResult]]) -> str:
+    """Return the results as a Markdown table; tokens and paths are per question."""
     head = ["strategy", "accuracy, 95%", "to the first", "tokens", "to the first ", "paths"]
-    first = next(iter(found.values()))
+    first = next(iter(results.values()))
     rows = []
-    for name, ours in found.items():
-        right, tokens = [one.right for one in ours], [one.tokens for one in ours]
-        apart = ["", ""]
-        if ours is not first:
+    for name, own in results.items():
+        right = [one.right for one in own]
+        tokens = [one.tokens for one in own]
+        differences = ["", ""]
+        if own is not first:
             base = [one.right for one in first]
-            apart = [
+            differences = [
                 "the same" if right == base else points(difference(right, base)),
                 change(ratio(tokens, [one.tokens for one in first])),
             ]
-        paths = sum(one.paths for one in ours) / len(ours)
-        rows.append([name, share(mean(right)), apart[0], f"{sum(tokens) / len(ours):,.0f}", apart[1], f"{paths:.1f}"])
+        mean_tokens = f"{sum(tokens) / len(own):,.0f}"
+        mean_paths = f"{sum(one.paths for one in own) / len(own):.1f}"
+        rows.append([name, share(mean(right)), differences[0], mean_tokens, differences[1], mean_paths])
     return grid(head, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table."""
+    """Print the table; return 2 if the pool or an option is invalid."""
     parse = argparse.ArgumentParser(prog="python -m research.orders", description=__doc__)
     parse.add_argument("pool", type=File)
-    parse.add_argument("--strategy", action="append", help="by name, with its options; repeat it. Default: those that "
-                       "draw from the prompt and count answers")  # fmt: skip
-    parse.add_argument("--paths", type=int, help="of a question; default: all that the pool has")
+    parse.add_argument(
+        "--strategy",
+        action="append",
+        help="name and options; repeatable (default: strategies that sample from the prompt and count answers)",
+    )
+    parse.add_argument("--paths", type=int, help="paths of a question (default: all of the pool)")
     parse.add_argument("--skip", type=int, default=0, metavar="K", help="leave out the pool's first K questions")
-    parse.add_argument("--limit", type=int, metavar="K", help="no more than K questions")
-    parse.add_argument("--orders", type=int, default=50, help="random orders of each question's paths (50)")
-    parse.add_argument("--seed", type=int, default=0, help="of the orders")
+    parse.add_argument("--limit", type=int, metavar="K", help="at most K questions")
+    parse.add_argument("--orders", type=int, default=50, help="random orders of each question's paths (default: 50)")
+    parse.add_argument("--seed", type=int, default=0, help="seed of the orders")
     args = parse.parse_args(arguments)
     try:
         questions = pooled(read_results(args.pool), args.skip, args.limit)
         paths = len(questions[0]) if args.paths is None else args.paths
         strategies = {
-            name: registry.strategy(name, paths, Sampling()) for name in dict.fromkeys(args.strategy or usual(paths))
+            name: registry.make_strategy(name, paths, Sampling())
+            for name in dict.fromkeys(args.strategy or default_strategies(paths))
         }
         print(table(averaged(strategies, questions, args.orders, args.seed)))
     except BranchwiseError as error:

@@ -1,6 +1,6 @@
 """Plot of the README: tokens saved against accuracy lost, from the summaries under docs/results.
 
-    python -m research.summary_plot docs/images/results.svg
+python -m research.summary_plot docs/images/results.svg
 """
 
 import argparse
@@ -32,7 +32,7 @@ class Point(NamedTuple):
 def points() -> Iterator[Point]:
     """Yield what the recorded summaries hold of the three strategies."""
     for data in DATA:
-        rows = {}
+        rows: dict[str, dict[str, float]] = {}
         for kind in ("replay", "adaptive"):
             if (file := RESULTS / f"{kind}-{data}.json").exists():
                 (summary,) = json.loads(file.read_text(encoding="utf-8"))["data"]

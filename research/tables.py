@@ -1,4 +1,4 @@
-"""What evaluations came to, as Markdown: a table for each file of questions, from the summaries they leave behind."""
+"""Markdown tables of evaluation summaries, one table per data set."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -8,7 +8,7 @@ from branchwise.evaluation.statistics import Estimate
 
 
 def tables(summary: Summary) -> str:
-    """One below the other."""
+    """Return the tables of all data sets in `summary`."""
     return "\n\n".join("\n".join(_table(data)) for data in summary.data)
 
 
@@ -21,7 +21,7 @@ def _table(data: DataSummary) -> Iterator[str]:
 
 
 def _row(one: StrategySummary) -> Mapping[str, str]:
-    """A strategy's figures. Tokens, passes and seconds are those of a question."""
+    """Return a strategy's cells by column. Tokens, passes and seconds are per question."""
     usage, count = one.usage, one.questions
     return {
         "strategy": one.strategy,
@@ -39,16 +39,16 @@ def _row(one: StrategySummary) -> Mapping[str, str]:
 
 
 def share(estimate: Estimate) -> str:
-    """In percent, with its interval."""
+    """Format a share and its interval in percent."""
     return f"{estimate.value:.1%} ({100 * estimate.low:.0f} to {100 * estimate.high:.0f})"
 
 
 def change(estimate: Estimate) -> str:
-    """A ratio as what is more or less, in percent."""
-    value, low, high = (100 * (number - 1) for number in estimate)
+    """Format a ratio and its interval as a change in percent."""
+    value, low, high = (100 * (ratio - 1) for ratio in estimate)
     return f"{value:+.0f}% ({low:+.0f} to {high:+.0f})"
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with that head."""
+    """Return a Markdown table with column titles `head`."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))

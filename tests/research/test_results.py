@@ -1,11 +1,11 @@
-"""The tables of results say what the runs' summaries say."""
+"""The tables of docs/results.md equal those of the runs' summaries."""
 
 from pathlib import Path
 
 from branchwise.core.usage import Usage
 from branchwise.evaluation.report.summary import DataSummary, StrategySummary, Summary
 from branchwise.evaluation.statistics import Estimate
-from research.results import runs, shown
+from research.results import markdown, runs
 from research.tables import tables
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -41,22 +41,26 @@ def test_a_table_has_a_row_for_each_strategy() -> None:
     head, _, *rows = tables(Summary(data=(data,))).splitlines()
     assert head == "gsm8k, 40 questions; one path of self-consistency is right 30.0%:"
     assert [[cell.strip() for cell in row.strip("|").split("|")] for row in rows] == [
-        ["strategy", "right", "accuracy, 95%", "to the first", "tokens", "to the first", "paths", "prefilled", "reused",
-         "passes", "seconds"],
+        [
+            *("strategy", "right", "accuracy, 95%", "to the first", "tokens", "to the first"),
+            *("paths", "prefilled", "reused", "passes", "seconds"),
+        ],
         ["---"] * 11,
         ["self-consistency", "16 of 40", "40.0% (25 to 55)", "", "1,500", "", "8.0", "10", "90.0%", "200", ""],
-        ["path-consistency", "14 of 40", "35.0% (25 to 55)", "-5.0 (-10 to +2)", "1,125", "-25% (-30 to -20)", "8.0",
-         "10", "90.0%", "200", "2.2"],
-    ]  # fmt: skip
+        [
+            *("path-consistency", "14 of 40", "35.0% (25 to 55)", "-5.0 (-10 to +2)", "1,125", "-25% (-30 to -20)"),
+            *("8.0", "10", "90.0%", "200", "2.2"),
+        ],
+    ]
 
 
-def test_every_run_has_a_folder_of_its_own() -> None:
+def test_every_run_has_its_own_folder() -> None:
     folders = [command[-1] for command in runs(Path("results"))]
     assert len(set(folders)) == len(folders) == 40
 
 
-def test_the_docs_have_every_table_as_its_summary_has_it() -> None:
+def test_docs_contain_the_table_of_every_summary() -> None:
     kept = sorted((DOCS / "results").glob("*.json"))
-    told = (DOCS / "results.md").read_text(encoding="utf-8") if kept else ""
+    text = (DOCS / "results.md").read_text(encoding="utf-8") if kept else ""
     for file in kept:
-        assert shown(file.stem, Summary.model_validate_json(file.read_bytes())) in told, file.name
+        assert markdown(file.stem, Summary.model_validate_json(file.read_bytes())) in text, file.name
