@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,8 @@ def make_engine(tokenizer: PreTrainedTokenizerBase) -> Iterator[MakeEngine]:
     made: list[Engine] = []
 
     def build(name: str, *drafters: Drafter, budget: int = 8, **settings: int) -> Engine:
-        chosen = EngineSettings(**{"memory": 1 << 24, "speculation": "off", **settings})
-        engine = Engine(network(name), tokenizer, name=name, settings=chosen)
+        fields: dict[str, Any] = {"memory": 1 << 24, "speculation": "off", **settings}
+        engine = Engine(network(name), tokenizer, name=name, settings=EngineSettings(**fields))
         made.append(engine)
         if drafters:
             engine.set_speculator(Speculator(drafters, FixedBudget(budget)))

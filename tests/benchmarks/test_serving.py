@@ -1,4 +1,4 @@
-"""The benchmarks of serving: load on a real server with a tiny model; votes and tables without one."""
+"""Benchmarks of serving: load on a real server with a tiny model, votes and tables without a server."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 
 from branchwise.evaluation.dataset import read_rows
 
@@ -15,7 +16,7 @@ DATA = ROOT / "tests" / "data" / "gsm8k.jsonl"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # With one thread: on tensors this small, threads only wait for each other.
+    # On tensors this small, a second thread makes a run slower.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("BRANCHWISE_API_KEY", None)
     command = [sys.executable, "-m", "benchmarks.serving", *arguments]
@@ -25,10 +26,24 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_load_accounts_for_every_token(tiny_model_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench" / "load.json"
     done = run(
-        "load", str(DATA), "--model", str(tiny_model_folder), "--questions", "6", "--paths", "3", "--waves", "2",
-        "--max-tokens", "12", "--strategy", "self-consistency", "--out", str(out),
-    )  # fmt: skip
-    assert done.returncode in (0, 1), done.stderr  # so short a run may still fill its pools
+        "load",
+        str(DATA),
+        "--model",
+        str(tiny_model_folder),
+        "--questions",
+        "6",
+        "--paths",
+        "3",
+        "--waves",
+        "2",
+        "--max-tokens",
+        "12",
+        "--strategy",
+        "self-consistency",
+        "--out",
+        str(out),
+    )
+    assert done.returncode in (0, 1), done.stderr  # memory may still grow in so short a run
     document = json.loads(out.read_text())
     assert document["errors"] == {}
     assert document["answered"] == 2 * 6
@@ -44,7 +59,7 @@ def test_load_accounts_for_every_token(tiny_model_folder: Path, tmp_path: Path) 
     assert (tmp_path / "bench" / "load.log").read_text()
 
 
-def test_a_server_that_does_not_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_an_error_with_its_log(tmp_path: Path) -> None:
     done = run("load", str(DATA), "--model", str(tmp_path / "none"), "--out", str(tmp_path / "load.json"))
     assert done.returncode == 2
     assert "the server did not start" in done.stderr
@@ -57,35 +72,35 @@ async def test_the_client_votes_as_branchwise_does(monkeypatch: pytest.MonkeyPat
 
     (row,) = read_rows(str(DATA), 0, 1)
 
-    def said(text: str, reason: str = "stop") -> dict[str, object]:
+    def choice(text: str, reason: str = "stop") -> dict[str, JsonValue]:
         return {"message": {"content": text}, "finish_reason": reason}
 
     votes = ["The answer is 7.", "So it is \\boxed{72}.", "The answer is 72.0.", "no idea", "The answer is 7"]
-    assert await serving_compare._vote(row, [*map(said, votes)]) == "7"
-    assert await serving_compare._vote(row, [*map(said, votes), said("The answer is 72.")]) == "72"
-    assert await serving_compare._vote(row, [said("Well, 72", "length")]) is None
+    assert await serving_compare._vote(row, [*map(choice, votes)]) == "7"
+    assert await serving_compare._vote(row, [*map(choice, votes), choice("The answer is 72.")]) == "72"
+    assert await serving_compare._vote(row, [choice("Well, 72", "length")]) is None
     assert await serving_compare._vote(row, []) is None
 
 
-def test_ways_are_compared_question_by_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strategies_are_compared_question_by_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT)
-    from benchmarks.serving_compare import PLAIN, Asked, comparisons, table
+    from benchmarks.serving_compare import PLAIN, QuestionResult, comparisons, table
 
-    asked = []
+    results = []
     for number in range(20):
-        plain = Asked(str(number), PLAIN, "1", number < 10, 4.0, 100, 200)
-        ours = Asked(str(number), "path-consistency", "1", number < 15, 1.0 + number % 2, 100, 100)
-        asked += [plain, ours] if number % 2 else [ours, plain]
-    plain, ours = comparisons(asked)
+        unvoted = QuestionResult(str(number), PLAIN, "1", number < 10, 4.0, 100, 200)
+        voted = QuestionResult(str(number), "path-consistency", "1", number < 15, 1.0 + number % 2, 100, 100)
+        asked += [unvoted, voted] if number % 2 else [voted, unvoted]
+    plain, strategy = comparisons(results)
     assert (plain.way, plain.questions, plain.accuracy.value) == (PLAIN, 20, 0.5)
     assert plain.gain == (0, 0, 0) or plain.gain.value == 0
-    assert ours.accuracy.value == 0.75
-    assert ours.gain.value == 0.25
-    assert ours.gain.low > 0
-    assert ours.tokens == (0.5, 0.5, 0.5)
-    assert ours.time.value == pytest.approx(1.5 / 4)
-    assert ours.seconds_each == 1.5
-    lines = table([plain, ours]).splitlines()
+    assert strategy.accuracy.value == 0.75
+    assert strategy.gain.value == 0.25
+    assert strategy.gain.low > 0
+    assert strategy.tokens == (0.5, 0.5, 0.5)
+    assert strategy.time.value == pytest.approx(1.5 / 4)
+    assert strategy.seconds_each == 1.5
+    lines = table([plain, strategy]).splitlines()
     assert len(lines) == 4
     assert "| path-consistency | 0.75 [" in lines[3]
     assert "| 0.50 [0.50, 0.50] |" in lines[3]

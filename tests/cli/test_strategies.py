@@ -157,10 +157,10 @@ def test_a_reward_model_scores_paths(tiny: list[str], here: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        num_labels=1,
         max_position_embeddings=512,
         pad_token_id=None,
     )
+    config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(here / "judge")
     tiny_tokenizer().save_pretrained(here / "judge")
     options = ["--strategy", "best-of-n:value=verifier", "--verifier", "reward:judge,batch=2", "--device", "cpu"]

@@ -1,6 +1,7 @@
 """Results: usage, parents, records, and answers with fields."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -42,7 +43,8 @@ async def test_records_of_branches_contain_parent_and_segments() -> None:
             prompt = len(branch.path.root.token_ids)
             assert ours[: prompt + same.stop] == theirs[: prompt + same.stop]
     assert {branch.prefix_tokens for branch in result.paths} == {0, 3, 6}
-    for branch, record in zip(result.paths, result.record()["paths"], strict=True):
+    whole: dict[str, Any] = result.record()
+    for branch, record in zip(result.paths, whole["paths"], strict=True):
         segments = record["segments"]
         assert tuple(t for s in segments for t in s["token_ids"]) == tuple(
             t for s in branch.path.segments() for t in s.token_ids
@@ -52,8 +54,8 @@ async def test_records_of_branches_contain_parent_and_segments() -> None:
         assert (record["parent"], record["prefix_tokens"]) == (branch.parent, branch.prefix_tokens)
         assert record["cost"]["sampled"] == len(branch.path.token_ids)
         assert record["stop_reason"] == "end"
-    lean = result.record(tokens=False)["paths"]
-    assert all("segments" not in record and record["text"] for record in lean)
+    lean: dict[str, Any] = result.record(tokens=False)
+    assert all("segments" not in record and record["text"] for record in lean["paths"])
 
 
 async def test_each_step_of_a_resumed_path_has_the_step_before_as_parent() -> None:
@@ -64,8 +66,9 @@ async def test_each_step_of_a_resumed_path_has_the_step_before_as_parent() -> No
         if not log.events:
             return [bw.Extend(log.roots[0], sampling=sampling)]
         last = log.events[-1]
-        more = isinstance(last, bw.Finished) and last.path.stop_reason is bw.StopReason.LENGTH
-        return [bw.Extend(last.path, sampling=sampling, resume=True)] if more else []
+        if isinstance(last, bw.Finished) and last.path.stop_reason is bw.StopReason.LENGTH:
+            return [bw.Extend(last.path, sampling=sampling, resume=True)]
+        return []
 
     result = await bw.solve("q", ScriptedBackend(script), strategy=Throwaway(plan))
     assert [(b.parent, b.prefix_tokens) for b in result.paths] == [(None, 0), (0, 2), (1, 4)]
@@ -74,7 +77,7 @@ async def test_each_step_of_a_resumed_path_has_the_step_before_as_parent() -> No
 
 def test_passes_are_recorded_without_float_noise() -> None:
     usage = bw.Usage(forward_passes=0.1 + 0.2)
-    record = bw.Result(None, None, {}, bw.Outcome.COMPLETE, usage).record()
+    record: dict[str, Any] = bw.Result(None, None, {}, bw.Outcome.COMPLETE, usage).record()
     assert record["usage"]["forward_passes"] == 0.3
 
 

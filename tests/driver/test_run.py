@@ -110,10 +110,12 @@ async def test_branches_of_a_judges_prompt_are_asides() -> None:
     result = await bw.solve("q", ScriptedBackend(reply), strategy=strategy)
     ends = [e for e in strategy.log.events if isinstance(e, bw.Finished | bw.Failed)]
     assert [(type(e), e.aside) for e in ends] == [(bw.Finished, False), (bw.Finished, True), (bw.Failed, True)]
-    assert ends[1].answer == bw.Answer("yes", "True")
+    judged = ends[1]
+    assert isinstance(judged, bw.Finished)
+    assert judged.answer == bw.Answer("yes", "True")
     assert (result.answer, [branch.number for branch in result.paths]) == ("5", [0])
     assert (result.usage.sampled, result.usage.discarded) == (5 + 5 + 2, 2)  # the judge's tokens are charged, too
-    assert ends[1].cost.sampled == 5
+    assert judged.cost.sampled == 5
 
 
 async def test_an_aside_does_not_vote() -> None:

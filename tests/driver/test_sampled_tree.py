@@ -10,13 +10,14 @@ from branchwise.backends.scripted.backend import Script, ScriptedBackend
 from branchwise.core.messages import as_messages
 from branchwise.core.tree import NodeState, Tree, TreeNode
 from branchwise.driver.results import sampled_tree
+from branchwise.strategies.strategy import AnyStrategy
 from tests.support.throwaway import Log, Throwaway, once
 
 FULL = bw.Capabilities(model="scripted", context=100_000)
 TEXT = replace(FULL, token_in=False, token_out=False, logprobs=False, top_k_logprobs=0)
 
 
-async def solved(script: Script, strategy: bw.Strategy[Log], capabilities: bw.Capabilities = FULL) -> bw.Result:
+async def solved(script: Script, strategy: AnyStrategy, capabilities: bw.Capabilities = FULL) -> bw.Result:
     result = await bw.solve("q", ScriptedBackend(script, capabilities=capabilities), strategy=strategy)
     assert not result.errors
     check_invariants(result)
@@ -114,8 +115,9 @@ def in_steps(log: Log) -> Sequence[bw.Action]:
     if not log.events:
         return [bw.Extend(log.roots[0], sampling=sampling)]
     last = log.events[-1]
-    more = isinstance(last, bw.Finished) and last.path.stop_reason is bw.StopReason.STOP
-    return [bw.Extend(last.path, sampling=sampling, resume=True)] if more else []
+    if isinstance(last, bw.Finished) and last.path.stop_reason is bw.StopReason.STOP:
+        return [bw.Extend(last.path, sampling=sampling, resume=True)]
+    return []
 
 
 @pytest.mark.parametrize("capabilities", [FULL, TEXT])
@@ -150,7 +152,7 @@ async def test_paths_without_token_ids_are_single_nodes() -> None:
     ],
     ids=lambda strategy: strategy.name,
 )
-async def test_paths_of_every_strategy_form_a_tree(strategy: bw.Strategy[Log], capabilities: bw.Capabilities) -> None:
+async def test_paths_of_every_strategy_form_a_tree(strategy: AnyStrategy, capabilities: bw.Capabilities) -> None:
     def reply(path: bw.Path, earlier: int) -> str:
         steps = [" Left.", " Then right.", "\nAnd on."][: max(0, 3 - path.answer_text.count("."))]
         return "".join(steps)[1:] + f" The answer is {earlier % 3 // 2}."

@@ -59,7 +59,9 @@ async def test_verifications_and_scores_go_on_after_the_budget_is_spent() -> Non
             log.requested = 1
             return [bw.Extend(log.roots[0], 4)]
         if len(log.events) == 4:
-            path = log.events[0].path
+            first = log.events[0]
+            assert isinstance(first, bw.Finished)
+            path = first.path
             return [bw.Verify(path), bw.Score(path, (" yes",)), bw.Root(judge)]
         return []
 
@@ -142,7 +144,11 @@ async def test_a_branch_cut_by_its_own_limit_is_complete() -> None:
 
 
 async def test_the_rest_of_a_lease_starts_the_next_branch_at_once() -> None:
-    replies = [Reply("word " * 15 + "The answer is 1.", delay=0.01), "The answer is 2.", "The answer is 3."]
+    replies: list[str | Reply] = [
+        Reply("word " * 15 + "The answer is 1.", delay=0.01),
+        "The answer is 2.",
+        "The answer is 3.",
+    ]
     seen: list[tuple[str, int]] = []
 
     def observe(event: bw.RunEvent) -> None:

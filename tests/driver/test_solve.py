@@ -1,6 +1,7 @@
 """The calls `solve`, `solve_batch` and `solve_sync`."""
 
 import pytest
+from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
@@ -15,7 +16,7 @@ async def test_solve_sync_works_inside_a_running_loop() -> None:
 
 
 async def test_messages_with_system_and_tools_reach_the_backend() -> None:
-    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    tool: dict[str, JsonValue] = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
     turns = (bw.Message(role="system", content="Be brief."), bw.Message(role="user", content="2 + 2?"))
     asked = bw.Messages(turns=turns, tools=(tool,), prefix="The")
     result = await bw.solve(asked, ScriptedBackend({"": [" answer is 4."]}), strategy=bw.SelfConsistency(1))

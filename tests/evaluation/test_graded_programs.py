@@ -24,7 +24,7 @@ from tests.support.tiny_models import tiny_llama, tiny_tokenizer
 
 needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox needs Linux")
 
-COMPLETE = {
+COMPLETE: dict[str, object] = {
     "id": "complete",
     "question": 'def double(x: int) -> int:\n    """Twice x."""\n',
     "answer": "    return 2 * x\n",
@@ -32,7 +32,7 @@ COMPLETE = {
     "tests": ["META = {}\n\n\ndef check(candidate):\n    assert candidate(3) == 6\n    assert candidate(-1) == -2\n"],
     "entry_point": "double",
 }
-SENTENCE = {
+SENTENCE: dict[str, object] = {
     "id": "sentence",
     "question": "Write a function to find the whole square root of a number.",
     "answer": "def root(x):\n    return math.isqrt(x)",
@@ -40,7 +40,7 @@ SENTENCE = {
     "tests": ["assert root(4) == 2", "assert root(10) == 3"],
     "test_imports": ["import math"],
 }
-GAME = {"id": "game", "question": "1 2 2 6", "answer": "24", "answer_type": "expression24"}
+GAME: dict[str, object] = {"id": "game", "question": "1 2 2 6", "answer": "24", "answer_type": "expression24"}
 
 
 def rows(folder: Path, *records: dict[str, object]) -> Sequence[Row]:

@@ -109,8 +109,8 @@ def test_a_run_with_other_settings_is_rejected(tiny: list[str], rows: Path) -> N
         ("greedy", 2),
     ]
     text = ROWS.replace('"answer"', '"answer_type": "text", "answer"')
-    for changed in (GOOD_ROW.replace('"a"', '"0"'), text):  # another question, and another answer type
-        (rows / "rows.jsonl").write_text(changed)
+    for row in (GOOD_ROW.replace('"a"', '"0"'), text):  # another question, and another answer type
+        (rows / "rows.jsonl").write_text(row)
         assert_rejected(run(*command, cwd=rows), "out holds another row 0 of rows")
     (rows / "other").mkdir()
     (rows / "other" / "rows.jsonl").write_text(GOOD_ROW)

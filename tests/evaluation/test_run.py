@@ -8,13 +8,14 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.evaluation import Answered, Plan, Row, evaluate, summarize
 from branchwise.strategies.samples import Samples
+from branchwise.strategies.strategy import AnyStrategy
 from tests.support.evaluations import evaluate_rows, numbered_rows
 
 
 async def test_strategies_are_compared_on_the_same_questions() -> None:
     rows = [Row(id=str(i), question=f"q{i}", answer=str(i)) for i in range(3)]
     backend = ScriptedBackend({"": ["First. Then. The answer is 1."], "First.": [" Then. The answer is 1."]})
-    strategies = {"sc": bw.SelfConsistency(4), "pc": bw.PathConsistency(4)}
+    strategies: dict[str, AnyStrategy] = {"sc": bw.SelfConsistency(4), "pc": bw.PathConsistency(4)}
     answered = await evaluate_rows(rows, strategies, backend, concurrency=2)
     assert sorted((one.strategy, one.id) for one in answered) == sorted(
         (n, str(i)) for n in strategies for i in range(3)
@@ -73,7 +74,7 @@ async def test_an_interrupted_question_is_left_out() -> None:
     def reply(path: bw.Path, before: int) -> Reply:  # the second question is slow
         return Reply("The answer is 1.", delay=0.0 if "q0" in str(path.root.messages) else 0.2)
 
-    strategies = {"sc": bw.SelfConsistency(2), "pc": bw.PathConsistency(2)}
+    strategies: dict[str, AnyStrategy] = {"sc": bw.SelfConsistency(2), "pc": bw.PathConsistency(2)}
     answered = await evaluate_rows(
         numbered_rows(2),
         strategies,

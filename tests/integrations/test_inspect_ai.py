@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from inspect_ai import Task, eval
-from inspect_ai._cli.util import parse_cli_args
+from inspect_ai._util.config import parse_cli_args
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import (

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -54,7 +54,8 @@ ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42
 
 
 def model(backend: bw.Backend, **given: object) -> ChatBranchwise:
-    return ChatBranchwise(backend=backend, **{"strategy": "self-consistency", "paths": 5, **given})
+    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
+    return ChatBranchwise(backend=backend, **fields)
 
 
 # Answers
@@ -214,6 +215,7 @@ def test_objects_are_voted_field_by_field() -> None:
     told = asked.invoke("Which city?")
     assert isinstance(told, dict)
     assert (told["parsed"], told["parsing_error"]) == (Place(city="Paris", people=3), None)
+    assert isinstance(told["raw"], AIMessage)
     assert told["raw"].response_metadata["branchwise"]["value"] == {"city": "Paris", "people": 3}
     (system, _) = backend.prompts[0].turns
     assert '"people"' in system.content
@@ -266,7 +268,8 @@ def test_a_call_s_options_go_before_the_model_s() -> None:
 def test_seeds_and_repeats_name_the_samples() -> None:
     backend = Talk(ANSWERS)
     asked = model(backend, seed=3)
-    for given in ({}, {}, {"seed": 9}, {"seed": 9}):
+    settings: list[dict[str, Any]] = [{}, {}, {"seed": 9}, {"seed": 9}]
+    for given in settings:
         asked.invoke("q", **given)
     model(backend, seed=3).invoke("q")
     once, again, seeded, same, fresh = (request.keys for request in backend.requests)
@@ -285,7 +288,7 @@ def test_seeds_and_repeats_name_the_samples() -> None:
         ({"temperature": 0.0}, "temperature: is 0"),
     ],
 )
-def test_options_that_cannot_be_honoured(given: dict[str, object], message: str) -> None:
+def test_options_that_cannot_be_honoured(given: dict[str, Any], message: str) -> None:
     with pytest.raises(bw.ConfigError, match=message):
         model(Talk(ANSWERS)).invoke("q", **given)
 
@@ -309,7 +312,7 @@ def test_arguments_that_make_no_sense(given: dict[str, object], message: str) ->
     ("turn", "message"),
     [
         (HumanMessage([{"type": "image_url", "image_url": {"url": "data:"}}]), "messages: contain image_url"),
-        (ChatMessage("q", role="critic"), "messages: contain one of type chat"),
+        (ChatMessage(content="q", role="critic"), "messages: contain one of type chat"),
         (HumanMessage(" "), "question: has no message with content"),
     ],
 )

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -47,7 +47,7 @@ CORRECT = ("The answer is 4.", "So. The answer is 42. Q: and", "It is 42: the an
 class Evaluate(Protocol):
     """Runs the task over a model; keywords go to lm-eval."""
 
-    def __call__(self, model: object, **options: object) -> dict[str, dict[str, object]]: ...
+    def __call__(self, model: object, **options: object) -> dict[str, dict[str, Any]]: ...
 
 
 def write_task(folder: Path, name: str = "sums", **changes: object) -> None:
@@ -85,11 +85,11 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     # It asks pip for every package there is, which takes a second.
     monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda storage: None)
 
-    def run(model: object, **options: object) -> dict[str, dict[str, object]]:
-        task = {name: options.pop(name) for name in list(options) if name not in SIMPLE}
+    def run(model: object, **options: object) -> dict[str, dict[str, Any]]:
+        task: dict[str, Any] = {name: options.pop(name) for name in list(options) if name not in SIMPLE}
         write_task(tmp_path, **task)
         manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-        done: dict[str, dict[str, object]] = lm_eval.simple_evaluate(
+        done: dict[str, dict[str, Any]] = lm_eval.simple_evaluate(
             model, tasks=["sums"], task_manager=manager, bootstrap_iters=0, **options
         )
         return done
@@ -100,9 +100,9 @@ def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
 SIMPLE = ("model_args", "apply_chat_template", "system_instruction", "num_fewshot", "use_cache", "gen_kwargs", "limit")
 
 
-def texts(done: dict[str, dict[str, object]]) -> list[list[str]]:
+def texts(done: dict[str, dict[str, Any]]) -> list[list[str]]:
     """Each question's texts."""
-    return [sample["resps"][0] for sample in done["samples"]["sums"]]  # type: ignore[index,call-overload]
+    return [sample["resps"][0] for sample in done["samples"]["sums"]]
 
 
 # Generating
@@ -112,7 +112,7 @@ def test_the_first_path_with_the_winning_answer_is_graded_whole(evaluate: Evalua
     backend = RecordingBackend(*CORRECT)
     done = evaluate(BranchwiseLM(backend=backend, strategy="self-consistency", paths=3))
     assert texts(done) == [["So. The answer is 42. "]] * 2
-    assert done["results"]["sums"]["exact_match,stated"] == 0.5  # type: ignore[index]
+    assert done["results"]["sums"]["exact_match,stated"] == 0.5
     assert backend.turns == [[("user", row["q"])] for row in ROWS]  # untouched
     assert {(a.sampling.temperature, a.sampling.stop, a.sampling.max_tokens) for a in backend.requests} == {
         (0.9, ("Q:",), 20)
@@ -381,7 +381,7 @@ def test_a_multiple_choice_task_is_scored(evaluate: Evaluate) -> None:
         filter_list=None,
         generation_kwargs=None,
     )
-    assert done["results"]["sums"]["acc,none"] == 0.5  # type: ignore[index]
+    assert done["results"]["sums"]["acc,none"] == 0.5
     assert lm.usage.scored == 4
 
 

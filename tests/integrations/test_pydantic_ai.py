@@ -1,7 +1,7 @@
 """Pydantic AI itself, over strategies: agents with tools, structured output, streams and fallbacks."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -33,7 +33,8 @@ ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42
 
 
 def model(backend: bw.Backend, settings: ModelSettings | None = None, **given: object) -> BranchwiseModel:
-    return BranchwiseModel(backend=backend, settings=settings, **{"strategy": "self-consistency", "paths": 5, **given})
+    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
+    return BranchwiseModel(backend=backend, settings=settings, **fields)
 
 
 def add(a: int, b: int) -> int:

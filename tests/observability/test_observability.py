@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
@@ -71,6 +72,12 @@ def parent(span: ReadableSpan) -> int | None:
     return None if span.parent is None else span.parent.span_id
 
 
+def times(span: ReadableSpan) -> tuple[int, int]:
+    assert span.start_time is not None
+    assert span.end_time is not None
+    return span.start_time, span.end_time
+
+
 def attributes(span: ReadableSpan) -> dict[str, object]:
     return dict(span.attributes or {})
 
@@ -102,7 +109,8 @@ async def test_spans_nest_under_the_callers(traced: Traced) -> None:
     assert [parent(branch) for branch in branches] == [window.context.span_id] * 3
     assert len(traced.spans) == 1 + 1 + 1 + 3
     for span, above in [(window, question), *((branch, window) for branch in branches)]:
-        assert above.start_time <= span.start_time <= span.end_time <= above.end_time
+        (above_start, above_end), (start, end) = times(above), times(span)
+        assert above_start <= start <= end <= above_end
 
 
 async def test_a_span_says_how_it_was_drawn_and_what_it_cost(traced: Traced) -> None:
@@ -155,7 +163,9 @@ async def test_a_span_says_how_it_was_drawn_and_what_it_cost(traced: Traced) -> 
 
 async def test_the_ledger_of_branches_and_scores_sums_to_the_results(traced: Traced) -> None:
     """Finished, cancelled, failed and judging branches, and scored texts."""
-    replies = {"": [SAID, Reply(SAID, fail_after=3), Reply("and so on " * 99, delay=0.001)]}
+    replies: dict[str, list[str | Reply]] = {
+        "": [SAID, Reply(SAID, fail_after=3), Reply("and so on " * 99, delay=0.001)]
+    }
     double = ScriptedBackend(
         lambda path, before: "True." if path.root.messages == JUDGE else replies[""][before % 3], scores={" yes": -1}
     )
@@ -275,7 +285,7 @@ async def test_each_question_of_a_batch_has_a_span(traced: Traced) -> None:
     results = await bw.solve_batch(
         [QUESTION, "", "Another?"], backend(), strategy=bw.SelfConsistency(2), observer=traced.observer()
     )
-    first, empty, second = sorted(traced.named("invoke_agent"), key=lambda span: span.start_time)
+    first, empty, second = sorted(traced.named("invoke_agent"), key=lambda span: times(span)[0])
     for span, result in zip((first, second), (results[0], results[2]), strict=True):
         assert attributes(span)["gen_ai.usage.output_tokens"] == result.usage.sampled > 0
         windows = [window for window in traced.named("branchwise.window") if parent(window) == span.context.span_id]
@@ -346,7 +356,10 @@ async def test_a_run_that_raises_ends_every_span(traced: Traced) -> None:
     def plan(log: Log) -> Sequence[bw.Action]:
         if log.events:
             raise ZeroDivisionError("a strategy with a broken wing")
-        return [bw.Extend(log.roots[0], 2)] if not log.requested and not setattr(log, "asked", 1) else []
+        if log.requested:
+            return []
+        log.requested = 1
+        return [bw.Extend(log.roots[0], 2)]
 
     tracing = traced.observer()
     with pytest.raises(ZeroDivisionError):
@@ -394,7 +407,10 @@ async def _tell_everything(observer: Observer) -> None:
             return [*more, bw.Score(root, (" herd",)), bw.Verify(root), bw.Root(JUDGE, task=bw.task("yes-no"))]
         return [bw.Extend(log.events[-1].path)] if isinstance(log.events[-1], bw.Rooted) else []
 
-    tool = {"type": "function", "function": {"name": "count_zebras", "parameters": {"type": "object"}}}
+    tool: dict[str, JsonValue] = {
+        "type": "function",
+        "function": {"name": "count_zebras", "parameters": {"type": "object"}},
+    }
     asked = bw.Messages(turns=(bw.Message(role="user", content=QUESTION),), tools=(tool,))
     result = await bw.solve(
         asked,
@@ -472,7 +488,8 @@ async def test_tracing_that_breaks_costs_its_own_run_alone() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     provider.add_span_processor(Breaking())
-    tracing, seen = Tracing(provider), []
+    tracing = Tracing(provider)
+    seen: list[bw.RunEvent] = []
     watching = together(tracing, seen.append)
     result = await bw.solve(QUESTION, backend(), strategy=bw.SelfConsistency(3), observer=watching)
     assert (result.answer, len(result.paths)) == ("31415926", 3)
@@ -587,7 +604,13 @@ async def test_a_question_that_fails_is_a_warning(lines: io.StringIO) -> None:
 
 def test_a_line_is_one_line_whatever_is_in_it(lines: io.StringIO) -> None:
     configure("text", stream=lines)
-    fields = {"path": "/v1/chat\nlevel=critical", "seconds": 0.25, "key": None, "quoted": 'a "b"', "word": "plain"}
+    fields: dict[str, JsonValue] = {
+        "path": "/v1/chat\nlevel=critical",
+        "seconds": 0.25,
+        "key": None,
+        "quoted": 'a "b"',
+        "word": "plain",
+    }
     emit(logging.getLogger("branchwise.access"), logging.INFO, "request", fields)
     (line,) = lines.getvalue().splitlines()
     assert line.endswith(

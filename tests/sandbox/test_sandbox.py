@@ -10,6 +10,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.sandbox import sandbox
+from branchwise.sandbox.jail.messages import Ending, Request
 from branchwise.sandbox.sandbox import Kind, Limits, SandboxError, run_program
 from tests.support.sandboxes import PATIENCE, Run, Setup, all_gone, folders, is_plain, processes, served
 
@@ -165,7 +166,7 @@ def test_no_more_programs_run_at_once_than_there_are_cpus(monkeypatch: pytest.Mo
     running, most, lock = 0, 0, threading.Lock()
     supervised = sandbox._supervised
 
-    def counted(request: sandbox.Request) -> sandbox.Ending:
+    def counted(request: Request) -> Ending:
         nonlocal running, most
         with lock:
             running += 1

@@ -13,6 +13,7 @@ from branchwise.backends.stream import Extension
 from branchwise.core.messages import Messages
 from branchwise.search.state import SearchState
 from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
+from branchwise.search.values import ValueName
 from branchwise.strategies.strategy import Decision
 from tests.support.search_scripts import RecordingStrategy
 from tests.support.searches import FULL, SEARCHES, backend, every_search, outcome, pseudorandom, score, solve
@@ -149,7 +150,7 @@ def test_a_failing_verifier_call_costs_one_node(name: str) -> None:
 
 @every_search
 @pytest.mark.parametrize("value", ["verifier", "p-true", "rating", "logprob"])
-def test_without_any_value_the_majority_answers(name: str, value: str) -> None:
+def test_without_any_value_the_majority_answers(name: str, value: ValueName) -> None:
     """The verifier raises, or the backend has no scores or no log-probabilities."""
 
     async def broken(path: bw.Path) -> float:
@@ -231,7 +232,7 @@ class FailingJudge(ScriptedBackend):
 
 @every_search
 @pytest.mark.parametrize("value", ["p-true", "rating"])
-def test_a_failed_judge_prompt_or_score_costs_its_node(name: str, value: str) -> None:
+def test_a_failed_judge_prompt_or_score_costs_its_node(name: str, value: ValueName) -> None:
     result = solve(replace(SEARCHES[name], value=value), backend=backend(kind=FailingJudge))
     nodes = result.tree.nodes
     refused = [node for node in nodes if node.parent == 0 and node.text.startswith("n0\n")]

@@ -10,6 +10,7 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.driver import BranchEnded
 from branchwise.search.state import SearchState
+from branchwise.search.values import ValueName
 from tests.support.search_scripts import RecordingStrategy
 from tests.support.searches import FULL, SEARCHES, backend, every_search, outcome, solve
 
@@ -36,7 +37,7 @@ def test_any_token_budget_leaves_the_best_answer_so_far(name: str) -> None:
 
 @every_search
 @pytest.mark.parametrize("value", ["verifier", "rollouts"])
-def test_any_path_budget_leaves_the_best_answer_so_far(name: str, value: str) -> None:
+def test_any_path_budget_leaves_the_best_answer_so_far(name: str, value: ValueName) -> None:
     strategy = replace(SEARCHES[name], value=value)
     for paths in range(1, 24, 2):
         result = solve(strategy, budget=bw.Budget(paths=paths))
@@ -98,7 +99,8 @@ def test_a_search_stopped_at_any_branch_keeps_its_tree(name: str) -> None:
     whole = solve(SEARCHES[name])
     ends = len(whole.paths)
     for after in range(1, ends + 1):
-        stop, ended = bw.Stop(), []
+        stop = bw.Stop()
+        ended: list[int] = []
 
         def listen(event: object, after: int = after, stop: bw.Stop = stop, ended: list[int] = ended) -> None:
             if isinstance(event, BranchEnded):

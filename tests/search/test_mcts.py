@@ -20,7 +20,8 @@ def check_totals(search: SearchRun, expected: dict[str, tuple[int, float]]) -> N
     found = {name: (node.visits, node.value_sum) for name, node in search.nodes.items()}
     assert found.keys() == expected.keys()
     for name, (visits, total) in expected.items():
-        assert found[name] == (visits, pytest.approx(total)), name
+        assert found[name][0] == visits, name
+        assert found[name][1] == pytest.approx(total), name
     assert [node.visits for node in search.result.tree.nodes] == [n.visits for n in search.recorder.state[0].nodes]
 
 
@@ -106,7 +107,8 @@ def test_uct_in_parallel_by_hand() -> None:
         ("b e", 4, 0.9),
         ("a h", 1, 0.3),
     ):
-        assert found[name] == (visits, pytest.approx(total)), name
+        assert found[name][0] == visits, name
+        assert found[name][1] == pytest.approx(total), name
     assert not any(node.in_flight for node in search.nodes.values())
     assert search.result.votes == pytest.approx({"1": 0.7, "2": 0.5, "3": 0.3})
     serial = run(MCTS(6, width=3, exploration=1, parallel=1, value="verifier"), WIDE)

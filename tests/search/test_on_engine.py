@@ -1,6 +1,7 @@
 """Searches on a real engine: no token is computed twice, and speculation does not change the tree."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,11 @@ from branchwise.search.particle import ParticleFilter
 from branchwise.search.rebase import Rebase
 from branchwise.search.tree import TreeSearch
 from branchwise.search.tree_of_thoughts import ToTBFS, ToTDFS
+from branchwise.search.values import ValueName
 from tests.support.branches import MakeEngine
 
 WARM = bw.Sampling(temperature=0.7, max_tokens=60)
-SEARCHES: list[TreeSearch] = [  # type: ignore[type-arg]
+SEARCHES: list[TreeSearch[Any]] = [
     Beam(4, width=2, max_steps=5),
     DVTS(4, width=2, max_steps=5),
     Rebase(4, max_steps=5),
@@ -73,8 +75,8 @@ class Recorder:
 def test_no_token_is_computed_twice(
     make_engine: MakeEngine,
     monkeypatch: pytest.MonkeyPatch,
-    search: TreeSearch,
-    value: str,  # type: ignore[type-arg]
+    search: TreeSearch[Any],
+    value: ValueName,
 ) -> None:
     engine = make_engine("llama")
     recorder = Recorder(engine, monkeypatch)
@@ -91,7 +93,9 @@ def test_no_token_is_computed_twice(
 
 @every_search
 @pytest.mark.parametrize("value", ["logprob", "p-true"])
-def test_speculation_does_not_change_the_tree(make_engine: MakeEngine, search: TreeSearch, value: str) -> None:  # type: ignore[type-arg]
+def test_speculation_does_not_change_the_tree(
+    make_engine: MakeEngine, search: TreeSearch[Any], value: ValueName
+) -> None:
     strategy = replace(search, value=value, sampling=replace(WARM, temperature=0.3))
     plain = bw.solve_sync("What is 6 times 7?", make_engine("llama"), strategy=strategy)
     drafted = bw.solve_sync("What is 6 times 7?", make_engine("llama", Siblings()), strategy=strategy)

@@ -1,5 +1,7 @@
 """The other routes, and the form of every error."""
 
+from typing import NoReturn
+
 import openai
 import pytest
 
@@ -35,9 +37,12 @@ async def test_errors_have_openai_s_form() -> None:
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_internal_errors_reveal_nothing() -> None:
+async def test_internal_errors_reveal_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: object) -> NoReturn:
+        raise ZeroDivisionError("division by zero")
+
     async with serving(ScriptedBackend({"": ["42"]})) as served:
-        served.server._service.completions.resolve = lambda request: 1 / 0  # type: ignore[method-assign]
+        monkeypatch.setattr(served.server._service.completions, "resolve", fail)
         response = await served.chat()
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "zero" not in response.text

@@ -198,7 +198,8 @@ async def test_too_long_prompt_is_a_client_error() -> None:
 async def test_failing_backend_is_a_server_error(retryable: bool, status: int) -> None:
     broken = Reply(RIGHT, fail_after=0, retryable=retryable)
     async with serving(scripted(broken)) as served:
-        for key in (None, {"paths": 3}):
+        keys: list[JsonValue] = [None, {"paths": 3}]
+        for key in keys:
             response = await served.chat(branchwise=key)
             assert (response.status_code, response.json()["error"]["type"]) == (status, "server_error")
             assert "the script says so" in response.json()["error"]["message"]

@@ -1,8 +1,10 @@
 """Tool calls over HTTP: the vote on calls, `tool_choice`, and chats with tool results."""
 
 import json
+from typing import cast
 
 import pytest
+from openai.types.chat import ChatCompletionToolUnionParam
 from pydantic import JsonValue
 
 from tests.support.serving_lab import PARIS, ROME, TIDES, TOOL, PromptRecorder, events, scripted, serving, tool_choice
@@ -14,7 +16,7 @@ async def test_paths_vote_on_tool_calls() -> None:
         reply = await served.client.chat.completions.create(
             model="scripted",
             messages=[{"role": "user", "content": "What's the weather in Paris?"}],
-            tools=[TOOL],  # type: ignore[list-item]
+            tools=[cast("ChatCompletionToolUnionParam", TOOL)],
             extra_body={"branchwise": {"strategy": "self-consistency", "paths": 3}},
         )
     message = reply.choices[0].message
@@ -47,7 +49,7 @@ async def test_stream_sends_parsed_calls(key: JsonValue) -> None:
         stream = await served.client.chat.completions.create(
             model="scripted",
             messages=[{"role": "user", "content": "What's the weather in Paris?"}],
-            tools=[TOOL],  # type: ignore[list-item]
+            tools=[cast("ChatCompletionToolUnionParam", TOOL)],
             stream=True,
             extra_body={"branchwise": key},
         )

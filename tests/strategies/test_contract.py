@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from math import exp
+from typing import Any
 
 import pytest
 
@@ -42,8 +43,9 @@ def backend(replies: Sequence[str | Reply] = REPLIES) -> ScriptedBackend:
 def test_a_strategy_is_a_frozen_value(name: str) -> None:
     assert make(name) == make(name)
     assert hash(make(name)) == hash(make(name))
+    strategy: Any = make(name)
     with pytest.raises(AttributeError):
-        make(name).sampling = bw.Sampling()
+        strategy.sampling = bw.Sampling()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +82,7 @@ def test_a_result_without_answers_has_no_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_failed_branches_leave_the_others(name: str) -> None:
-    replies = [Reply("Oh no", fail_after=1), *REPLIES]
+    replies: list[str | Reply] = [Reply("Oh no", fail_after=1), *REPLIES]
     result = bw.solve_sync("q", backend(replies), strategy=make(name))
     assert result.answer == "1" or name == "greedy"
     assert result.errors

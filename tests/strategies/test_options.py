@@ -102,7 +102,7 @@ def test_options_are_the_fields_of_plain_types() -> None:
         ("depth= 7 ", 7),
     ],
 )
-def test_values_are_parsed_by_type(typed: str, value: object) -> None:
+def test_values_are_parsed_by_type(typed: str, value: str | int | Enum | None) -> None:
     name = typed.partition("=")[0]
     changed, normalized = apply_options(Config(), [typed], "field", "it")
     assert getattr(changed, name) == value

@@ -10,7 +10,8 @@ SAMPLING = bw.Sampling(temperature=0.9)
 
 
 def parsed(spec: str) -> tuple[str, object]:
-    return tuple(parse_strategy(spec, 16, SAMPLING))
+    name, strategy = parse_strategy(spec, 16, SAMPLING)
+    return name, strategy
 
 
 def error_of(spec: str) -> str:

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from branchwise.backends.engine.sampling.sampler import SampleRequest, sample
@@ -14,7 +15,8 @@ from branchwise.core.sampling import Sampling
 DEVICE = os.environ.get("BRANCHWISE_TEST_DEVICE", "cpu")
 """Device of the random models, such as cuda."""
 END = 256
-SIZES = {
+Model = TypeVar("Model", bound=nn.Module)
+SIZES: dict[str, Any] = {
     "vocab_size": 261,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -24,10 +26,10 @@ SIZES = {
     "pad_token_id": None,
     "initializer_range": 0.3,
 }
-USUAL = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 512}
-WINDOW = {**USUAL, "head_dim": 8, "sliding_window": 8}
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-ATTENTION: dict[str, tuple[str, dict[str, object], torch.dtype]] = {
+USUAL: dict[str, Any] = {**SIZES, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 512}
+WINDOW: dict[str, Any] = {**USUAL, "head_dim": 8, "sliding_window": 8}
+EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+ATTENTION: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "llama": ("LlamaConfig", USUAL, torch.float64),
     "llama-float32": ("LlamaConfig", USUAL, torch.float32),
     "qwen2": ("Qwen2Config", USUAL, torch.float64),
@@ -96,9 +98,9 @@ ATTENTION: dict[str, tuple[str, dict[str, object], torch.dtype]] = {
 }
 
 
-MAMBA = {**SIZES, "num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 2, "chunk_size": 8}
+MAMBA: dict[str, Any] = {**SIZES, "num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 2, "chunk_size": 8}
 # Their scans run in float32 inside a float64 model, too.
-RECURRENT: dict[str, tuple[str, dict[str, object], torch.dtype]] = {
+RECURRENT: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     "mamba2": ("Mamba2Config", MAMBA, torch.float32),
     "falcon-h1": (
         "FalconH1Config",
@@ -174,7 +176,14 @@ def network(name: str) -> PreTrainedModel:
     kind, fields, dtype = {**ATTENTION, **RECURRENT}[name]
     torch.manual_seed(3)
     config: PreTrainedConfig = getattr(transformers, kind)(**fields)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(DEVICE, dtype).eval()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model.eval()
+    return moved(model, dtype, DEVICE)
+
+
+def moved(model: Model, dtype: torch.dtype | None = None, device: str | None = None) -> Model:
+    """Return the model after it was moved in place; transformers does not type its own `to`."""
+    return model.to(device, dtype)
 
 
 @torch.no_grad()

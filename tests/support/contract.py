@@ -140,7 +140,9 @@ def recomputed_prompt(backend: Backend, tokens: int) -> int:
 def decode(backend: Backend, token_ids: Sequence[int]) -> str:
     """Return the text of tokens, decoded all at once and without special tokens."""
     if isinstance(backend, Engine):
-        return backend._tokenizer.decode(token_ids, skip_special_tokens=True)
+        text = backend._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
     if isinstance(backend, OpenAIBackend):
         body = {"model": backend.features.model, "tokens": list(token_ids)}
         response = httpx.post(backend.settings.urls[0] + "/detokenize", json=body).json()

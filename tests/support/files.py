@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import TYPE_CHECKING, AnyStr, ClassVar
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead, SupportsWrite
 
 
 def list_files(folder: Path) -> list[str]:
@@ -30,7 +33,7 @@ class StallingHandler(FileHandler):
     end: ClassVar[threading.Event] = threading.Event()
     """Set by the test to end the stalled responses."""
 
-    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+    def copyfile(self, source: "SupportsRead[AnyStr]", outputfile: "SupportsWrite[AnyStr]") -> None:
         data = source.read()
         if len(data) < 20_000:
             outputfile.write(data)

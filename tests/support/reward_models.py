@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import branchwise as bw
 from branchwise.core.messages import Messages, as_messages
 from branchwise.verifiers.reward.reward_model import RewardModel
-from tests.support.architectures import ATTENTION
+from tests.support.architectures import ATTENTION, moved
 
 OUTCOME, PROCESS = "ForSequenceClassification", "ForTokenClassification"
 
@@ -30,7 +30,8 @@ def classifier(kind: str, name: str = "llama", labels: int = 1, **fields: object
     torch.manual_seed(5)
     made = getattr(transformers, config)(**{**known, "num_labels": labels, **fields})
     network: PreTrainedModel = getattr(transformers, config.removesuffix("Config") + kind)(made)
-    return network.to(dtype).eval()
+    network.eval()
+    return moved(network, dtype)
 
 
 def path(text: str, question: str | Messages = "What is 6 times 7?", size: int = 3) -> bw.Path:

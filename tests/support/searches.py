@@ -3,19 +3,19 @@
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
-from branchwise.search.state import SearchState
 from branchwise.search.tree import TreeSearch
 from tests.support.search_scripts import name_of, text_of
 
 FULL = bw.Capabilities(model="scripted", context=100_000)
 SHORT = bw.Sampling(max_tokens=12)
-SEARCHES: dict[str, TreeSearch[SearchState]] = {  # type: ignore[dict-item]
+SEARCHES: dict[str, TreeSearch[Any]] = {
     "best-of-n": BestOfN(4),
     "best-of-n-by-steps": BestOfN(4, step="line", over="mean", choose="weighted"),
     "beam": Beam(4, width=2),

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import openai
@@ -164,7 +165,7 @@ async def close_connection(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def events(text: str) -> list[dict[str, JsonValue]]:
+def events(text: str) -> list[dict[str, Any]]:
     """Return the chunks of a stream, and check that it ends with [DONE]."""
     data = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
     assert data.pop() == "[DONE]"

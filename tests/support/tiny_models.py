@@ -7,7 +7,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.support.architectures import DEVICE
+from tests.support.architectures import DEVICE, moved
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -45,7 +45,7 @@ def tiny_llama(dtype: torch.dtype = torch.float64, seed: int = 0, context: int =
         bos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config).to(DEVICE, dtype)  # type: ignore[arg-type]
+    return moved(LlamaForCausalLM(config), dtype, DEVICE)
 
 
 def write_gguf(file: Path) -> None:
@@ -57,6 +57,7 @@ def write_gguf(file: Path) -> None:
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
+    assert config.num_key_value_heads is not None
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
@@ -64,6 +65,7 @@ def write_gguf(file: Path) -> None:
     writer.add_token_list(tokenizer.convert_ids_to_tokens(list(range(config.vocab_size))))
     writer.add_token_scores([0.0] * config.vocab_size)
     writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 5)
+    assert isinstance(config.eos_token_id, int)
     writer.add_eos_token_id(config.eos_token_id)
     writer.add_chat_template(CHAT_TEMPLATE)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
@@ -71,7 +73,9 @@ def write_gguf(file: Path) -> None:
     for name, weight in model.state_dict().items():
         if (count := heads.get(name.split(".")[-2])) is not None:  # GGUF interleaves the halves that rotate
             weight = weight.view(count, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weight.numpy())
+        gguf_name = names.get_name(name, try_suffixes=(".weight",))
+        assert gguf_name is not None, name
+        writer.add_tensor(gguf_name, weight.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

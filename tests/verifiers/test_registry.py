@@ -68,7 +68,7 @@ def made(spec: str) -> Verifier:
 def score(check: Verifier, text: str = "four") -> float:
     root = bw.Path(None, 1, (), "", messages=as_messages("q"))
     found = check(bw.Path(root, 2, (1,), text, (len(text),)))
-    return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found  # type: ignore[return-value]
+    return asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
 
 
 async def _awaited(found: object) -> float:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from pydantic import JsonValue
+
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.core.messages import Message, Messages, ToolCall
 from branchwise.core.sampling import Sampling
@@ -17,7 +19,7 @@ from tests.support.openai_backends import (
 
 
 async def test_requests_have_tools_calls_and_template_options() -> None:
-    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    tool: dict[str, JsonValue] = {"type": "function", "function": {"name": "add", "parameters": {}}}
     messages = Messages(
         turns=(
             Message(role="system", content="Be brief."),

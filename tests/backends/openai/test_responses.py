@@ -16,6 +16,7 @@ from branchwise.core.path import StopReason
 from branchwise.core.sampling import Sampling
 from tests.support.fake_responses import FakeReply
 from tests.support.fake_server import FakeFeatures, FakeServer
+from tests.support.fake_tokenizer import Json
 from tests.support.openai_backends import (
     ANSWER,
     STRICT,
@@ -105,7 +106,7 @@ async def test_stop_strings_end_a_branch_on_every_server(features: FakeFeatures,
 
 
 async def test_tool_calls_and_thoughts_become_text() -> None:
-    deltas = (
+    deltas: tuple[Json, ...] = (
         {"role": "assistant", "content": ""},
         {"reasoning_content": "Let me "},
         {"reasoning": "see."},

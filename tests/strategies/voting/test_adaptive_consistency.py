@@ -42,7 +42,7 @@ def beats_two_others(k: int) -> float:
     min(B, C) survives x with ((1 + x) exp(-x))^2, which has the mean 3^-a + 2a / 3^(a+1) + a(a + 1) / 3^(a+2) over G.
     """
     a = k + 1
-    return 1 - 2 * (a + 2) / 2 ** (a + 1) + 3.0**-a + 2 * a / 3.0 ** (a + 1) + a * (a + 1) / 3.0 ** (a + 2)
+    return 1 - 2 * (a + 2) / 2.0 ** (a + 1) + 3.0**-a + 2 * a / 3.0 ** (a + 1) + a * (a + 1) / 3.0 ** (a + 2)
 
 
 def test_the_dirichlet_rule_counts_every_other_answer() -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import branchwise as bw
+from branchwise.backends.scripted.backend import Reply
 from branchwise.driver import BranchEnded
-from tests.support.vote_scripts import BROKEN, TEXT_ONLY, Reply, answers_of, backend_by_question, run
+from tests.support.vote_scripts import BROKEN, TEXT_ONLY, answers_of, backend_by_question, run
 
 
 def batch(strategy: bw.BlendASC, scripts: Mapping[str, Sequence[str | Reply]]) -> dict[str, bw.Result]:

@@ -162,5 +162,7 @@ def test_a_probe_leaves_paths_and_votes_unchanged(form: str, window: int) -> Non
 def test_a_probe_is_sampled_before_any_other_path() -> None:
     strategy = bw.PathConsistency(6, window=3, probe=True)
     state = strategy.start([bw.Path(parent=None, key=1, token_ids=(1,), text="")])
-    assert [action.count for action in strategy.ask(state)] == [1]
+    (probe,) = strategy.ask(state)
+    assert isinstance(probe, bw.Extend)
+    assert probe.count == 1
     assert strategy.ask(state) == []

@@ -7,7 +7,8 @@ A path from the prompt has twelve tokens: M0 it is . N0 follows . The answer is 
 import pytest
 
 import branchwise as bw
-from tests.support.vote_scripts import ANSWER, BROKEN, FULL, TEXT_ONLY, Reply, answers_of, run
+from branchwise.backends.scripted.backend import Reply
+from tests.support.vote_scripts import ANSWER, BROKEN, FULL, TEXT_ONLY, answers_of, run
 
 
 def test_reproduced_answers_outvote_others() -> None:
@@ -87,7 +88,12 @@ def test_a_failed_end_or_path_is_not_in_a_group() -> None:
 
 
 def test_ends_are_regenerated_in_the_order_of_the_requests() -> None:
-    replies = [Reply("One. " + ANSWER.format(1), delay=0.003), Reply("Two. " + ANSWER.format(2)), "1", "3"]
+    replies: list[str | Reply] = [
+        Reply("One. " + ANSWER.format(1), delay=0.003),
+        Reply("Two. " + ANSWER.format(2)),
+        "1",
+        "3",
+    ]
     result = run(bw.PrefixConsistency(2), replies)
     assert [branch.parent for branch in result.paths] == [None, None, 0, 1]
     assert result.votes == pytest.approx({"1": 2.0, "2": 1 / 8, "3": 1 / 8})

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import branchwise as bw
+from branchwise.backends.scripted.backend import Reply
 from branchwise.driver import BranchStarted
 from branchwise.strategies.strategy import AnyStrategy
-from tests.support.vote_scripts import Reply, answers_of, backend_for, confident, keys, run
+from tests.support.vote_scripts import answers_of, backend_for, confident, keys, run
 
 ROOTED = bw.AdaptivePathConsistency(12, max_level=0, ties=0)
-PLAIN = [
+PLAIN: list[AnyStrategy] = [
     bw.AdaptiveConsistency(10),
     bw.AdaptiveConsistency(10, rule="dirichlet", stop_at=0.8),
     bw.AdaptiveConsistency(10, window=4),
@@ -29,7 +30,7 @@ PLAIN = [
     bw.PathConsistency(10),
     bw.PathConsistency.plain(10),
 ]
-ONE_WINDOW = [
+ONE_WINDOW: list[AnyStrategy] = [
     bw.WeightedVote(10),
     bw.WeightedVote(10, "min"),
     bw.WeightedVote(10, "product"),
@@ -37,7 +38,7 @@ ONE_WINDOW = [
     bw.DeepConf(10, keep=1.0, group=4),
     bw.DeepConf(10, keep=0.5, group=4),
 ]
-OTHERS = [
+OTHERS: list[AnyStrategy] = [
     bw.WeightedVote.cisc(10),
     bw.PrefixConsistency(5),
     bw.DeepConfOnline(10, warm_up=4, group=4),

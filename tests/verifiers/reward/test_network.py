@@ -4,6 +4,7 @@ import pytest
 import torch
 import transformers
 from transformers import PreTrainedTokenizerBase
+from transformers.cache_utils import CacheLayerMixin
 
 from branchwise.verifiers.reward.network import RewardNetwork
 from branchwise.verifiers.reward.reader import Reading
@@ -27,6 +28,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def forget(cache: transformers.DynamicCache, repeats: int) -> None:
     """Repeats keys and values that are all zero."""
     for layer in cache.layers:
+        assert isinstance(layer, CacheLayerMixin)
+        assert layer.keys is not None
+        assert layer.values is not None
         layer.keys = torch.zeros_like(layer.keys).repeat_interleave(repeats, dim=0)
         layer.values = torch.zeros_like(layer.values).repeat_interleave(repeats, dim=0)
 
@@ -73,9 +77,10 @@ def test_what_texts_begin_with_is_computed_once(tokenizer: PreTrainedTokenizerBa
 def test_other_architectures_are_read_one_at_a_time(tokenizer: PreTrainedTokenizerBase) -> None:
     torch.manual_seed(5)
     config = transformers.BertConfig(
-        vocab_size=261, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, num_labels=1,
+        vocab_size=261, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         initializer_range=0.3,
     )  # fmt: skip
+    config.num_labels = 1
     network = transformers.BertForSequenceClassification(config).double().eval()
     model = RewardModel(network, tokenizer)
     assert not model._network.shares

@@ -20,6 +20,7 @@ from branchwise.registry import make_strategy
 from branchwise.verifiers.registry import verifier
 from branchwise.verifiers.reward.reward_model import RewardModel
 from branchwise.verifiers.reward.settings import RewardSettings
+from tests.support.architectures import moved
 from tests.support.reward_models import OUTCOME, TEXTS, classifier, path, score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> FilePath:
     """A reward model as it is kept."""
     kept = tmp_path_factory.mktemp("reward") / "model"
-    classifier(OUTCOME).to(torch.float32).save_pretrained(kept)
+    moved(classifier(OUTCOME), torch.float32).save_pretrained(kept)
     tokenizer.save_pretrained(kept)
     return kept
 
@@ -38,7 +39,7 @@ def test_no_more_than_a_batch_is_scored_at_a_time(tokenizer: PreTrainedTokenizer
     network = classifier(OUTCOME)
     model = RewardModel(network, tokenizer, RewardSettings(batch=3))
     rows: list[int] = []
-    network.score.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    network.get_submodule("score").register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     paths = [path(f"{text} {i}") for text in TEXTS for i in range(2)]
     together = score(model, *paths)
     assert [count for count in rows if count > 1] == [3, 3, 2]
@@ -60,7 +61,7 @@ def test_the_event_loop_runs_on_and_later_calls_form_a_batch(
             loop.call_soon_threadsafe(begun.set)
             assert go_on.wait(20)
 
-        network.score.register_forward_pre_hook(wait)
+        network.get_submodule("score").register_forward_pre_hook(wait)
         first = asyncio.create_task(model(path(TEXTS[0])))
         await begun.wait()  # this loop turns while the model computes
         others = [asyncio.create_task(model(path(text))) for text in TEXTS[1:]]
@@ -70,7 +71,7 @@ def test_the_event_loop_runs_on_and_later_calls_form_a_batch(
         return [await first, *[await other for other in others[:-1]]]
 
     found = asyncio.run(scores())
-    network.score._forward_pre_hooks.clear()
+    network.get_submodule("score")._forward_pre_hooks.clear()
     assert rows == [1, 1, 2]  # the second pass is over what two have in common
     assert found == pytest.approx([score(model, path(text))[0] for text in TEXTS[:3]], abs=1e-9)
     assert model._queues == {}
@@ -81,7 +82,7 @@ def test_a_path_that_cannot_be_scored_costs_no_other(tokenizer: PreTrainedTokeni
     model = RewardModel(network, tokenizer)
     poison = tokenizer.convert_tokens_to_ids("</think>")
     with torch.no_grad():
-        network.get_input_embeddings().weight[poison] = float("nan")
+        network.get_parameter("model.embed_tokens.weight")[poison] = float("nan")
     orphan = bw.Path(bw.Path(None, 1, (1,), ""), 2, (1,), "4", (1,))
     paths = [path(TEXTS[0]), path("word " * 200), path("Hm.</think>"), orphan, path(TEXTS[1])]
 
@@ -105,7 +106,7 @@ def test_what_fails_together_is_scored_alone(tokenizer: PreTrainedTokenizerBase)
         if len(given[0]) > 1 or given[0].shape[1] > 300:
             raise RuntimeError("out of\nmemory")
 
-    network.score.register_forward_pre_hook(refuse)
+    network.get_submodule("score").register_forward_pre_hook(refuse)
     assert score(model, *map(path, TEXTS)) == pytest.approx([score(model, path(text))[0] for text in TEXTS], abs=1e-9)
     with pytest.raises(bw.BackendError, match="failed with RuntimeError: out of memory; a smaller batch"):
         score(model, path("word " * 60))
@@ -119,7 +120,7 @@ def test_a_folder_is_loaded_by_its_spec_and_chooses_among_paths(
     model = found.make(lambda *_: None)
     assert isinstance(model, RewardModel)
     replies = [f"It is {i}. The answer is {i}." for i in range(5)]
-    expected = RewardModel(classifier(OUTCOME).to(torch.float32).to(torch.float64), tokenizer)
+    expected = RewardModel(moved(moved(classifier(OUTCOME), torch.float32), torch.float64), tokenizer)
     backend = ScriptedBackend({"": replies})
     chosen = make_strategy("best-of-n:value=verifier", 5, bw.Sampling())
     results = [bw.solve_sync("What is it?", backend, strategy=chosen, verifier=model) for _ in range(2)]  # two loops
