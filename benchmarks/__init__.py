@@ -1,1 +1,1 @@
-"""Benchmarks of branchwise: see README.md in this folder."""
+"""Benchmarks of speed; README.md in this folder describes them."""

@@ -1,9 +1,9 @@
-"""Where a decoding step of the engine goes, told by torch's profiler from the shapes of what is computed.
+"""Breakdown of a decode step of the engine, from torch's profiler and the shapes of its operations.
 
-It looks at no module's name, so it holds whatever the engine is made of: a linear layer is a linear layer;
-all that follows the output head until the next embedding is sampling; what works on the residual stream or
-the inner width of an MLP is norms and activations; the rest moves keys, values and heads, which is
-attention. What the wall clock shows beyond all of these is Python and dispatch.
+It reads no module names and so does not depend on the engine's structure. Linear layers are recognized by their
+operation. Operations between the output head and the next embedding are sampling. Operations on the residual stream or
+on the inner width of an MLP are norms and activations. The rest moves keys, values and heads, which is attention. The
+remaining wall-clock time is Python and dispatch.
 """
 
 import json
@@ -16,12 +16,12 @@ from torch.profiler import ProfilerActivity, profile
 
 PARTS = ("linears", "attention", "sampling", "elementwise", "python")
 _LINEAR = ("aten::linear", "aten::addmm", "mkldnn::_linear_pointwise", "aten::_weight_int8pack_mm")
-_STEP = "aten::embedding"  # what a step begins with
-_STEPS = 32  # most that are looked at
+_STEP = "aten::embedding"  # the first operation of a step
+_MAX_STEPS = 32
 
 
 class Operation(NamedTuple):
-    """What the engine's thread asked of torch, in microseconds of the profiler's clock."""
+    """A torch operation of the engine's thread; times in microseconds of the profiler's clock."""
 
     name: str
     shapes: Sequence[Sequence[int]]
@@ -30,7 +30,7 @@ class Operation(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """The widths a model's tensors are told apart by."""
+    """Tensor widths that identify parts of a model."""
 
     vocabulary: int
     residual: int
@@ -38,13 +38,13 @@ class Widths(NamedTuple):
 
     @classmethod
     def of(cls, folder: Path) -> "Widths":
-        """Of the model in a folder."""
+        """Return the widths of the model in `folder`."""
         config = json.loads((folder / "config.json").read_text())
         return cls(config["vocab_size"], config["hidden_size"], config["intermediate_size"])
 
 
 def shares(operations: Iterable[Operation], widths: Widths) -> dict[str, float]:
-    """The parts of the time from the first operation to the last, which sum to 1."""
+    """Return each part's share of the time from the first operation to the last; the shares sum to 1."""
     ordered = sorted(operations, key=lambda operation: operation.start)
     spent = dict.fromkeys(PARTS, 0.0)
     after_head = False
@@ -67,16 +67,16 @@ def shares(operations: Iterable[Operation], widths: Widths) -> dict[str, float]:
 
 
 class Breakdown:
-    """Profiles a job, and tells of the decoding steps in its middle."""
+    """Profile of a job, reduced to decode steps in its middle."""
 
     def __init__(self) -> None:
-        """Starts at once: an engine does not wait for whoever reads its tokens."""
+        """Start profiling at once: the engine runs ahead of the reader of its tokens."""
         config = _ExperimentalConfig(profile_all_threads=True)
         self._profile = profile(activities=[ProfilerActivity.CPU], record_shapes=True, experimental_config=config)
         self._profile.start()
 
     def operations(self) -> list[Operation]:
-        """Those of the engine's thread, which looks up tokens; not those they are made of. Ends the profile."""
+        """End the profile and return the top-level operations of the engine's thread, the one that embeds tokens."""
         self._profile.stop()
         events = sorted(self._profile.events() or [], key=lambda event: event.time_range.start)
         engine = next(event.thread for event in events if event.name == _STEP)
@@ -86,6 +86,6 @@ class Breakdown:
             if event.thread == engine and event.cpu_parent is None
         ]
         starts = [place for place, operation in enumerate(found) if operation.name == _STEP]
-        first = len(starts) // 3  # the prompt's steps, and those of cold caches, come before
-        last = min(first + _STEPS, len(starts) - 1)
+        first = len(starts) // 3  # skips the prefill and steps with cold caches
+        last = min(first + _MAX_STEPS, len(starts) - 1)
         return found[starts[first] : starts[last]]

@@ -1,4 +1,4 @@
-"""The benchmark's side of a worker process."""
+"""Client of a worker process (systems/worker.py)."""
 
 import contextlib
 import json
@@ -21,15 +21,16 @@ _START_SECONDS = 900.0  # vLLM compiles when it starts
 
 
 class WorkerError(Exception):
-    """A worker could not start, failed a job, or did not answer in time."""
+    """A worker did not start, failed a job or timed out."""
 
 
 class Client:
-    """A worker process: it does nothing until it is asked."""
+    """A worker process, idle between jobs."""
 
     def __init__(self, name: str, python: str, folder: Path, threads: int, log: Path) -> None:
-        """Raises WorkerError when the system can't be loaded. What it prints goes to `log`."""
-        self.name, self._log = name, log
+        """Start the worker; its output goes to `log`. Raises WorkerError if the system cannot be loaded."""
+        self.name = name
+        self._log = log
         module = f"benchmarks.systems.{_MODULES[name]}"
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         with log.open("w") as errors:
@@ -40,7 +41,7 @@ class Client:
                 stderr=errors,
                 cwd=_ROOT,
                 env=environment,
-                start_new_session=True,  # an interrupt at the terminal is the benchmark's to handle
+                start_new_session=True,  # only the benchmark handles an interrupt at the terminal
             )
         self.versions = TypeAdapter(Ready).validate_json(self._line(_START_SECONDS)).versions
 
@@ -53,7 +54,10 @@ class Client:
         return self._process.poll() is None
 
     def measure(self, job: Job, seconds: float) -> Measurement:
-        """Raises WorkerError; a worker that takes longer than `seconds` is ended."""
+        """Run `job` and return its measurement.
+
+        Raises WorkerError if the job fails; a worker that takes longer than `seconds` is killed.
+        """
         try:
             _pipe(self._process.stdin).write(json.dumps(asdict(job)).encode() + b"\n")
             _pipe(self._process.stdin).flush()
@@ -65,7 +69,7 @@ class Client:
         return answer
 
     def close(self) -> None:
-        """End the process; it gets a moment to do so by itself."""
+        """Close stdin, and kill the process if it has not exited after 30 s."""
         with contextlib.suppress(OSError):
             _pipe(self._process.stdin).close()
         try:
@@ -75,20 +79,20 @@ class Client:
         _pipe(self._process.stdout).close()
 
     def _kill(self) -> None:
-        """End the process and what it started, which share its session."""
+        """Kill the process and its children, which share its session."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def _line(self, seconds: float) -> bytes:
-        """The next answer. A worker writes whole lines, so one that is readable is there."""
+        """Return the next answer. A worker writes whole lines, so a readable pipe holds a complete one."""
         output = _pipe(self._process.stdout)
         readable, _, _ = select.select([output], [], [], seconds)
         line = output.readline() if readable else b""
         if not line:
             self._kill()
-            why = f"gave no answer in {seconds:.0f} s" if not readable else "ended"
-            raise WorkerError(f"{self.name}: the worker {why}; see {self._log}")
+            problem = f"gave no answer in {seconds:.0f} s" if not readable else "ended"
+            raise WorkerError(f"{self.name}: the worker {problem}; see {self._log}")
         return line
 
 

@@ -1,4 +1,4 @@
-"""Runs of the engine with one kind of drafts or another, over the same questions and with the same keys."""
+"""Timed runs of the engine with exchangeable drafters, over the same questions and keys."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from branchwise.core.keys import child_key
 from branchwise.core.usage import Usage
 from branchwise.prompts.library import TASKS
 
-MOST_FINISHED = 7  # siblings of a question
+MAX_FINISHED = 7  # siblings of a question
 _WARM_TOKENS = 8
 
 
 @dataclass(frozen=True)
 class Work:
-    """Branches that are decoded side by side, after some of the same question have finished."""
+    """Branches decoded side by side, after `finished` siblings of the same question."""
 
     workload: str
     branches: int
@@ -35,7 +35,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Drafts:
-    """Who drafts, and how much; no drafters: nobody."""
+    """Drafters and draft budget of a run; without drafters, speculation is off."""
 
     drafters: tuple[str, ...] = ()
     budget: int | None = None
@@ -47,21 +47,21 @@ class Drafts:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run."""
+    """Measurement of one run."""
 
     seconds: float
-    drafting: float  # of them, spent on proposing and learning
+    drafting: float  # seconds of them, in propose() and observe()
     first: int  # tokens sampled before the clock started
     usage: Usage
 
     @property
     def speed(self) -> float:
-        """Tokens per second, from the moment every branch had its first."""
+        """Tokens per second since every branch had its first token."""
         return (self.usage.sampled - self.first) / self.seconds
 
 
-class Timed(Speculator):
-    """Speculator that knows how long it took."""
+class TimedSpeculator(Speculator):
+    """Speculator that measures its own time."""
 
     def __init__(self, drafters: Sequence[Drafter], budget: DraftBudget) -> None:
         super().__init__(drafters, budget)
@@ -80,69 +80,77 @@ class Timed(Speculator):
 
 
 class Recorder(Drafter):
-    """Proposes nothing, and records the sampled tokens for later drafters."""
+    """Drafter that proposes nothing and records the sampled tokens for later drafters."""
 
     name = "recorder"
 
     def __init__(self) -> None:
-        self.heard: dict[EngineBranch, list[int]] = {}
+        self.recorded: dict[EngineBranch, list[int]] = {}
 
     def propose(self, requests: Sequence[DraftRequest]) -> None:
         return
 
     def observe(self, branch: EngineBranch, tokens: Sequence[int]) -> None:
-        self.heard.setdefault(branch, []).extend(tokens)
+        self.recorded.setdefault(branch, []).extend(tokens)
 
 
 class Bench:
-    """One engine; what drafts is exchanged between runs."""
+    """An engine whose speculator is exchanged between runs."""
 
     def __init__(self, engine: Engine, new_tokens: int, sibling_tokens: int) -> None:
-        """Most tokens of a branch that is measured, and of a sibling."""
-        self._engine, self._new_tokens, self._sibling_tokens = engine, new_tokens, sibling_tokens
+        """Limit measured branches to `new_tokens` tokens and siblings to `sibling_tokens`."""
+        self._engine = engine
+        self._new_tokens = new_tokens
+        self._sibling_tokens = sibling_tokens
         self._budgets: dict[Drafts, DraftBudget] = {}
         self._siblings: dict[tuple[str, float], Mapping[EngineBranch, Sequence[int]]] = {}
 
     async def measure(self, question: str, work: Work, drafts: Drafts) -> Measured:
-        """One question. What other branches drew is known before the clock starts: all that was recorded of other
-        questions, and as many siblings as the work asks for."""
+        """Run one question and return its measurement.
+
+        Before the clock starts, the drafters observe all recorded branches of other questions and `work.finished`
+        siblings of this one.
+        """
         if work.finished:
             await self._record(question, work.temperature)
         drafters = [self._engine.drafter(name) for name in drafts.drafters]
-        for (asked, temperature), heard in self._siblings.items():
-            known = work.finished if asked == question else MOST_FINISHED
+        for (other, temperature), recorded in self._siblings.items():
+            known = work.finished if other == question else MAX_FINISHED
             if temperature == work.temperature:
-                for branch, tokens in islice(heard.items(), known):
+                for branch, tokens in islice(recorded.items(), known):
                     for drafter in drafters:
                         drafter.observe(branch, tokens)
                         drafter.release(branch)
         if drafts not in self._budgets:
             self._budgets[drafts] = self._engine.draft_budget(drafts.budget)
-        drafting = Timed(drafters, self._budgets[drafts])
-        self._engine.set_speculator(drafting if drafters else None)
-        done = await self._grow(question, range(work.branches), work.temperature, self._new_tokens)
-        return replace(done, drafting=drafting.seconds)
+        speculator = TimedSpeculator(drafters, self._budgets[drafts])
+        self._engine.set_speculator(speculator if drafters else None)
+        measured = await self._generate(question, range(work.branches), work.temperature, self._new_tokens)
+        return replace(measured, drafting=speculator.seconds)
 
     async def warm_up(self, question: str, work: Work) -> None:
-        """Whatever is set up on first use."""
+        """Run a few tokens, so that first-use setup is not measured."""
         self._engine.set_speculator(None)
-        await self._grow(question, range(work.branches), work.temperature, _WARM_TOKENS)
+        await self._generate(question, range(work.branches), work.temperature, _WARM_TOKENS)
 
     async def _record(self, question: str, temperature: float) -> None:
-        """Siblings of a question: the same for every kind of drafts."""
+        """Record siblings of a question once; every kind of drafts observes the same ones."""
         if (question, temperature) not in self._siblings:
             recorder = Recorder()
             self._engine.set_speculator(Speculator([recorder], FixedBudget(0)))
-            await self._grow(question, range(1000, 1000 + MOST_FINISHED), temperature, self._sibling_tokens)
-            self._siblings[question, temperature] = recorder.heard
+            await self._generate(question, range(1000, 1000 + MAX_FINISHED), temperature, self._sibling_tokens)
+            self._siblings[question, temperature] = recorder.recorded
 
-    async def _grow(self, question: str, copies: Sequence[int], temperature: float, new_tokens: int) -> Measured:
-        """Nothing is held of earlier runs."""
+    async def _generate(self, question: str, copies: Sequence[int], temperature: float, new_tokens: int) -> Measured:
+        """Generate `copies` branches with an empty cache and return the measurement."""
         self._engine.clear()
         root = await self._engine.root(TASKS["math"].render(question), key=1)
         sampling = bw.Sampling(temperature=temperature, max_tokens=new_tokens)
         keys = tuple(child_key(1, copy) for copy in copies)
-        waiting, began, usage, first = set(range(len(keys))), time.perf_counter(), Usage(), 0
+        waiting = set(range(len(keys)))
+        usage = Usage()
+        first = 0
+        began = time.perf_counter()
         async for event in self._engine.extend(ExtendRequest(root, keys, sampling)):
             if isinstance(event, Tokens):
                 if event.copy in waiting:

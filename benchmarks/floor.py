@@ -1,4 +1,4 @@
-"""The least a decoding step can take: the model's own matrix products, and the bytes it must read."""
+"""Lower bounds of a decode step's time: the model's matrix products, and the bytes it must read."""
 
 import time
 from collections.abc import Callable
@@ -10,28 +10,29 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 Product = Callable[[Tensor], Tensor]
-COPY_BYTES = 1 << 29  # beyond most caches
+COPY_BYTES = 1 << 29  # larger than most caches
 _LAYOUT_ROWS = 64
 
 
 class Products:
-    """Every linear layer of a network, the output head included, on random rows: nothing between them."""
+    """All linear layers of a network, the output head included, on random rows."""
 
     def __init__(self, network: PreTrainedModel) -> None:
         layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
         self.weight_bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
-        self._dtype, self._device = layers[0].weight.dtype, layers[0].weight.device
+        self._dtype = layers[0].weight.dtype
+        self._device = layers[0].weight.device
         self._widths = sorted({layer.in_features for layer in layers})
-        self._kinds: list[list[tuple[int, Product]]] = [[(layer.in_features, _plain(layer)) for layer in layers]]
+        self._layouts: list[list[tuple[int, Product]]] = [[(layer.in_features, _plain(layer)) for layer in layers]]
         packed = [(layer.in_features, _packed(layer)) for layer in layers]
         if all(product is not None for _, product in packed):
-            self._kinds.append([(width, product) for width, product in packed if product is not None])
+            self._layouts.append([(width, product) for width, product in packed if product is not None])
 
     @torch.inference_mode()
     def seconds(self, rows: int, steps: int) -> float:
-        """Seconds of one step at that many rows, the mean of `steps`; of torch's two layouts, the faster."""
+        """Return the seconds of one step on `rows` rows: the mean of `steps`, in the faster of torch's two layouts."""
         inputs = {width: torch.randn(rows, width).to(self._device, self._dtype) for width in self._widths}
-        return min(self._mean(kind, inputs, steps) for kind in self._kinds)
+        return min(self._mean(layout, inputs, steps) for layout in self._layouts)
 
     def _mean(self, products: list[tuple[int, Product]], inputs: dict[int, Tensor], steps: int) -> float:
         for width, product in products:
@@ -50,7 +51,7 @@ def _plain(layer: nn.Linear) -> Product:
 
 
 def _packed(layer: nn.Linear) -> Product | None:
-    """The layer with its weights in the layout of oneDNN's kernels, where torch has them for it."""
+    """Return the product with weights in oneDNN's layout, or None where torch has no kernel for it."""
     weight, bias = layer.weight.detach(), layer.bias
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return None
@@ -62,18 +63,18 @@ def _packed(layer: nn.Linear) -> Product | None:
 
 
 class StepBytes(NamedTuple):
-    """What a step at least reads."""
+    """Bytes that a decode step must read."""
 
     weights: int
-    held: int  # keys and values: the shared prefix once, a tail for each branch
+    kv: int  # keys and values: the shared prefix once, a tail for each branch
 
     def seconds(self, bandwidth: float) -> float:
-        """`bandwidth` in bytes a second."""
-        return (self.weights + self.held) / bandwidth
+        """Return the seconds of reading them at `bandwidth` bytes per second."""
+        return (self.weights + self.kv) / bandwidth
 
 
 def token_bytes(network: PreTrainedModel) -> int:
-    """Bytes of the keys and values of one token."""
+    """Return the bytes of one token's keys and values."""
     config = network.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -81,13 +82,13 @@ def token_bytes(network: PreTrainedModel) -> int:
 
 
 def step_bytes(network: PreTrainedModel, weights: int, branches: int, prompt: int, new: int) -> StepBytes:
-    """Bytes of the middle step of `new`."""
+    """Return the bytes of the middle one of `new` steps."""
     return StepBytes(weights, (prompt + branches * new // 2) * token_bytes(network))
 
 
 @torch.inference_mode()
 def copy_bandwidth(device: torch.device, repeat: int = 5, size: int = COPY_BYTES) -> float:
-    """Bytes a second, read and written, of the fastest of a few large copies."""
+    """Return the bytes per second, read and written, of the fastest of `repeat` large copies."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     best = float("inf")
@@ -101,6 +102,6 @@ def copy_bandwidth(device: torch.device, repeat: int = 5, size: int = COPY_BYTES
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for what was started there."""
+    """Wait for the kernels queued on `device`."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

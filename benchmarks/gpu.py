@@ -1,6 +1,6 @@
 """The engine on a GPU against the memory-bandwidth floor: `python -m benchmarks.gpu`.
 
-The weights are random, of the shape of a 7B model: speed does not depend on what they say. It needs no
+The model has the shape of a 7B and random weights, because speed does not depend on their values. It needs no
 network, no vLLM and no model file.
 """
 
@@ -17,11 +17,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from benchmarks.engine import numbers, say
+from benchmarks.engine import log, parse_integers
 from benchmarks.floor import COPY_BYTES, Products, copy_bandwidth, step_bytes
 from benchmarks.machine import cores, describe
 from benchmarks.report import decode_speed, total_speed
-from benchmarks.systems.branchwise_ import grow
+from benchmarks.systems.branchwise_ import generate
 from benchmarks.systems.worker import Job
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
@@ -32,25 +32,25 @@ _TINY_COPY = 1 << 22
 
 @dataclass(frozen=True)
 class GpuRow:
-    """One kind of work."""
+    """Result for one number of branches and one prompt length."""
 
     branches: int
     prompt_tokens: int
     tokens_per_second: float
-    """Decoding: tokens after the moment every branch had its first one; the median of the repetitions."""
+    """Decode speed: tokens after every branch had its first one; median over repetitions."""
     ms_per_step: float
     total_tokens_per_second: float
     """Prompt included."""
     floor_ms_per_step: float
-    """Bytes a step must read, at the measured copy bandwidth."""
+    """Time to read a step's bytes at the measured copy bandwidth."""
     share_of_floor: float
-    """1: as fast as memory allows."""
+    """1 means as fast as memory allows."""
     products_ms_per_step: float
     """The model's matrix products alone."""
 
 
 def shape(tiny: bool) -> Qwen2Config:
-    """Qwen2.5-7B's shape, or one for tests."""
+    """Return the configuration of Qwen2.5-7B, or a tiny one for tests."""
     if tiny:
         return Qwen2Config(
             vocab_size=512,
@@ -75,38 +75,39 @@ def shape(tiny: bool) -> Qwen2Config:
 
 
 def network(config: Qwen2Config, device: torch.device) -> PreTrainedModel:
-    """A model of random bfloat16 weights, made where it runs."""
+    """Return a model with random bfloat16 weights, created on `device`."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with device:
-            made: PreTrainedModel = Qwen2ForCausalLM(config)
-            return made.eval()
+            model: PreTrainedModel = Qwen2ForCausalLM(config)
+            model.eval()
+            return model
     finally:
         torch.set_default_dtype(before)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each byte; the model's other tokens spell nothing."""
+    """Return a tokenizer with one token per byte; the model's other tokens have no text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytewise.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=bytewise)
+    byte_level = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    byte_level.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=byte_level)
 
 
 async def measure(args: argparse.Namespace, device: torch.device) -> list[GpuRow]:
-    """A row for each kind of work."""
+    """Return one row for each prompt length and number of branches."""
     config = shape(args.tiny)
     model = network(config, device)
     products = Products(model)
     bandwidth = copy_bandwidth(device, size=_TINY_COPY if args.tiny else COPY_BYTES)
-    say(f"copy bandwidth: {bandwidth / 1e9:.0f} GB/s")
-    most = max(args.branches)
-    settings = EngineSettings(device=args.device, max_batch=most, speculation="off")
+    log(f"copy bandwidth: {bandwidth / 1e9:.0f} GB/s")
+    settings = EngineSettings(device=args.device, max_batch=max(args.branches), speculation="off")
     engine = Engine(model, tokenizer(), name="random", settings=settings)
-    found, number = [], 0
+    found = []
+    number = 0
     for prompt in args.prompts:
         for branches in args.branches:
             done = []
@@ -114,7 +115,7 @@ async def measure(args: argparse.Namespace, device: torch.device) -> list[GpuRow
                 number += 1
                 tokens = _WARM_TOKENS if repetition == 0 else args.new_tokens
                 ids = [(number * 7919 + i * 104729) % config.vocab_size for i in range(prompt)]
-                measurement = await grow(engine, Job(ids, branches, min(tokens, args.new_tokens), seed=number))
+                measurement = await generate(engine, Job(ids, branches, min(tokens, args.new_tokens), seed=number))
                 engine.clear()
                 done += [measurement] if repetition else []
             speed = median(map(decode_speed, done))
@@ -132,13 +133,13 @@ async def measure(args: argparse.Namespace, device: torch.device) -> list[GpuRow
                     products_ms_per_step=1000 * products.seconds(branches, steps=8),
                 )
             )
-            say(line(found[-1]))
+            log(line(found[-1]))
     await engine.close()
     return found
 
 
 def line(row: GpuRow) -> str:
-    """A row for a terminal."""
+    """Return a row as a line for the terminal."""
     return (
         f"{row.branches:3d} branches x {row.prompt_tokens:5d} tokens: {row.tokens_per_second:9.1f} tok/s, "
         f"{row.ms_per_step:8.2f} ms/step (bytes {row.floor_ms_per_step:.2f}, products {row.products_ms_per_step:.2f}), "
@@ -147,20 +148,20 @@ def line(row: GpuRow) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write JSON; 2 where the device can't be had."""
+    """Measure, print and write JSON; return 2 if the device is missing."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     add = parse.add_argument
     add("--device", default="cuda")
-    add("--tiny", action="store_true", help="a tiny shape, to try the command itself")
-    add("--branches", type=numbers, default=(1, 4, 16, 64), metavar="N,...")
-    add("--prompts", type=numbers, default=(83, 1500), metavar="N,...")
+    add("--tiny", action="store_true", help="use a tiny model, to test the command")
+    add("--branches", type=parse_integers, default=(1, 4, 16, 64), metavar="N,...")
+    add("--prompts", type=parse_integers, default=(83, 1500), metavar="N,...")
     add("--new-tokens", type=int, default=128)
     add("--repeat", type=int, default=3)
     add("--out", type=Path, default=Path("build/bench/gpu.json"))
     args = parse.parse_args(arguments)
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        say("bench-gpu: torch sees no CUDA device here; run it on a machine with a GPU and a CUDA build of torch")
+        log("bench-gpu: torch sees no CUDA device here; run it on a machine with a GPU and a CUDA build of torch")
         return 2
     found = asyncio.run(measure(args, device))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,4 +1,4 @@
-"""The machine a benchmark runs on: what it is, and who else is using it."""
+"""Description of the machine, and its processor use by other processes."""
 
 import os
 import platform
@@ -12,16 +12,16 @@ import torch
 from branchwise.backends.engine.model.loading import default_dtype
 
 _PROC = Path("/proc")
-_IDLE = (3, 4)  # columns of /proc/stat: idle, waiting for a disk
+_IDLE = (3, 4)  # columns of /proc/stat: idle and iowait
 
 
 def fast_dtype(folder: Path) -> str:
-    """The type in which the processor here runs the model in `folder`, such as float32."""
+    """Return the dtype in which the engine runs the model in `folder` on this processor, such as float32."""
     return str(default_dtype(folder, torch.device("cpu"))).removeprefix("torch.")
 
 
 class Machine(NamedTuple):
-    """A machine, and how busy it was when the run began."""
+    """A machine, and its load when the run began."""
 
     cpu: str
     cores: int
@@ -32,14 +32,14 @@ class Machine(NamedTuple):
 
 
 class Use(NamedTuple):
-    """Who used the processor during a measurement, as shares of all of it; None where the system does not say."""
+    """Processor use during a measurement, as shares of the machine; None where the system does not report it."""
 
-    others: float | None  # processes that are not the benchmark's, and what the host took
-    idlers: float | None  # the benchmark's own workers whose turn it was not
+    others: float | None  # other processes and time stolen by the host
+    idlers: float | None  # the benchmark's own workers that were not measured
 
 
 def describe(threads: int) -> Machine:
-    """This machine, now."""
+    """Return the description of this machine."""
     try:
         lines = (_PROC / "cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -51,32 +51,34 @@ def describe(threads: int) -> Machine:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Meter:
-    """Processor time since it was made: of the worker at work, of the others, of strangers."""
+    """Processor time since construction: of the measured worker, of idle workers, of other processes."""
 
     def __init__(self, worker: int | None, workers: Iterable[int]) -> None:
-        """Process ids: the one that is measured, if any, and all of them."""
-        self._worker, self._workers = worker, [*workers]
+        """Take the process ids of the measured worker, if any, and of all workers."""
+        self._worker = worker
+        self._workers = [*workers]
         self._start = self._read()
 
     def _read(self) -> tuple[float, float, float, float] | None:
-        """Clock, and seconds of processor time: of everybody, of the worker, of the other workers."""
+        """Return the clock, and processor seconds of all processes, of the worker and of the idle workers."""
         try:
             columns = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
-            trees = _trees()
+            processes = _processes()
         except (OSError, ValueError):
             return None
         tick = os.sysconf("SC_CLK_TCK")
         busy = sum(columns) - sum(columns[i] for i in _IDLE)
-        worker = 0 if self._worker is None else _spent(self._worker, trees)
-        idlers = sum(_spent(pid, trees) for pid in self._workers if pid != self._worker)
+        worker = 0 if self._worker is None else _spent(self._worker, processes)
+        idlers = sum(_spent(pid, processes) for pid in self._workers if pid != self._worker)
         return time.monotonic(), busy / tick, worker / tick, idlers / tick
 
     def use(self) -> Use:
+        """Return the use since construction."""
         now = self._read()
         if now is None or self._start is None:
             return Use(None, None)
@@ -86,7 +88,7 @@ class Meter:
 
 
 def wait_until_quiet(limit: float, most: float) -> None:
-    """Wait until everybody together uses less than `most` of the machine, `limit` seconds at the longest."""
+    """Wait until all processes together use less than the share `most` of the machine, at most `limit` seconds."""
     end = time.monotonic() + limit
     while time.monotonic() < end:
         meter = Meter(None, ())
@@ -101,8 +103,8 @@ class _Process(NamedTuple):
     ticks: int
 
 
-def _trees() -> dict[int, _Process]:
-    """Every process."""
+def _processes() -> dict[int, _Process]:
+    """Return parent and processor ticks of every process."""
     found = {}
     for folder in _PROC.iterdir():
         if folder.name.isdigit():
@@ -115,6 +117,6 @@ def _trees() -> dict[int, _Process]:
 
 
 def _spent(pid: int, processes: dict[int, _Process]) -> int:
-    """Ticks of a process and all it started."""
+    """Return the processor ticks of a process and its descendants."""
     own = processes[pid].ticks if pid in processes else 0
     return own + sum(_spent(child, processes) for child, process in processes.items() if process.parent == pid)

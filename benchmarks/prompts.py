@@ -1,4 +1,4 @@
-"""Prompts of an exact number of tokens: worked problems, then one to solve."""
+"""Prompts with an exact number of tokens: worked problems, then one to solve."""
 
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,14 +15,13 @@ _QUESTION = (
 
 
 class Prompts:
-    """Prompts for a model. Each number gives a prompt of its own from its first few tokens on: nothing a system
-    kept of another one serves it."""
+    """Prompts for a model. Each number's prompt differs in its first tokens, so no cached prefix serves two."""
 
     def __init__(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def make(self, number: int, tokens: int) -> list[int]:
-        """[tokens] token ids."""
+        """Return prompt `number` as `[tokens]` token ids."""
         start = number % len(ARITHMETIC)
         body = self._encode(_QUESTION)
         for exemplar in islice(cycle(ARITHMETIC), start, None):

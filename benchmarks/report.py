@@ -1,4 +1,4 @@
-"""From samples to rows: medians, ratios over paired repetitions, a table."""
+"""Aggregate samples into rows: medians, ratios over paired repetitions, tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,19 +9,22 @@ from benchmarks.run import Cell, Sample
 from benchmarks.systems.worker import Measurement
 
 BANDWIDTH = "bandwidth"
-"""The floor of bytes: a system that only reads what a step must read, at copying speed."""
+"""A hypothetical system that only reads the bytes of a step, at copy bandwidth."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One system on one kind of work. Speeds are medians over repetitions; a ratio is the median of the
-    ratios of paired repetitions, above 1 where the system is the faster one; None where there is no pair."""
+    """One system in one cell.
+
+    Speeds are medians over repetitions. A ratio is the median of the ratios of paired repetitions: above 1 where the
+    system is faster, None without a pair.
+    """
 
     system: str
     branches: int
     prompt_tokens: int
     tokens_per_second: float
-    """Decoding: tokens after the moment every branch had its first one."""
+    """Decode speed: tokens after every branch had its first one."""
     ms_per_step: float
     ratio_to_hf: float | None
     ratio_to_vllm: float | None
@@ -35,19 +38,19 @@ class Row:
     """Until every branch has its first token."""
     tokens: int
     prefilled_tokens: float | None
-    """Prompt tokens computed, where the system tells."""
+    """Prompt tokens computed, where the system reports them."""
     slowest: float
     fastest: float
     """Decoding speeds of the slowest and the fastest repetition."""
     repetitions: int
     others: float | None
-    """Median share of the machine strangers used."""
+    """Median share of the machine that other processes used."""
     idlers: float | None
-    """Largest share of the machine that workers used whose turn it was not."""
+    """Largest share of the machine that idle workers used."""
 
 
 def rows(samples: Sequence[Sample]) -> list[Row]:
-    """A row for each system and cell, cells in the order of the samples."""
+    """Return a row for each system and cell, cells in the order of the samples."""
     everything = [*samples, *(_bandwidth(sample) for sample in samples if sample.system == "floor")]
     groups: dict[tuple[Cell, str], dict[int, Sample]] = {}
     for sample in everything:
@@ -60,18 +63,22 @@ Groups = Mapping[tuple[Cell, str], Mapping[int, Sample]]
 
 
 def _row(cell: Cell, system: str, groups: Groups) -> Row:
-    own = [*groups[cell, system].values()]
-    done = [sample.measurement for sample in own]
-    speeds = [decode_speed(measurement) for measurement in done]
+    samples = [*groups[cell, system].values()]
+    measurements = [sample.measurement for sample in samples]
+    speeds = [decode_speed(measurement) for measurement in measurements]
     speed = median(speeds)
 
     def ratio(other: str, speed_of: Callable[[Measurement], float] = decode_speed) -> float | None:
-        mine, theirs = groups[cell, system], groups.get((cell, other), {})
-        pairs = [speed_of(mine[i].measurement) / speed_of(theirs[i].measurement) for i in mine if i in theirs]
+        by_repetition, others = groups[cell, system], groups.get((cell, other), {})
+        pairs = [
+            speed_of(sample.measurement) / speed_of(others[i].measurement)
+            for i, sample in by_repetition.items()
+            if i in others
+        ]
         return median(pairs) if pairs else None
 
-    others = [sample.use.others for sample in own if sample.use.others is not None]
-    idlers = [sample.use.idlers for sample in own if sample.use.idlers is not None]
+    others = [sample.use.others for sample in samples if sample.use.others is not None]
+    idlers = [sample.use.idlers for sample in samples if sample.use.idlers is not None]
     return Row(
         system=system,
         branches=cell.branches,
@@ -82,32 +89,32 @@ def _row(cell: Cell, system: str, groups: Groups) -> Row:
         ratio_to_vllm=ratio("vllm"),
         ratio_to_floor=ratio("floor"),
         ratio_to_bandwidth=ratio(BANDWIDTH),
-        total_tokens_per_second=median(map(total_speed, done)),
+        total_tokens_per_second=median(map(total_speed, measurements)),
         total_ratio_to_hf=ratio("hf", total_speed),
         total_ratio_to_vllm=ratio("vllm", total_speed),
-        first_token_seconds=median(measurement.first_seconds for measurement in done),
-        tokens=done[0].tokens,
-        prefilled_tokens=done[0].extra.get("prefilled"),
+        first_token_seconds=median(measurement.first_seconds for measurement in measurements),
+        tokens=measurements[0].tokens,
+        prefilled_tokens=measurements[0].extra.get("prefilled"),
         slowest=min(speeds),
         fastest=max(speeds),
-        repetitions=len(own),
+        repetitions=len(samples),
         others=median(others) if others else None,
         idlers=max(idlers) if idlers else None,
     )
 
 
 def decode_speed(measurement: Measurement) -> float:
-    """Tokens a second once every branch has its first token."""
+    """Return the tokens per second after every branch had its first token."""
     return (measurement.tokens - measurement.first_tokens) / (measurement.seconds - measurement.first_seconds)
 
 
 def total_speed(measurement: Measurement) -> float:
-    """Tokens a second from the request on."""
+    """Return the tokens per second from the request on."""
     return measurement.tokens / measurement.seconds
 
 
 def _bandwidth(floor: Sample) -> Sample:
-    """The other floor, from what the floor's worker measured."""
+    """Return the bandwidth system's sample, from the floor's measurement of the copy bandwidth."""
     done = floor.measurement
     steps = done.tokens / floor.cell.branches
     seconds = steps * done.extra["bandwidth_step_seconds"]
@@ -130,7 +137,7 @@ _COLUMNS = (
 
 
 def table(found: Sequence[Row]) -> str:
-    """The rows for a terminal, a block for each cell."""
+    """Return the rows for the terminal, one block per cell."""
     lines: list[str] = []
     cell: tuple[int, int] | None = None
     widths = (12, 8, 9, 7, 7, 8, 13, 7, 7, 9, 7)
@@ -157,7 +164,7 @@ def table(found: Sequence[Row]) -> str:
 
 
 def profile_table(profiles: Mapping[Cell, Mapping[str, float]]) -> str:
-    """Shares of this engine's step."""
+    """Return a table of the parts of the engine's decode step, as shares."""
     widths = (14, *(13 for _ in PARTS))
     lines = ["", "A step of branchwise, in shares", _line(("work", *PARTS), widths)]
     lines += [_line((str(cell), *(f"{parts[part]:.1%}" for part in PARTS)), widths) for cell, parts in profiles.items()]
@@ -165,7 +172,7 @@ def profile_table(profiles: Mapping[Cell, Mapping[str, float]]) -> str:
 
 
 def as_json(found: Sequence[Row]) -> list[dict[str, str | int | float | None]]:
-    """The rows with figures rounded to what they mean."""
+    """Return the rows with floats rounded to six digits."""
     return [
         {name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(row).items()}
         for row in found

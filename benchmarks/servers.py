@@ -1,4 +1,4 @@
-"""Servers to ask: each a process group of its own, on a port of its own, gone as a whole in the end."""
+"""Servers under test, each a process group on its own port that is ended as a whole."""
 
 import os
 import signal
@@ -20,19 +20,21 @@ _END_SECONDS = 30.0
 _EAGER = os.environ.get("BENCH_VLLM_EAGER") == "1"
 _KV_GIB = float(os.environ.get("BENCH_VLLM_KV_GIB", "2"))
 PLUGIN = {"VLLM_PLUGINS": "branchwise"}
-BENCHED = {**PLUGIN, "VLLM_SERVER_DEV_MODE": "1"}  # to empty the prefix cache
+DEV_MODE = {**PLUGIN, "VLLM_SERVER_DEV_MODE": "1"}  # has the route that empties the prefix cache
 _VLLM = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
 class ServerError(Exception):
-    """A server did not start, or ended by itself."""
+    """A server did not start, or exited while starting."""
 
 
 class Server:
     """A running server."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", address: str, model: str, log: Path) -> None:
-        self.address, self.model, self.log = address, model, log
+        self.address = address
+        self.model = model
+        self.log = log
         self._process = process
 
     @property
@@ -40,11 +42,11 @@ class Server:
         return self._process.pid
 
     def resident(self) -> int:
-        """Bytes in memory, of all its processes (Linux)."""
-        return sum(map(_resident, _family(self.pid)))
+        """Return the resident bytes of all its processes (Linux)."""
+        return sum(map(_resident, _process_tree(self.pid)))
 
     def wait_until_ready(self, seconds: float = _START_SECONDS) -> None:
-        """Raises ServerError."""
+        """Wait until `/health` answers. Raises ServerError after `seconds` or if the process ends."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._process.poll() is None:
             try:
@@ -53,13 +55,14 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.5)
-        said = self.log.read_text(errors="replace")[-2000:]
-        raise ServerError(f"the server did not start; the end of {self.log}:\n{said}")
+        output = self.log.read_text(errors="replace")[-2000:]
+        raise ServerError(f"the server did not start; the end of {self.log}:\n{output}")
 
     def close(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        """End all its processes: SIGTERM, then SIGKILL."""
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
             try:
-                os.killpg(self._process.pid, number)
+                os.killpg(self._process.pid, signal_number)
                 self._process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
@@ -71,7 +74,7 @@ class Server:
 def branchwise_server(
     model: str, options: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
-    """`branchwise serve` with further options. Raises ServerError."""
+    """Run `branchwise serve` with further options. Raises ServerError if it does not start."""
     port = _free_port()
     command = [sys.executable, "-m", "branchwise.cli.main", "serve", "--model", model, "--port", str(port), *options]
     with _running(command, environment or {}, port, model, log, Path.cwd()) as server:
@@ -80,22 +83,25 @@ def branchwise_server(
 
 @contextmanager
 def vllm_server(
-    python: Path, model: str, options: Sequence[str], log: Path, environment: Mapping[str, str] = BENCHED
+    python: Path, model: str, options: Sequence[str], log: Path, environment: Mapping[str, str] = DEV_MODE
 ) -> Iterator[Server]:
-    """`vllm serve` in vLLM's own environment, with the plugin unless `environment` says otherwise. Raises ServerError.
+    """Run `vllm serve` in vLLM's environment, by default with the plugin. Raises ServerError if it does not start.
 
-    Its numbers are of the type in which the embedded engine runs the model on this machine's processor. It is started
-    by the module that the command runs: the command itself looks for a package called `vllm`, and the CPU build is
-    called `vllm-cpu`.
+    The dtype is the one in which the embedded engine runs the model on this processor. The server starts from its
+    module, because the command `vllm` requires a package of that name and the CPU build is called `vllm-cpu`.
     """
-    port, folder = _free_port(), resolve(model, lambda *_: None)
+    port = _free_port()
+    folder = resolve(model, lambda *_: None)
     command = [
-        str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder.absolute()),
-        "--served-model-name", model, "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096",
-        "--max-num-seqs", "64", "--block-size", "32", "--kv-cache-memory-bytes", str(int(_KV_GIB * 2**30)),
-        "--dtype", fast_dtype(folder), "--generation-config", "vllm", "--enable-prompt-tokens-details",
-        *(["--enforce-eager"] if _EAGER else []), *options,
-    ]  # fmt: skip
+        *(str(python.absolute()), "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(folder.absolute()), "--served-model-name", model, "--dtype", fast_dtype(folder)),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--max-model-len", "4096", "--max-num-seqs", "64", "--block-size", "32"),
+        *("--kv-cache-memory-bytes", str(int(_KV_GIB * 2**30))),
+        *("--generation-config", "vllm", "--enable-prompt-tokens-details"),
+        *(["--enforce-eager"] if _EAGER else []),
+        *options,
+    ]
     with _running(command, {**_VLLM, **environment}, port, model, log, log.parent) as server:
         yield server
 
@@ -104,7 +110,7 @@ def vllm_server(
 def _running(
     command: Sequence[str], environment: Mapping[str, str], port: int, model: str, log: Path, folder: Path
 ) -> Iterator[Server]:
-    """Start it in `folder`, wait for it, and end it."""
+    """Start `command` in `folder`, wait until the server is ready, and end it at exit."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -114,7 +120,7 @@ def _running(
             stdout=out,
             stderr=out,
             env={**os.environ, **environment},
-            start_new_session=True,  # an interrupt at the terminal is the benchmark's to handle
+            start_new_session=True,  # only the benchmark handles an interrupt at the terminal
         )
     server = Server(process, f"http://127.0.0.1:{port}", model, log)
     try:
@@ -130,8 +136,8 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _family(pid: int) -> Iterator[int]:
-    """A process and all it started."""
+def _process_tree(pid: int) -> Iterator[int]:
+    """Yield the ids of a process and its descendants."""
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -139,7 +145,7 @@ def _family(pid: int) -> Iterator[int]:
         except OSError:  # the thread has ended
             continue
         for child in started:
-            yield from _family(int(child))
+            yield from _process_tree(int(child))
 
 
 def _resident(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""Strategies through vLLM's plugin against plain sampling with a vote at the client, on one `vllm serve`."""
+"""Compare strategies through vLLM's plugin with plain sampling and a vote at the client, on one `vllm serve`."""
 
 import asyncio
 import time
@@ -17,27 +17,28 @@ from branchwise.evaluation.grading import is_correct
 from branchwise.evaluation.statistics import Estimate, difference, mean, ratio
 
 PLAIN = "plain"
-"""What it is called to send `n` and vote at the client."""
+"""Name of plain sampling: the client sends `n` and votes."""
 
 
 @dataclass(frozen=True)
-class Ways:
-    """How questions are asked."""
+class ComparisonPlan:
+    """Strategies and limits of a comparison."""
 
     strategies: tuple[str, ...]
     paths: int
     max_tokens: int
     temperature: float
-    at_once: int = 1
-    """Questions."""
+    concurrency: int = 1
+    """Questions answered at the same time."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What came of a question."""
+class QuestionResult:
+    """Result of one question with one strategy."""
 
     row: str
     way: str
+    """A strategy, or PLAIN."""
     answer: str | None
     correct: bool
     seconds: float
@@ -48,68 +49,74 @@ class Asked:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One way of asking against plain sampling, over the same questions."""
+    """A strategy against plain sampling, over the same questions."""
 
     way: str
     questions: int
     accuracy: Estimate
     gain: Estimate
-    """In accuracy, question by question."""
+    """Paired difference of accuracy."""
     tokens: Estimate
-    """Sampled, relative to plain sampling."""
+    """Sampled tokens, relative to plain sampling."""
     time: Estimate
-    """Likewise."""
+    """Seconds, relative to plain sampling."""
     tokens_each: float
-    """Sampled, for a question."""
+    """Mean of the tokens sampled for a question."""
     seconds_each: float
-    """For a question, the median."""
+    """Median of the seconds of a question."""
 
 
-async def compare(server: Server, rows: Sequence[Row], ways: Ways, done: Callable[[Asked], None]) -> list[Asked]:
-    """Ask some questions at once, all of them in every way, in turn; nothing is kept from one way for the next."""
-    asked: list[Asked] = []
-    order = [PLAIN, *ways.strategies]
+async def compare(
+    server: Server, rows: Sequence[Row], plan: ComparisonPlan, on_result: Callable[[QuestionResult], None]
+) -> list[QuestionResult]:
+    """Answer groups of questions with every strategy in turn and return all results.
+
+    The prefix cache is emptied before each strategy, and the order of strategies is reversed for every other group.
+    """
+    results: list[QuestionResult] = []
+    order = [PLAIN, *plan.strategies]
     async with httpx.AsyncClient(base_url=server.address, timeout=None, trust_env=False) as client:
-        for way in order:  # what is compiled or loaded on first use is not counted
-            await _ask(client, server, rows[0], way, ways, seed=len(rows))
-        for turn, start in enumerate(range(0, len(rows), ways.at_once)):
-            some = rows[start : start + ways.at_once]
+        for way in order:  # first use, which compiles and loads, is not measured
+            await _ask(client, server, rows[0], way, plan, seed=len(rows))
+        for turn, start in enumerate(range(0, len(rows), plan.concurrency)):
+            group = rows[start : start + plan.concurrency]
             for way in order if turn % 2 == 0 else reversed(order):
-                await _forget(client)
-                asking = (_ask(client, server, row, way, ways, start + place) for place, row in enumerate(some))
-                for one in await asyncio.gather(*asking):
-                    asked.append(one)
-                    done(one)
-    return asked
+                await _empty_prefix_cache(client)
+                requests = (_ask(client, server, row, way, plan, start + place) for place, row in enumerate(group))
+                for result in await asyncio.gather(*requests):
+                    results.append(result)
+                    on_result(result)
+    return results
 
 
-def comparisons(asked: Sequence[Asked]) -> list[Comparison]:
-    """Every way, plain sampling first."""
-    by_way: dict[str, list[Asked]] = {}
-    for one in asked:
-        by_way.setdefault(one.way, []).append(one)
+def comparisons(results: Sequence[QuestionResult]) -> list[Comparison]:
+    """Return one comparison per strategy, plain sampling first."""
+    by_way: dict[str, list[QuestionResult]] = {}
+    for result in results:
+        by_way.setdefault(result.way, []).append(result)
     plain = sorted(by_way[PLAIN], key=lambda one: one.row)
     found = []
-    for way, those in by_way.items():
-        mine = sorted(those, key=lambda one: one.row)
-        right, base = [float(one.correct) for one in mine], [float(one.correct) for one in plain]
+    for way, unordered in by_way.items():
+        own = sorted(unordered, key=lambda one: one.row)
+        correct = [float(one.correct) for one in own]
+        baseline = [float(one.correct) for one in plain]
         found.append(
             Comparison(
                 way=way,
-                questions=len(mine),
-                accuracy=mean(right),
-                gain=difference(right, base),
-                tokens=ratio([one.sampled for one in mine], [one.sampled for one in plain]),
-                time=ratio([one.seconds for one in mine], [one.seconds for one in plain]),
-                tokens_each=sum(one.sampled for one in mine) / len(mine),
-                seconds_each=median(one.seconds for one in mine),
+                questions=len(own),
+                accuracy=mean(correct),
+                gain=difference(correct, baseline),
+                tokens=ratio([one.sampled for one in own], [one.sampled for one in plain]),
+                time=ratio([one.seconds for one in own], [one.seconds for one in plain]),
+                tokens_each=sum(one.sampled for one in own) / len(own),
+                seconds_each=median(one.seconds for one in own),
             )
         )
     return sorted(found, key=lambda one: one.way != PLAIN)
 
 
 def table(found: Sequence[Comparison]) -> str:
-    """For a terminal, in Markdown."""
+    """Return the comparisons as a Markdown table."""
     head = [
         "| way | accuracy | against plain | tokens a question | x plain | seconds a question | x plain |",
         "|---|---|---|---|---|---|---|",
@@ -119,32 +126,37 @@ def table(found: Sequence[Comparison]) -> str:
 
 def _line(one: Comparison) -> str:
     return (
-        f"| {one.way} | {_shown(one.accuracy, '.2f')} | {_shown(one.gain, '+.2f')} | {one.tokens_each:.0f} "
-        f"| {_shown(one.tokens, '.2f')} | {one.seconds_each:.1f} | {_shown(one.time, '.2f')} |"
+        f"| {one.way} | {_estimate(one.accuracy, '.2f')} | {_estimate(one.gain, '+.2f')} | {one.tokens_each:.0f} "
+        f"| {_estimate(one.tokens, '.2f')} | {one.seconds_each:.1f} | {_estimate(one.time, '.2f')} |"
     )
 
 
-def _shown(estimate: Estimate, digits: str) -> str:
-    value, low, high = (format(number, digits) for number in estimate)
+def _estimate(estimate: Estimate, digits: str) -> str:
+    value, low, high = (format(bound, digits) for bound in estimate)
     return f"{value} [{low}, {high}]"
 
 
-async def _ask(client: httpx.AsyncClient, server: Server, row: Row, way: str, ways: Ways, seed: int) -> Asked:
-    """The same messages whatever the way; a failure stops the benchmark, for it would pass for a wrong answer."""
+async def _ask(
+    client: httpx.AsyncClient, server: Server, row: Row, way: str, plan: ComparisonPlan, seed: int
+) -> QuestionResult:
+    """Send the question, with the same messages for every strategy.
+
+    Raises RuntimeError for any failure, which would otherwise count as a wrong answer.
+    """
     task = row.task
     turns = task.render(row.question).turns
     body: dict[str, JsonValue] = {
         "model": server.model,
         "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
-        "max_tokens": ways.max_tokens,
-        "temperature": ways.temperature,
+        "max_tokens": plan.max_tokens,
+        "temperature": plan.temperature,
         "top_p": 1.0,
         "seed": seed,
     }
     if way == PLAIN:
-        body["n"] = ways.paths
+        body["n"] = plan.paths
     else:
-        body["branchwise"] = {"strategy": way, "paths": ways.paths, "answers": task.name}
+        body["branchwise"] = {"strategy": way, "paths": plan.paths, "answers": task.name}
     began = time.monotonic()
     response = await client.post("/v1/chat/completions", json=body)
     if response.status_code != 200:
@@ -156,11 +168,19 @@ async def _ask(client: httpx.AsyncClient, server: Server, row: Row, way: str, wa
         raise RuntimeError(f"{way}, {row.id}: {reply['branchwise']['errors']}")
     usage = reply["usage"]
     correct = await is_correct(row, answer)
-    return Asked(row.id, way, answer, correct, seconds, usage["prompt_tokens"], usage["completion_tokens"])
+    return QuestionResult(
+        row=row.id,
+        way=way,
+        answer=answer,
+        correct=correct,
+        seconds=seconds,
+        prompt=usage["prompt_tokens"],
+        sampled=usage["completion_tokens"],
+    )
 
 
 async def _vote(row: Row, choices: Sequence[dict[str, JsonValue]]) -> str | None:
-    """The most frequent answer, the earlier one of equals; read and compared as branchwise does it."""
+    """Return the most frequent answer, the first of equals. Answers are extracted and compared as in branchwise."""
     format_ = row.task.format
     groups, votes = AnswerGroups(format_), Counter[str]()
     for choice in choices:
@@ -173,11 +193,11 @@ async def _vote(row: Row, choices: Sequence[dict[str, JsonValue]]) -> str | None
     return max(votes, key=lambda value: votes[value], default=None)
 
 
-async def _forget(client: httpx.AsyncClient) -> None:
-    """Empty the prefix cache; blocks of a request that has just ended are given back in a moment."""
+async def _empty_prefix_cache(client: httpx.AsyncClient) -> None:
+    """Empty the prefix cache; retry, because the blocks of an ended request are freed with a delay."""
     for _ in range(50):
         response = await client.post("/reset_prefix_cache")
         if response.status_code == 200 and response.json().get("success", True):
             return
         await asyncio.sleep(0.1)
-    raise RuntimeError(f"the prefix cache can't be emptied: status {response.status_code}, {response.text[:500]}")
+    raise RuntimeError(f"cannot empty the prefix cache: status {response.status_code}, {response.text[:500]}")

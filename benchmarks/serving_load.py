@@ -1,4 +1,4 @@
-"""Load on `branchwise serve`: many questions at once, wave after wave."""
+"""Load test of `branchwise serve`: waves of many questions at once."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.servers import Server
 from branchwise.evaluation.dataset import Row
 
-FLAT = 1.03  # growth of the server between the middle of the waves and their end that still counts as none
+MAX_GROWTH = 1.03  # of the server's memory between the middle of the waves and their end
 _CPU = "branchwise_serving_cpu_seconds_total"
 _TOKENS = "branchwise_tokens_total"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a wave is."""
+class WaveShape:
+    """Size and strategy of a wave."""
 
     questions: int
     paths: int
@@ -29,21 +29,21 @@ class Shape:
 
 @dataclass(frozen=True)
 class Wave:
-    """What came of one: times in seconds, memory in bytes."""
+    """Result of a wave; times in seconds, memory in bytes."""
 
     seconds: float
     answered: int
     errors: dict[str, int]
-    """How often each went wrong."""
+    """Count of each error."""
     tokens: int
-    """Sampled, by the replies."""
+    """Sampled tokens according to the replies."""
     counted: int
-    """Sampled, by the server's own metrics."""
+    """Sampled tokens according to the server's metrics."""
     serving_cpu: float
-    """Processor time of the thread that serves and drives the strategies: all that is not the engine's."""
+    """Processor time of the thread that runs HTTP, the driver and the strategies."""
     slowest: float
     memory: tuple[int, ...]
-    """Every second."""
+    """Resident bytes, one value per second."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -51,12 +51,12 @@ class Wave:
 
     @property
     def overhead(self) -> float:
-        """The serving thread's time for a token as a share of the time in which the engine makes one."""
+        """Processor time of the serving thread as a share of the wave's time."""
         return self.serving_cpu / self.seconds
 
 
-async def load(server: Server, rows: Sequence[Row], shape: Shape, waves: int) -> list[Wave]:
-    """The waves, one after the other; an extra one before them warms up."""
+async def load(server: Server, rows: Sequence[Row], shape: WaveShape, waves: int) -> list[Wave]:
+    """Run the waves one after the other and return them, without the first one, which warms up."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.address, timeout=None, limits=limits, trust_env=False) as client:
         done = [await _wave(client, server, rows, shape, number) for number in range(waves + 1)]
@@ -64,13 +64,13 @@ async def load(server: Server, rows: Sequence[Row], shape: Shape, waves: int) ->
 
 
 def growth(waves: Sequence[Wave]) -> float:
-    """The server's memory at the end, relative to the middle: pools fill at first."""
+    """Return the server's memory at the end relative to the middle; before, the pools still fill."""
     memory = [size for wave in waves for size in wave.memory]
     return memory[-1] / memory[len(memory) // 2]
 
 
-async def _wave(client: httpx.AsyncClient, server: Server, rows: Sequence[Row], shape: Shape, number: int) -> Wave:
-    """Every question of a wave at once."""
+async def _wave(client: httpx.AsyncClient, server: Server, rows: Sequence[Row], shape: WaveShape, number: int) -> Wave:
+    """Send all questions of wave `number` at once and return the result."""
     memory: list[int] = []
 
     async def watch() -> None:
@@ -79,14 +79,14 @@ async def _wave(client: httpx.AsyncClient, server: Server, rows: Sequence[Row], 
             await asyncio.sleep(1)
 
     first = number * shape.questions
-    asked = [rows[(first + place) % len(rows)] for place in range(shape.questions)]
-    watching = asyncio.create_task(watch())
+    questions = [rows[(first + place) % len(rows)] for place in range(shape.questions)]
+    watcher = asyncio.create_task(watch())
     cpu, counted = await _metrics(client)
     began = time.monotonic()
-    replies = await asyncio.gather(*(_ask(client, server, row, shape, first + i) for i, row in enumerate(asked)))
+    replies = await asyncio.gather(*(_ask(client, server, row, shape, first + i) for i, row in enumerate(questions)))
     seconds = time.monotonic() - began
     cpu_after, counted_after = await _metrics(client)
-    watching.cancel()
+    watcher.cancel()
     memory.append(server.resident())
     return Wave(
         seconds=seconds,
@@ -107,7 +107,7 @@ class _Reply:
     error: str | None = None
 
 
-async def _ask(client: httpx.AsyncClient, server: Server, row: Row, shape: Shape, seed: int) -> _Reply:
+async def _ask(client: httpx.AsyncClient, server: Server, row: Row, shape: WaveShape, seed: int) -> _Reply:
     body = {
         "model": server.model,
         "messages": [{"role": "user", "content": row.question}],
@@ -124,17 +124,19 @@ async def _ask(client: httpx.AsyncClient, server: Server, row: Row, shape: Shape
     if response.status_code != 200:
         return _Reply(seconds, error=f"status {response.status_code}: {response.text[:200]}")
     reply = response.json()
-    wrong = reply["branchwise"]["errors"]
-    return _Reply(seconds, reply["usage"]["completion_tokens"], wrong[0] if wrong else None)
+    errors = reply["branchwise"]["errors"]
+    return _Reply(seconds, reply["usage"]["completion_tokens"], errors[0] if errors else None)
 
 
 async def _metrics(client: httpx.AsyncClient) -> tuple[float, float]:
-    """The serving thread's processor seconds so far, and sampled tokens."""
+    """Return the serving thread's processor seconds and the sampled tokens so far."""
     response = await client.get("/metrics")
     response.raise_for_status()
     cpu = tokens = 0.0
     for family in text_string_to_metric_families(response.text):
         for sample in family.samples:
-            cpu += sample.value * (sample.name == _CPU)
-            tokens += sample.value * (sample.name == _TOKENS and sample.labels["kind"] == "sampled")
+            if sample.name == _CPU:
+                cpu += sample.value
+            elif sample.name == _TOKENS and sample.labels["kind"] == "sampled":
+                tokens += sample.value
     return cpu, tokens

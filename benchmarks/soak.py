@@ -1,6 +1,6 @@
-"""Many questions at once over one engine, for a long time: `python -m benchmarks.soak`.
+"""Soak test of the engine with many questions at once: `python -m benchmarks.soak DATA`.
 
-Says whether memory stays flat once the pools are full, and whether any question waits while later ones are served.
+It checks that memory stays flat once the pools are full, and that no question waits while later ones are served.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import branchwise as bw
 from branchwise.backends.engine.settings import EngineSettings
 from branchwise.evaluation.dataset import read_rows
 
-_FLAT = 1.03  # growth of the process between the middle of a soak and its end that still counts as none
+_MAX_GROWTH = 1.03  # of the process's memory between the middle and the end
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """When a question was answered."""
+    """Time and tokens of an answered question."""
 
     number: int
     seconds: float
@@ -29,18 +29,20 @@ class Finish:
 
 
 def resident() -> int:
-    """Bytes of this process in memory (Linux)."""
+    """Return the resident bytes of this process (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def soak(
     backend: bw.Backend, questions: Sequence[str], paths: int, tokens: int
 ) -> tuple[list[Finish], list[int]]:
-    """Every question at once; when each was answered, and the process's memory every second."""
-    began, finished, memory = time.monotonic(), list[Finish](), list[int]()
+    """Solve all questions at once; return when each was answered, and the resident bytes of every second."""
+    began = time.monotonic()
+    finished: list[Finish] = []
+    memory: list[int] = []
     strategy = bw.SelfConsistency(paths, bw.Sampling(max_tokens=tokens))
 
-    async def one(number: int, question: str) -> None:
+    async def answer(number: int, question: str) -> None:
         result = await bw.solve(question, backend, strategy=strategy, seed=number)
         if result.errors or len(result.paths) != paths:
             raise RuntimeError(f"question {number}: {result.outcome.name}, {result.errors}")
@@ -51,30 +53,30 @@ async def soak(
             memory.append(resident())
             await asyncio.sleep(1)
 
-    watching = asyncio.create_task(watch())
+    watcher = asyncio.create_task(watch())
     async with asyncio.TaskGroup() as group:
         for number, question in enumerate(questions):
-            group.create_task(one(number, question))
-    watching.cancel()
+            group.create_task(answer(number, question))
+    watcher.cancel()
     return finished, memory
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the soak; 1 where memory grew or a question starved."""
+    """Run the soak test; return 1 if memory grew or a question starved."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parse.add_argument("data", help="questions: a JSON Lines file, or its name in BRANCHWISE_DATA")
     parse.add_argument("--model", default="SmolLM2-135M-Instruct")
     parse.add_argument("--questions", type=int, default=200)
     parse.add_argument("--paths", type=int, default=8)
     parse.add_argument("--max-tokens", type=int, default=128)
-    parse.add_argument("--memory", type=int, default=256 << 20, help="bytes for held tokens")
+    parse.add_argument("--memory", type=int, default=256 << 20, help="bytes of the KV pool")
     args = parse.parse_args(arguments)
     rows = read_rows(args.data)
     questions = [rows[i % len(rows)].question for i in range(args.questions)]
     backend = bw.load(args.model, settings=EngineSettings(memory=args.memory))
     finished, memory = asyncio.run(soak(backend, questions, args.paths, args.max_tokens))
     growth = memory[-1] / memory[len(memory) // 2]
-    # Served in order of arrival: a question is answered about as many places from its own as run at a time.
+    # Questions are served in order of arrival, so the order of answers differs by about the number that run at a time.
     late = max(place - finish.number for place, finish in enumerate(sorted(finished, key=lambda f: f.seconds)))
     report = {
         "questions": len(finished),
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "most_places_late": late,
     }
     print(json.dumps(report, indent=1))
-    return 0 if growth <= _FLAT and late <= args.questions // 2 else 1
+    return 0 if growth <= _MAX_GROWTH and late <= args.questions // 2 else 1
 
 
 if __name__ == "__main__":

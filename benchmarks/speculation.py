@@ -1,7 +1,7 @@
-"""What drafts are worth: `python -m benchmarks.speculation DATA`.
+"""Measure the speedup of speculative decoding: `python -m benchmarks.speculation DATA`.
 
-Every kind of work runs without drafts and with each kind of them, in turn, over the same questions and
-with the same keys. Ratios are of tokens per second while all branches decode, paired and then the median.
+Every workload runs without drafts and with each kind of drafts, in turn, over the same questions and the same keys.
+Speedups are medians of paired ratios of tokens per second while all branches decode.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from statistics import median
 
 import branchwise as bw
 from benchmarks.drafted import Bench, Drafts, Measured, Work
-from benchmarks.engine import numbers
+from benchmarks.engine import parse_integers
 from benchmarks.machine import cores, describe
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
@@ -24,12 +24,12 @@ from branchwise.core.usage import Usage
 from branchwise.evaluation.dataset import find_data
 
 CATEGORIES = ("qa", "math_reasoning", "rag", "writing", "coding")
-"""Of Spec-Bench: where a draft finds much to copy, and where it finds little."""
+"""Categories of Spec-Bench, some with much text to copy and some with little."""
 
 
 @dataclass(frozen=True)
 class SpeculationRow:
-    """One kind of work with one kind of drafts; medians over questions, counts over all of them."""
+    """One workload with one kind of drafts; the speedup is a median over questions, the rest is over all of them."""
 
     drafter: str
     workload: str
@@ -38,46 +38,48 @@ class SpeculationRow:
     budget: str
     temperature: float
     tokens_per_pass: float
-    """Of a branch: 1 without drafts."""
+    """Tokens of a branch per forward pass; 1 without drafts."""
     acceptance: float
-    """Share of the drafted tokens that the target chose."""
+    """Share of the drafted tokens that were accepted."""
     positions_per_pass: float
-    """Computed for a branch: 1 without drafts."""
+    """Positions of a branch computed per forward pass; 1 without drafts."""
     drafting: float
-    """Share of the time that proposing and learning took."""
+    """Share of the time spent in propose() and observe()."""
     speedup: float
     """Tokens per second against the same work without drafts."""
 
 
 def plan(branches: Sequence[int], spec_bench: bool, draft_model: bool) -> Iterator[tuple[Work, list[Drafts]]]:
-    """What is compared with what."""
+    """Yield each workload with the drafts to compare on it."""
     if draft_model:
         by_model = ("draft-model",)
         yield Work("gsm8k", 1, 0, 0.0), [Drafts(by_model), Drafts(by_model, 4), Drafts(by_model, 8)]
         yield Work("gsm8k", 1, 0, 0.7), [Drafts(by_model), Drafts(by_model, 4)]
         return
-    siblings, everyone = ("siblings",), EngineSettings().all_drafters()
-    auto = Drafts(everyone)
+    siblings = ("siblings",)
+    all_drafters = EngineSettings().all_drafters()
+    auto = Drafts(all_drafters)
     fixed = [Drafts(siblings, budget) for budget in (4, 8, 32)]
     if 1 in branches:
         for finished in (1, 3, 7):
             yield Work("gsm8k", 1, finished), [auto, *fixed]
         for temperature in (0.0, 1.0):
             yield Work("gsm8k", 1, 3, temperature), [auto]
-        yield Work("gsm8k", 1), [auto, *(Drafts((name,)) for name in everyone)]
+        yield Work("gsm8k", 1), [auto, *(Drafts((name,)) for name in all_drafters)]
         yield Work("gsm8k", 1, 0, 0.0), [Drafts(("layer-skip",)), Drafts(("layer-skip",), 4)]
     if 4 in branches:
         yield Work("gsm8k", 4, 1), [auto, *fixed[:2]]
-    for many in branches:
-        if many > 4:
-            yield Work("gsm8k", many), [auto, Drafts(siblings, 4)]
+    for count in branches:
+        if count > 4:
+            yield Work("gsm8k", count), [auto, Drafts(siblings, 4)]
     for category in CATEGORIES if spec_bench else ():
         yield Work(category, 1), [auto, Drafts(("lookup",), 8)]
 
 
 def summarize(work: Work, drafts: Drafts, runs: Sequence[Measured], off: Sequence[Measured]) -> SpeculationRow:
+    """Return the row of `runs`, paired with the runs `off` without drafts."""
     total = sum((run.usage for run in runs), Usage())
-    passes = total.sampled - total.accepted  # each pass of a branch draws one token that nobody drafted
+    passes = total.sampled - total.accepted  # each pass of a branch samples one token beyond its accepted drafts
     return SpeculationRow(
         drafter=drafts.name,
         workload=work.workload,
@@ -89,12 +91,12 @@ def summarize(work: Work, drafts: Drafts, runs: Sequence[Measured], off: Sequenc
         acceptance=total.accepted / total.drafted if total.drafted else 0.0,
         positions_per_pass=(passes + total.drafted) / passes,
         drafting=sum(run.drafting for run in runs) / sum(run.seconds for run in runs),
-        speedup=median(ours.speed / theirs.speed for ours, theirs in zip(runs, off, strict=True)),
+        speedup=median(run.speed / plain.speed for run, plain in zip(runs, off, strict=True)),
     )
 
 
 def line(row: SpeculationRow) -> str:
-    """A row for a terminal."""
+    """Return a row as a line for the terminal."""
     return (
         f"{row.workload:15} {row.branches:3d} branches, {row.finished} finished, T {row.temperature:.1f}  "
         f"{row.drafter:22} {row.budget:>4}  {row.tokens_per_pass:5.2f} tokens/pass  {row.acceptance:6.1%} accepted  "
@@ -103,39 +105,41 @@ def line(row: SpeculationRow) -> str:
 
 
 def questions(file: FilePath, category: str | None, count: int) -> list[str]:
-    """The first questions of a file, or of a category in it."""
+    """Return the first `count` questions of a file, or of one category in it."""
     rows = (json.loads(row) for row in file.read_text(encoding="utf-8").splitlines())
     return [row["question"] for row in islice((r for r in rows if category in (None, r.get("category"))), count)]
 
 
-async def run(args: argparse.Namespace, engine: Engine, done: Callable[[SpeculationRow], None]) -> None:
-    """A row for each kind of work and of drafts."""
+async def run(args: argparse.Namespace, engine: Engine, on_row: Callable[[SpeculationRow], None]) -> None:
+    """Measure every workload and call `on_row` for each kind of drafts."""
     bench = Bench(engine, args.new_tokens, args.sibling_tokens)
     for work, kinds in plan(args.branches, args.spec_bench is not None, args.draft_model is not None):
-        of_data = work.workload == "gsm8k"
-        asked = questions(args.data if of_data else args.spec_bench, None if of_data else work.workload, args.questions)
+        if work.workload == "gsm8k":
+            selected = questions(args.data, None, args.questions)
+        else:
+            selected = questions(args.spec_bench, work.workload, args.questions)
         runs: dict[Drafts, list[Measured]] = {drafts: [] for drafts in (Drafts(), *kinds)}
-        await bench.warm_up(asked[0], work)
-        for question in asked:
-            for drafts, measured in runs.items():
-                measured.append(await bench.measure(question, work, drafts))
+        await bench.warm_up(selected[0], work)
+        for question in selected:
+            for drafts, measurements in runs.items():
+                measurements.append(await bench.measure(question, work, drafts))
         for drafts in kinds:
-            done(summarize(work, drafts, runs[drafts], runs[Drafts()]))
+            on_row(summarize(work, drafts, runs[drafts], runs[Drafts()]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write JSON."""
+    """Measure, print and write JSON; return 0."""
     parse = argparse.ArgumentParser(prog="python -m benchmarks.speculation", description=__doc__)
     add = parse.add_argument
     add("data", type=find_data, help="GSM8K in JSON Lines: a path, or a name in BRANCHWISE_DATA")
-    add("--spec-bench", type=find_data, help="Spec-Bench, likewise; left out without it")
+    add("--spec-bench", type=find_data, help="Spec-Bench in JSON Lines, likewise (default: not measured)")
     add("--model", default="Qwen2.5-Coder-0.5B-Instruct")
-    add("--draft-model", help="measure its drafts for the model, and nothing else")
-    add("--branches", type=numbers, default=(1, 4, 16, 64), metavar="N,...")
-    add("--questions", type=int, default=2, help="of each kind of work")
+    add("--draft-model", help="measure only the drafts of this model")
+    add("--branches", type=parse_integers, default=(1, 4, 16, 64), metavar="N,...")
+    add("--questions", type=int, default=2, help="questions of each workload")
     add("--new-tokens", type=int, default=96)
     add("--sibling-tokens", type=int, default=256)
-    add("--dtype", help="the model's own where the processor is fast at it, else float32")
+    add("--dtype", help="dtype of the model (default: its own where the processor computes it fast, else float32)")
     add("--out", type=FilePath, default=FilePath("build/bench/speculation.json"))
     args = parse.parse_args(arguments)
     engine = bw.load(args.model, settings=EngineSettings(draft_model=args.draft_model, dtype=args.dtype))
@@ -151,13 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[SpeculationRow] = []
     args.out.parent.mkdir(parents=True, exist_ok=True)
 
-    def done(row: SpeculationRow) -> None:
-        """What is measured is kept, whatever happens to the rest."""
+    def on_row(row: SpeculationRow) -> None:
+        """Write all rows so far, so that an interrupted run keeps them."""
         rows.append(row)
         print(line(row), flush=True)
         args.out.write_text(json.dumps({**conditions, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
 
-    asyncio.run(run(args, engine, done))
+    asyncio.run(run(args, engine, on_row))
     return 0
 
 

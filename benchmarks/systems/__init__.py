@@ -1,1 +1,1 @@
-"""What is measured: each system is a process of its own that answers one JSON line with one."""
+"""Systems under test. Each is a worker process that answers every JSON line with one JSON line."""

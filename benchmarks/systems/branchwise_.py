@@ -1,4 +1,4 @@
-"""This engine, through the seam every caller uses."""
+"""branchwise's engine, through the `Backend` protocol."""
 
 import asyncio
 from pathlib import Path as FilePath
@@ -19,6 +19,8 @@ from branchwise.core.usage import Usage
 
 
 class Branchwise(Worker):
+    """Worker that runs branchwise's engine."""
+
     def __init__(self, folder: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.versions = {
@@ -31,7 +33,7 @@ class Branchwise(Worker):
 
     def measure(self, job: Job) -> Measurement:
         breakdown = Breakdown() if job.profile else None
-        measurement = asyncio.run(grow(self._backend, job))
+        measurement = asyncio.run(generate(self._backend, job))
         self._backend.clear()
         if breakdown is not None:
             parts = shares(breakdown.operations(), Widths.of(self._folder))
@@ -42,8 +44,8 @@ class Branchwise(Worker):
         asyncio.run(self._backend.close())
 
 
-async def grow(backend: Backend, job: Job) -> Measurement:
-    """One request for all branches; raises what broke a branch."""
+async def generate(backend: Backend, job: Job) -> Measurement:
+    """Generate all branches of `job` with one request. Raises the error of a broken branch."""
     root = Path(parent=None, key=job.seed, token_ids=tuple(job.prompt), text="")
     sampling = Sampling(temperature=job.temperature, max_tokens=job.new_tokens)
     keys = tuple(child_key(job.seed, copy) for copy in range(job.branches))
@@ -51,7 +53,7 @@ async def grow(backend: Backend, job: Job) -> Measurement:
     cost = Usage()
     async for event in backend.extend(ExtendRequest(root, keys, sampling)):
         if isinstance(event, Tokens):
-            timeline.note(event.copy, event.count)
+            timeline.record(event.copy, event.count)
             continue
         if isinstance(event, Broken):
             raise event.error

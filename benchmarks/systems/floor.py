@@ -1,4 +1,4 @@
-"""The floor as a system: a step is the model's matrix products and nothing else."""
+"""The floor as a system: a decode step is the model's matrix products alone."""
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -10,6 +10,8 @@ _STEPS = 32
 
 
 class Floor(Worker):
+    """Worker that runs the matrix products."""
+
     def __init__(self, folder: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.versions = {"torch": torch.__version__}
@@ -19,9 +21,8 @@ class Floor(Worker):
     def measure(self, job: Job) -> Measurement:
         steps = min(_STEPS, job.new_tokens)
         seconds = self._products.seconds(job.branches, steps)
-        needed = step_bytes(
-            self._network, self._products.weight_bytes, job.branches, len(job.prompt), job.new_tokens
-        )  # fmt: skip
+        weights = self._products.weight_bytes
+        needed = step_bytes(self._network, weights, job.branches, len(job.prompt), job.new_tokens)
         bandwidth = copy_bandwidth(torch.device("cpu"))
         extra = {"bandwidth": bandwidth, "bandwidth_step_seconds": needed.seconds(bandwidth)}
         return Measurement(job.branches * steps, seconds * steps, extra=extra)

@@ -1,4 +1,4 @@
-"""transformers' own `generate`: a batch of copies of the prompt, SDPA attention."""
+"""transformers' `generate` on a batch of copies of the prompt, with SDPA attention."""
 
 import torch
 import transformers
@@ -9,25 +9,27 @@ from transformers.generation.streamers import BaseStreamer
 from benchmarks.systems.worker import Job, Measurement, Timeline, Worker, serve
 
 
-class _Clock(BaseStreamer):
-    """Notes every token of every row; the first thing it is given is the prompt."""
+class _TimelineStreamer(BaseStreamer):
+    """Streamer that records every token of every row; its first input is the prompt."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
-        self._prompt = True
+        self._expects_prompt = True
 
     def put(self, value: Tensor) -> None:
-        if self._prompt:
-            self._prompt = False
+        if self._expects_prompt:
+            self._expects_prompt = False
             return
         for row in range(len(value)):
-            self._timeline.note(row, 1)
+            self._timeline.record(row, 1)
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no token is buffered."""
 
 
 class HuggingFace(Worker):
+    """Worker that runs transformers."""
+
     def __init__(self, folder: str, threads: int) -> None:
         torch.set_num_threads(threads)
         transformers.logging.set_verbosity_error()
@@ -50,7 +52,7 @@ class HuggingFace(Worker):
             max_new_tokens=job.new_tokens,
             min_new_tokens=None,
             pad_token_id=0,
-            streamer=_Clock(timeline),
+            streamer=_TimelineStreamer(timeline),
         )
         return timeline.measurement()
 

@@ -1,4 +1,4 @@
-"""vLLM: one request for each branch, prefix caching on. Runs in vLLM's own environment."""
+"""vLLM with one request per branch and prefix caching. Runs in vLLM's environment."""
 
 import json
 import os
@@ -7,18 +7,20 @@ from pathlib import Path
 
 from benchmarks.systems.worker import Job, Measurement, Timeline, Worker, serve
 
-# In this process: a scheduler in another one polls while the model runs, and takes a core of a small machine.
+# In this process: a separate scheduler polls while the model runs, which costs a core of a small machine.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
-_BLOCK = 32  # the CPU default of 128 would share nothing of a prompt of 83
+_BLOCK = 32  # with the CPU's default of 128, a prompt of 83 tokens fills no block and is not shared
 _KV_GIB = float(os.environ.get("BENCH_VLLM_KV_GIB", "2"))
-_EAGER = os.environ.get("BENCH_VLLM_EAGER") == "1"  # compiled is the faster by a tenth, once it has compiled
+_EAGER = os.environ.get("BENCH_VLLM_EAGER") == "1"  # eager starts faster and decodes a tenth slower
 
 
 class Vllm(Worker):
+    """Worker that runs vLLM."""
+
     def __init__(self, folder: str, threads: int) -> None:
         import torch
         from vllm import LLM
@@ -27,7 +29,9 @@ class Vllm(Worker):
         self.versions = {"vllm": version("vllm-cpu"), "torch": torch.__version__}
         self._engine = LLM(
             model=folder,
-            dtype=json.loads((Path(folder) / "config.json").read_text())["dtype"],  # "auto" halves float32
+            dtype=json.loads((Path(folder) / "config.json").read_text())[
+                "dtype"
+            ],  # "auto" would turn float32 into 16 bits
             enforce_eager=_EAGER,
             enable_prefix_caching=True,
             block_size=_BLOCK,
@@ -54,7 +58,7 @@ class Vllm(Worker):
         while self._engine.has_unfinished_requests():
             for output in self._engine.step():
                 branch = int(output.request_id.split("-")[1])
-                timeline.note(branch, len(output.outputs[0].token_ids))
+                timeline.record(branch, len(output.outputs[0].token_ids))
         return timeline.measurement()
 
 

@@ -90,7 +90,7 @@ def test_strategies_are_compared_question_by_question(monkeypatch: pytest.Monkey
     for number in range(20):
         unvoted = QuestionResult(str(number), PLAIN, "1", number < 10, 4.0, 100, 200)
         voted = QuestionResult(str(number), "path-consistency", "1", number < 15, 1.0 + number % 2, 100, 100)
-        asked += [unvoted, voted] if number % 2 else [voted, unvoted]
+        results += [unvoted, voted] if number % 2 else [voted, unvoted]
     plain, strategy = comparisons(results)
     assert (plain.way, plain.questions, plain.accuracy.value) == (PLAIN, 20, 0.5)
     assert plain.gain == (0, 0, 0) or plain.gain.value == 0

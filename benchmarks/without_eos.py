@@ -1,9 +1,9 @@
-"""A model that never ends its turn: every system then generates the same number of tokens."""
+"""View of a model without an end token, so that every system generates the same number of tokens."""
 
 import json
 from pathlib import Path
 
-_CHANGED = {
+_END_TOKEN_KEYS = {
     "config.json": "eos_token_id",
     "generation_config.json": "eos_token_id",
     "tokenizer_config.json": "eos_token",
@@ -11,14 +11,16 @@ _CHANGED = {
 }
 
 
-def endless(model: Path, folder: Path, dtype: str) -> Path:
-    """`folder`, made a view of `model` with no end token, of weights in `dtype`: links to its files, but for a few
-    short ones."""
+def without_eos(model: Path, folder: Path, dtype: str) -> Path:
+    """Make `folder` a copy of `model` with no end token and weights in `dtype`, and return it.
+
+    Large files are links; only the short JSON files that name the end token are rewritten.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for file in model.iterdir():
         target = folder / file.name
         target.unlink(missing_ok=True)
-        if (key := _CHANGED.get(file.name)) is None:
+        if (key := _END_TOKEN_KEYS.get(file.name)) is None:
             target.symlink_to(file.resolve())
         else:
             changed = {**json.loads(file.read_text()), key: None}
