@@ -1,4 +1,4 @@
-"""Inside an agent's async loop: several tools think at once, with a deadline, on one engine."""
+"""Several tools of an agent call one engine at the same time, each with a deadline."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ QUESTIONS = ("What is 17 * 23?", "A train covers 120 km in 1.5 hours. What is it
 
 
 async def think(question: str, backend: bw.Backend) -> str:
-    """A tool an agent can call: an answer and how far to trust it, within a minute."""
+    """Answer a question within a minute, with its confidence and tokens; a tool that an agent can call."""
     result = await bw.solve(
         question,
         backend,
@@ -22,7 +22,7 @@ async def think(question: str, backend: bw.Backend) -> str:
 
 
 async def main(backend: bw.Backend) -> Sequence[str]:
-    """Both questions share the engine's batches."""
+    """Answer both questions at once, so that they share the engine's batches, and return the answers."""
     answers = await asyncio.gather(*(think(question, backend) for question in QUESTIONS))
     for question, answer in zip(QUESTIONS, answers, strict=True):
         print(f"{question}\n  {answer}")

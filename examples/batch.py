@@ -9,11 +9,13 @@ from branchwise import evaluation
 
 async def main(backend: bw.Backend, file: str) -> evaluation.DataSummary:
     """Compare accuracy and sampled tokens of self-consistency and path-consistency."""
-    strategies = {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)}
+    rows = evaluation.read_rows(file, limit=4)
     answered: list[evaluation.Answered] = []
-    plan = evaluation.Plan("rows", evaluation.read_rows(file, limit=4), strategies)
+    plan = evaluation.Plan(
+        "rows", rows, {"self-consistency": bw.SelfConsistency(8), "path-consistency": bw.PathConsistency(8)}
+    )
     await evaluation.evaluate(plan, lambda strategy: backend, answered.append, bw.Stop())
-    summary = evaluation.summarize("rows", answered, list(strategies))
+    summary = evaluation.summarize("rows", answered, list(plan.strategies))
     for one in summary.strategies:
         right, low, high = (f"{share:.0%}" for share in one.accuracy)
         print(f"{one.strategy}: {right} right ({low} to {high}), {one.sampled} tokens")

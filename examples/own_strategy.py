@@ -28,7 +28,7 @@ class UntilTwoAgree(bw.PerQuestion[bw.Samples]):
 
 
 def main(backend: bw.Backend) -> bw.Result:
-    """Run it like any other strategy."""
+    """Solve a question with the strategy, as with a built-in one."""
     result = bw.solve_sync("What is 6 times 7?", backend, strategy=UntilTwoAgree())
     print(result.answer, f"after {len(result.paths)} paths")
     return result
