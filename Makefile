@@ -38,7 +38,8 @@ check: .venv/dev
 	$(PIP) --no-deps --upgrade --target build/types .
 	PYTHONPATH=build/types $(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p branchwise
-	$(BIN)/mypy tools
+	MYPYPATH=build/types:. $(BIN)/mypy --namespace-packages --explicit-package-bases --exclude tests/vllm \
+		tests tools benchmarks research examples
 	$(BIN)/python -m pytest -q tests/docs/test_packaging.py
 
 # The tests without real models, and which lines they miss.

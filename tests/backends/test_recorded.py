@@ -17,6 +17,7 @@ from branchwise.backends.stream import BranchEvent, Ended, Extension, Tokens
 from branchwise.core.usage import Usage
 from branchwise.registry import STRATEGIES, make_strategy
 from branchwise.search.tree import TreeSearch
+from branchwise.strategies.strategy import AnyStrategy
 from tests.support.branches import SAMPLING, generate, make_root
 
 POOL_SAMPLING = bw.Sampling(max_tokens=60, logprobs=20)
@@ -106,9 +107,11 @@ def test_every_strategy_that_a_pool_does_not_serve_fails_clearly(tmp_path: FileP
 
 def test_a_real_engine_and_its_record_agree(tiny_engine: Engine, tmp_path: FilePath) -> None:
     """Path-consistency is included: its prefixes have keys of their own."""
-    for number, chosen in enumerate(
-        [bw.PathConsistency(8, sampling=POOL_SAMPLING), bw.DeepConf(6, sampling=POOL_SAMPLING)]
-    ):
+    strategies: list[AnyStrategy] = [
+        bw.PathConsistency(8, sampling=POOL_SAMPLING),
+        bw.DeepConf(6, sampling=POOL_SAMPLING),
+    ]
+    for number, chosen in enumerate(strategies):
         file = tmp_path / f"{number}.jsonl"
         live = bw.solve_sync("q", recorder(tiny_engine, file), strategy=chosen)
         again = bw.solve_sync("q", replay(tiny_engine, file), strategy=chosen)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ def make_tiny_engine(tiny_engine: Engine) -> Iterator[MakeEngine]:
         shared = tiny_engine._model.network
         network = type(shared)(copy.deepcopy(shared.config)).to(shared.device, shared.dtype)
         network.load_state_dict(shared.state_dict())
-        settings = {"memory": 1 << 24, "speculation": "off", **settings}
-        made.append(Engine(network, tiny_engine._tokenizer, name="tiny", settings=EngineSettings(**settings)))
+        fields: dict[str, Any] = {"memory": 1 << 24, "speculation": "off", **settings}
+        made.append(Engine(network, tiny_engine._tokenizer, name="tiny", settings=EngineSettings(**fields)))
         return made[-1]
 
     yield build

@@ -84,7 +84,7 @@ def tokenizer(template: Template, *, begins: bool = False, plain: tuple[str, ...
     made = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", clean_up_tokenization_spaces=False
     )
-    made.chat_template = template  # type: ignore[assignment]  # several, by name
+    made.chat_template = template  # several, by name
     return made
 
 
@@ -225,7 +225,7 @@ def test_an_unsupported_prompt_is_one_clear_error(template: str | None, messages
 def test_a_prompt_begins_once_and_does_not_end(template: str | None) -> None:
     used = tokenizer(template, begins=True)
     tokens = PromptEncoder(used).tokens(chat(("user", "Hi <s></s>")))
-    begin, end = used.convert_tokens_to_ids(["<s>", "</s>"])
+    begin, end = (used.convert_tokens_to_ids(mark) for mark in ("<s>", "</s>"))
     assert (tokens[0], tokens.count(begin), tokens.count(end)) == (begin, 1, 0)
 
 

@@ -1,6 +1,7 @@
 """Detokenization in pieces, and prompts as the tiny model's chat template writes them."""
 
 import copy
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -37,14 +38,16 @@ def test_special_tokens_in_content_are_tokenized_as_letters(tokenizer: PreTraine
     controls = set(tokenizer.get_added_vocab().values())
     hostile, plain = (PromptEncoder(tokenizer).tokens(as_messages(text)) for text in (HOSTILE, "Say it"))
     assert [t for t in hostile if t in controls] == [t for t in plain if t in controls]
-    assert tokenizer.decode(hostile) == tokenizer.decode(plain).replace("Say it", HOSTILE)
+    text = tokenizer.decode(list(plain))
+    assert isinstance(text, str)
+    assert tokenizer.decode(list(hostile)) == text.replace("Say it", HOSTILE)
 
 
 @pytest.mark.parametrize("thinking", [None, True, False])
 def test_a_prompt_equals_the_template_output(tokenizer: PreTrainedTokenizerBase, thinking: bool | None) -> None:
     turns = [("system", "Be brief."), ("user", "What is 6 × 7?"), ("assistant", "42"), ("user", "Sure?")]
     messages = Messages(turns=tuple(Message(role=r, content=c) for r, c in turns), thinking=thinking)  # type: ignore[arg-type]
-    switch = {} if thinking is None else {"enable_thinking": thinking}
+    switch: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
     wanted = tokenizer.apply_chat_template(
         [{"role": r, "content": c} for r, c in turns],
         add_generation_prompt=True,

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from branchwise.backends.engine.cache.node import Cursor, TreePosition
+from branchwise.backends.engine.cache.node import Cursor, RadixNode, TreePosition
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from tests.support.branches import nodes_of
 
@@ -16,10 +16,12 @@ ALPHABET = st.integers(0, 2)  # few tokens, so that paths share a lot
 def path_of(position: TreePosition) -> list[int]:
     """Return the tokens from the root to a position."""
     tokens: list[int] = []
+    node: RadixNode | None
     node, offset = position
     while node is not None:
         tokens[:0] = node.tokens[:offset]
-        node, offset = node.parent, len(node.parent) if node.parent is not None else 0
+        parent = node.parent
+        node, offset = parent, len(parent) if parent is not None else 0
     return tokens
 
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedTokenizerBase
 
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.model.reference import reference_attention
 from branchwise.core.errors import ModelError
 from branchwise.core.sampling import Sampling
-from tests.support.architectures import ATTENTION, END, EXPERTS, USUAL, WINDOW, network, own_logprobs, recomputed
+from tests.support.architectures import ATTENTION, END, EXPERTS, USUAL, WINDOW, moved, network, own_logprobs, recomputed
 from tests.support.branches import SAMPLING, MakeEngine, generate, generate_tokens, make_root
 
 pytestmark = pytest.mark.usefixtures("one_thread", "segments")
@@ -26,6 +27,7 @@ async def test_greedy_tokens_are_those_of_transformers(make_engine: MakeEngine, 
     model, engine = network(name), make_engine(name, prefill_chunk=7)
     root = await make_root(engine)
     prompt = torch.tensor([root.token_ids])
+    assert isinstance(model, GenerationMixin)
     own = model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
@@ -34,6 +36,7 @@ async def test_greedy_tokens_are_those_of_transformers(make_engine: MakeEngine, 
         eos_token_id=END,
         pad_token_id=0,
     )
+    assert isinstance(own, Tensor)
     expected = tuple(own[0, prompt.shape[1] :].tolist())
     greedy = Sampling(temperature=0, max_tokens=30)
     assert len(expected) > 8 + 1  # longer than the windows
@@ -111,7 +114,7 @@ def test_an_unsupported_architecture_is_refused_by_name(
     ],
 )
 def test_the_reference_attention_is_the_one_that_rounds_least(name: str, dtype: torch.dtype, attention: str) -> None:
-    assert reference_attention(network(name).to(dtype)) == attention
+    assert reference_attention(moved(network(name), dtype)) == attention
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.model import cuda_graphs, plan
 from branchwise.backends.engine.model.cuda_graphs import Bucket, CudaGraphRunner
 from branchwise.backends.engine.settings import EngineSettings
-from tests.support.architectures import network, recomputed
+from tests.support.architectures import moved, network, recomputed
 from tests.support.branches import SAMPLING, generate_tokens, make_root
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,7 +78,7 @@ def test_a_bucket_is_the_smallest_that_fits_a_step(sizes: tuple[int, int, int], 
 async def test_a_replayed_graph_gives_the_same_tokens(tiny_engine: Engine) -> None:
     model = network("llama")
     settings = EngineSettings(memory=1 << 24, device="cuda")
-    engine = Engine(network("llama").cuda(), tiny_engine._tokenizer, name="llama", settings=settings)
+    engine = Engine(moved(network("llama"), device="cuda"), tiny_engine._tokenizer, name="llama", settings=settings)
     root = await make_root(engine)
     assert await generate_tokens(engine, root, range(5)) == [
         recomputed(model, root.token_ids, key, SAMPLING) for key in range(5)

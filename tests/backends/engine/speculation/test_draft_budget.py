@@ -80,7 +80,11 @@ def test_the_length_of_a_chain_follows_its_cost_and_acceptance() -> None:
     budget = adaptive(costs_of_rows((1, 64), (1.0, 1.0)))
     for _ in range(200):
         budget.record(Draft([Node(ROOT, 1, 0.9, 1, 1, "d")]), [0])
-    lengths = [budget.chain_length("d", lambda _, seconds=seconds: seconds, 1) for seconds in (0.001, 0.3, 2.0)]
+
+    def chain_length(seconds: float) -> int:
+        return budget.chain_length("d", lambda _: seconds, 1)
+
+    lengths = [chain_length(seconds) for seconds in (0.001, 0.3, 2.0)]
     assert lengths[0] == draft_budget._MAX_CHAIN
     assert lengths[0] >= lengths[1] > lengths[2] == 0
     for _ in range(2000):

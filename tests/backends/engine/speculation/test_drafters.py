@@ -4,11 +4,13 @@ Tiny random models in float64, so that rounding never decides a token.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.engine.settings import EngineSettings
+from branchwise.backends.engine.speculation.draft_model import DraftModel
 from branchwise.backends.engine.speculation.drafter import Drafter
 from branchwise.backends.engine.speculation.lookup import PromptLookup
 from branchwise.backends.engine.speculation.siblings import Siblings
@@ -48,7 +50,7 @@ def make_drafting(tiny_engine: Engine) -> Iterator[MakeEngine]:
     made: list[Engine] = []
 
     def build(drafter: str, target: str = "llama", draft: str = "llama", **settings: int | str) -> Engine:
-        drafts = {"drafters": (drafter,), "draft_budget": 4, "memory": 1 << 24, **settings}
+        drafts: dict[str, Any] = {"drafters": (drafter,), "draft_budget": 4, "memory": 1 << 24, **settings}
         other = None
         if drafter == "draft-model":
             drafts["draft_model"], other = "tiny", network(draft)
@@ -106,7 +108,10 @@ async def test_a_draft_model_with_little_memory_drafts_less(
     keys = range(100, 104)
     root, wanted = await generate_plain(make_engine, "llama", keys, SAMPLING)
     engine = make_drafting("draft-model", draft="llama")
-    drafter = engine._loop.batch.speculator._drafters[0]
+    speculator = engine._loop.batch.speculator
+    assert speculator is not None
+    drafter = speculator._drafters[0]
+    assert isinstance(drafter, DraftModel)
     drafter._tree = type(drafter._tree)(range(1, 1 + len(root.token_ids) + 30))
     drafted = await generate(engine, root, keys, SAMPLING)
     assert outputs(drafted) == outputs(wanted)
@@ -132,6 +137,6 @@ def test_layers_of_other_families_cannot_be_skipped(make_drafting: MakeEngine, t
         ({"speculation": "on"}, "speculation: is 'on'"),
     ],
 )
-def test_invalid_settings_of_speculation_are_refused(settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_of_speculation_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EngineSettings(**settings)

@@ -52,7 +52,9 @@ def toy(seed: int) -> LlamaForCausalLM:
         bos_token_id=None,
         pad_token_id=None,
     )
-    return LlamaForCausalLM(config).double().eval()
+    model: LlamaForCausalLM = LlamaForCausalLM(config).double()
+    model.eval()
+    return model
 
 
 def exact(model: LlamaForCausalLM, prefix: Sequence[int], depth: int) -> dict[tuple[int, ...], float]:

@@ -6,6 +6,7 @@ Tiny random models in float64, so that rounding never decides a token.
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from branchwise.backends.engine.model import plan
@@ -41,7 +42,7 @@ async def test_drafts_change_no_token_and_save_passes(
 
 
 def _all_visible(sequence: DecodeSequence) -> plan.Mask:
-    return plan.np.ones((len(sequence.slots), len(sequence.slots)), dtype=bool)
+    return np.ones((len(sequence.slots), len(sequence.slots)), dtype=bool)
 
 
 def _no_depths(sequence: DecodeSequence) -> list[int]:
