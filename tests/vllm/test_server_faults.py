@@ -10,7 +10,7 @@ import branchwise as bw
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.settings import OpenAISettings
 from branchwise.core.result import Result
-from tests.support.faults import FAULTS, RandomFaults, Fault, open_descriptors
+from tests.support.faults import FAULTS, Fault, RandomFaults, open_descriptors
 from tests.vllm.proxy import Proxy
 from tests.vllm.servers import KINDS, Server, wait_until
 
