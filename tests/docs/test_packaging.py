@@ -53,7 +53,7 @@ def test_every_package_folder_is_listed() -> None:
 
 
 def test_importing_the_core_brings_pydantic_alone() -> None:
-    """What else it needs is imported where it is used: a command that prints its help waits for none of it."""
+    """Everything else is imported where it is used, so that `--help` does not wait for it."""
     code = "import sys; before = set(sys.modules); import branchwise; print(*sorted(set(sys.modules) - before))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     brought = {name.partition(".")[0] for name in run.stdout.split()} - set(sys.stdlib_module_names)

@@ -298,7 +298,7 @@ async def test_each_question_of_a_batch_has_a_span(traced: Traced) -> None:
 # Ends
 
 
-async def test_a_branch_that_fails_has_a_status_and_one_that_is_cancelled_says_so(traced: Traced) -> None:
+async def test_failed_branches_have_a_status_and_cancelled_ones_an_outcome(traced: Traced) -> None:
     double = backend(Reply(SAID, fail_after=2), Reply("on " * 500, delay=0.001))
 
     def plan(log: Log) -> Sequence[bw.Action]:
@@ -550,7 +550,7 @@ async def test_a_run_begins_and_ends_and_has_a_number_of_its_own() -> None:
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """What is logged, with the logging of this process put back after it."""
+    """Collect log records; restore the process's logging afterwards."""
     root = logging.getLogger("branchwise")
     before = (root.handlers[:], root.level, root.propagate)
     yield io.StringIO()

@@ -39,9 +39,9 @@ Run = Callable[..., Outcome]
 
 
 class Setup(NamedTuple):
-    """Who runs programs, and how."""
+    """User and layers that run programs."""
 
-    user: int  # 0: whoever runs the tests
+    user: int  # 0: the user that runs the tests
     interpreter: str
     layers: str  # "namespaces" or "filter"
 

@@ -129,25 +129,30 @@ def _instructions(machine: str, alone: bool, private_root: bool) -> list[_Instru
         _Instruction(_RETURN, _MISSING),
         *_when(_CLONE3[which], _MISSING),  # its flags are behind a pointer; the C library falls back to clone
     ]
-    for numbers in denied.values():
-        code += [] if (number := numbers[which]) is None else _when(number, _DENY)
+    for number in _existing(denied, which):
+        code += _when(number, _DENY)
     code += _by_argument(_CLONE[which], 0, _Instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _DENY)
     code += _by_argument(_SOCKETPAIR[which], 0, _Instruction(_EQUAL, _UNIX, 1, 0), _DENY)
     if not alone:
         own = os.getpid()
-        for numbers in _OWN_PROCESS_ONLY.values():
+        for number in _existing(_OWN_PROCESS_ONLY, which):
             code += [
-                _Instruction(_EQUAL, numbers[which], 0, 5),
+                _Instruction(_EQUAL, number, 0, 5),
                 _Instruction(_LOAD, 16),
                 _Instruction(_EQUAL, own, 2, 0),
                 _Instruction(_EQUAL, 0, 1, 0),
                 _Instruction(_RETURN, _DENY),
                 _Instruction(_RETURN, _ALLOW),
             ]
-        for numbers, commands in _NOT_OF_OTHERS.values():
+        for pair, commands in _NOT_OF_OTHERS.values():
             for command in commands:
-                code += _by_argument(numbers[which], 1, _Instruction(_EQUAL, command, 0, 1), _DENY)
+                code += _by_argument(pair[which], 1, _Instruction(_EQUAL, command, 0, 1), _DENY)
     return [*code, _Instruction(_RETURN, _ALLOW)]
+
+
+def _existing(table: dict[str, _Numbers], which: int) -> list[int]:
+    """Return the numbers of the calls that exist on an architecture."""
+    return [number for numbers in table.values() if (number := numbers[which]) is not None]
 
 
 def _when(number: int, verdict: int) -> list[_Instruction]:
