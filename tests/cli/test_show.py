@@ -170,7 +170,7 @@ def test_the_page_is_one_file_and_escapes_text_of_the_model(tmp_path: Path) -> N
 def test_the_page_marks_the_best_path_and_opens_it(tmp_path: Path) -> None:
     run("show", str(trace(tmp_path, SEARCHED)), "--html", str(tmp_path / "tree.html"))
     text = (tmp_path / "tree.html").read_text()
-    assert text.count(" best") == 4
+    assert text.count(' best"') == 4
     assert text.count('best" open>') == 2
     assert "confidence 50.0%, " in text
 
