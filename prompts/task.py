@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from branchwise.answers.formats import AnswerFormat
 from branchwise.core.errors import require
-from branchwise.core.messages import Message, Messages, Question, as_messages
+from branchwise.core.messages import Message, Messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import Question, as_messages
 from branchwise.prompts.steps import step_ends
 from branchwise.prompts.thinking import Thinking
 

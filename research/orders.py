@@ -18,8 +18,8 @@ from branchwise import registry
 from branchwise.cli.render.summary_table import points
 from branchwise.core.answer import Answer
 from branchwise.core.errors import BranchwiseError, ConfigError, require
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.results import read_results

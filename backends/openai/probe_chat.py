@@ -9,8 +9,8 @@ from branchwise.backends.openai.responses import ModelCard
 from branchwise.backends.openai.server_errors import ServerError
 from branchwise.backends.openai.server_features import ServerFeatures
 from branchwise.backends.openai.transport import Transport
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path
+from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 
 _ONE_TOKEN = Sampling(temperature=0, max_tokens=1)

@@ -2,18 +2,36 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from branchwise.backends.tokenization.special_tokens import Escaper
+from branchwise.backends.tokenization.turn_forms import Turns, turn_forms
 from branchwise.core.errors import ConfigError, require
-from branchwise.core.messages import Message, Messages
+from branchwise.core.messages import Message, Messages, Role
+from branchwise.core.question import as_messages
 
 _THINKING_SWITCHES = ("enable_thinking", "thinking")  # names of the variable in templates
+_MARK = "\ue002"
+"""Around a turn's number, ends its content in a trial rendering: a short one is in the text elsewhere, too."""
+_MAY_BE_LOST: frozenset[Role] = frozenset({"assistant"})
 
-Turns = tuple[Message, ...]
+
+class _LostTurnsError(ValueError):
+    """The template leaves out turns that the model must see."""
+
+
+class _Form(NamedTuple):
+    """The form in which messages are passed to the template."""
+
+    turns: Turns
+    parts: frozenset[Role] = frozenset()
+    """Roles whose content is a list of parts instead of text."""
+    text_arguments: bool = False
+    """Arguments of tool calls are text instead of objects."""
 
 
 class ChatTemplate:
@@ -38,51 +56,36 @@ class ChatTemplate:
         """Return the prompt up to the assistant's reply, its content escaped.
 
         If the template supports no system turns, they open the next user turn; if it requires roles to alternate,
-        neighbours of one role are joined. Raises ConfigError for a prompt that the template refuses or would truncate.
+        neighbours of one role are joined; if it reads content in parts, each content is one part. Raises ConfigError
+        for a prompt that the template refuses or would truncate.
         """
         source = self._source(bool(messages.tools))
-        switches = _switches(messages, source)
         require(
             not any(turn.tool_calls for turn in messages.turns) or "tool_calls" in source,
             "tool_calls",
             "this model's chat template leaves them out",
             "use a model that calls tools",
         )
-        refusal: Exception | None = None
-        for turns in _forms(messages.turns):
-            for as_text in (False, True):  # some templates print arguments, and need them as text
-                try:
-                    text = self._write(source, turns, messages, escaper, switches, as_text)
-                except Exception as error:  # a template is code of the model's authors, and may raise anything
-                    refusal = refusal or error
-                    continue
-                if not as_text and _prints_python_objects(messages, text, escaper):
-                    continue
-                if _contains_system_turns(turns, text, escaper):
+        rendering = _Rendering(self._tokenizer, source, {**self._variables, **_switches(messages, source)}, messages)
+        for turns in turn_forms(messages.turns):
+            for text_arguments in (False, True):  # some templates print arguments, and need them as text
+                text = rendering.try_form(_Form(turns, text_arguments=text_arguments), escaper)
+                if text is not None:
                     return text
-        reason = re.sub(r"\s+", " ", str(refusal)).strip()[:300]
+        reason = re.sub(r"\s+", " ", str(rendering.refusal)).strip()[:300]
         raise ConfigError(
             "question", f"the model's chat template refuses it ({reason})", "use roles and an order it knows"
-        ) from refusal
+        ) from rendering.refusal
 
-    def _write(
-        self,
-        source: str,
-        turns: Turns,
-        messages: Messages,
-        escaper: Escaper,
-        switches: dict[str, bool],
-        as_text: bool,
-    ) -> str:
-        text = self._tokenizer.apply_chat_template(
-            [_turn(turn, escaper, as_text) for turn in turns],  # type: ignore[arg-type]  # tool calls are not strings
-            tools=[escaper.value(dict(tool)) for tool in messages.tools] or None,  # type: ignore[misc]
-            chat_template=source,
-            add_generation_prompt=True,
-            tokenize=False,
-            **{**self._variables, **switches},  # type: ignore[arg-type]  # the template's own variables
-        )
-        return str(text)
+    def check(self, escaper: Escaper) -> None:
+        """Raise ConfigError if the template leaves out a user's question."""
+        try:
+            self.render(as_messages("What is 6 times 7?"), escaper)
+        except ConfigError as error:
+            if isinstance(error.__cause__, _LostTurnsError):
+                raise ConfigError(
+                    "model", "its chat template leaves out what the user asks", "use a template that prints user turns"
+                ) from error
 
     def _source(self, tools: bool) -> str:
         """Return the template to use. Raises ConfigError if none of several is the default."""
@@ -105,6 +108,84 @@ class ChatTemplate:
         return source
 
 
+class _Rendering:
+    """Renders forms of one prompt until one shows the whole prompt."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        source: str,
+        variables: Mapping[str, JsonValue],
+        messages: Messages,
+    ) -> None:
+        self.refusal: Exception | None = None
+        """The first reason for which a form was not used."""
+        self._tokenizer = tokenizer
+        self._source = source
+        self._variables = variables
+        self._messages = messages
+
+    def try_form(self, form: _Form, escaper: Escaper) -> str | None:
+        """Return the prompt in this form, or None if the template refuses it or leaves turns out.
+
+        Content that the template leaves out as text is passed in parts, and as text where it prints the parts.
+        """
+        usable: str | None = None
+        for _ in range(3):  # all text, other forms of what is lost, and once more if the template refused text
+            try:
+                text = self._write(form, escaper)
+                lost = self._lost_roles(form, escaper)
+            except Exception as error:  # a template is code of the model's authors, and may raise anything
+                self.refusal = self.refusal or error
+                form = form._replace(parts=frozenset(turn.role for turn in form.turns))
+                continue
+            if not form.text_arguments and _prints_python_objects(self._messages, text, escaper):
+                return usable
+            if not lost:
+                return text
+            if lost <= _MAY_BE_LOST:
+                usable = usable or text
+            else:
+                self.refusal = self.refusal or _LostTurnsError(
+                    f"it leaves out {', '.join(sorted(lost - _MAY_BE_LOST))} turns"
+                )
+            form = form._replace(parts=form.parts ^ lost)
+        return usable
+
+    def _write(self, form: _Form, escaper: Escaper) -> str:
+        text = self._tokenizer.apply_chat_template(
+            [_turn(turn, escaper, form) for turn in form.turns],  # type: ignore[arg-type]  # tool calls are not strings
+            tools=[escaper.value(dict(tool)) for tool in self._messages.tools] or None,  # type: ignore[misc]
+            chat_template=self._source,
+            add_generation_prompt=True,
+            tokenize=False,
+            **self._variables,  # type: ignore[arg-type]  # the template's own variables
+        )
+        return str(text)
+
+    def _lost_roles(self, form: _Form, escaper: Escaper) -> frozenset[Role]:
+        """Return the roles with a turn whose content the prompt lacks, or shows as the Python or JSON form of parts.
+
+        Spacing may differ, and content may be printed as JSON. Thoughts of the assistant, and its words beside tool
+        calls, are left out by design.
+        """
+        turns = tuple(
+            turn.model_copy(update={"content": f"{turn.content}{_MARK}{number}{_MARK}"})
+            for number, turn in enumerate(form.turns)
+        )
+        text = self._write(form._replace(turns=turns), escaper)
+        shown, lost = _squeezed(text), set[Role]()
+        for turn in turns:
+            content = _content(turn, escaper)
+            kept = content.rpartition("</think>")[2] if turn.role == "assistant" else content
+            forms = (kept, json.dumps(kept, ensure_ascii=False)[1:-1])
+            if not turn.tool_calls and not any(_squeezed(one) in shown for one in forms):
+                lost.add(turn.role)
+            if turn.role in form.parts and _prints_parts(content, text):
+                lost.add(turn.role)
+        return frozenset(lost)
+
+
 def _switches(messages: Messages, source: str) -> dict[str, bool]:
     """Return the template's variables that switch thinking. Raises ConfigError if it has none."""
     if messages.thinking is None:
@@ -115,47 +196,8 @@ def _switches(messages: Messages, source: str) -> dict[str, bool]:
     return switches
 
 
-def _forms(turns: Turns) -> Iterator[Turns]:
-    """Yield the turns as they are, then in forms that more templates accept, the most faithful first."""
-    folded = _without_system(turns)
-    forms = (turns, folded, _alternating(turns), _alternating(folded))
-    yield from dict.fromkeys(forms)
-
-
-def _without_system(turns: Turns) -> Turns:
-    """Return turns in which the content of system turns opens the next user turn."""
-    waiting: list[str] = []
-    kept: list[Message] = []
-    for turn in turns:
-        if turn.role == "system":
-            waiting.append(turn.content)
-        elif turn.role == "user":
-            kept.append(_joined(turn, [*waiting, turn.content]))
-            waiting = []
-        else:
-            kept.append(turn)
-    return (*kept, *(Message(role="user", content=text) for text in waiting))
-
-
-def _alternating(turns: Turns) -> Turns:
-    """Return turns in which neighbours of one role are joined, except tool results and turns with tool calls."""
-    kept: list[Message] = []
-    for turn in turns:
-        last = kept[-1] if kept else None
-        if last is None or last.role != turn.role or turn.role == "tool" or last.tool_calls or turn.tool_calls:
-            kept.append(turn)
-        else:
-            kept[-1] = _joined(last, [last.content, turn.content])
-    return tuple(kept)
-
-
-def _joined(turn: Message, texts: Sequence[str]) -> Message:
-    return turn.model_copy(update={"content": "\n\n".join(texts)})
-
-
-def _contains_system_turns(turns: Turns, text: str, escaper: Escaper) -> bool:
-    """Return whether the text contains every system turn: some templates drop them silently."""
-    return all(escaper.text(turn.content).strip() in text for turn in turns if turn.role == "system")
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def _prints_python_objects(messages: Messages, text: str, escaper: Escaper) -> bool:
@@ -167,10 +209,28 @@ def _prints_python_objects(messages: Messages, text: str, escaper: Escaper) -> b
     )
 
 
-def _turn(message: Message, escaper: Escaper, as_text: bool) -> dict[str, object]:
+def _prints_parts(content: str, text: str) -> bool:
+    """Return whether a text shows the Python or JSON form of content in parts."""
+    (part,) = _as_parts(content)
+    return any(dump in text for dump in (repr(part), json.dumps(part, ensure_ascii=False), json.dumps(part)))
+
+
+def _content(turn: Message, escaper: Escaper) -> str:
+    """Return the escaped content of a turn."""
+    return escaper.text(turn.content, answer=turn.role == "assistant")
+
+
+def _as_parts(content: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}]
+
+
+def _turn(message: Message, escaper: Escaper, form: _Form) -> dict[str, object]:
     """Return an escaped message in the form that chat templates read."""
-    content = escaper.text(message.content, answer=message.role == "assistant")
-    turn: dict[str, object] = {"role": message.role, "content": content}
+    content = _content(message, escaper)
+    turn: dict[str, object] = {
+        "role": message.role,
+        "content": _as_parts(content) if message.role in form.parts else content,
+    }
     if message.tool_calls:
         turn["tool_calls"] = [
             {
@@ -178,7 +238,7 @@ def _turn(message: Message, escaper: Escaper, as_text: bool) -> dict[str, object
                 "type": "function",
                 "function": {
                     "name": escaper.text(call.name),
-                    "arguments": escaper.text(call.arguments) if as_text else escaper.arguments(call),
+                    "arguments": escaper.text(call.arguments) if form.text_arguments else escaper.arguments(call),
                 },
             }
             for call in message.tool_calls

@@ -23,10 +23,15 @@ class PromptEncoder:
         chat_template: str | None = None,
         variables: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """`chat_template` replaces the model's own, `variables` are passed to it."""
+        """`chat_template` replaces the model's own, `variables` are passed to it.
+
+        Raises ConfigError if the template leaves out a user's question.
+        """
         self.tokenizer = tokenizer
         self._template = ChatTemplate(tokenizer, chat_template, variables)
         self._special_tokens = SpecialTokens.of(tokenizer)
+        if self._template:
+            self._template.check(Escaper(self._special_tokens, Messages(turns=())))
         self._anchor = self._ids(_ANCHOR)
         # SentencePiece tokenizers treat the start of a text as the start of a word.
         self._marks_word_starts = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]

@@ -7,13 +7,7 @@ from pydantic import JsonValue
 
 from branchwise.core.errors import require
 from branchwise.core.messages import Message, Messages
-
-
-def as_prompt(turns: Sequence[Message]) -> Messages:
-    """Return the prompt of a chat. If the assistant has the last turn, its text opens the answer."""
-    if turns and turns[-1].role == "assistant":
-        return Messages(turns=tuple(turns[:-1]), prefix=turns[-1].content)
-    return Messages(turns=tuple(turns))
+from branchwise.core.question import as_prompt
 
 
 def tool_prompt(turns: Sequence[Message], tools: Sequence[dict[str, JsonValue]] = ()) -> Messages:

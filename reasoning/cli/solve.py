@@ -23,7 +23,7 @@ from branchwise.cli.trace import check_trace_file, write_trace
 from branchwise.cli.verifier import find_verifier_for, load_verifier
 from branchwise.core.budget import Budget
 from branchwise.core.errors import ConfigError
-from branchwise.core.messages import as_messages
+from branchwise.core.question import as_messages
 from branchwise.core.result import Result
 from branchwise.core.sampling import Sampling
 from branchwise.driver import solve_sync

@@ -4,8 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from branchwise.core.errors import require
-
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -55,24 +53,3 @@ class Messages(BaseModel):
             merged = Message(role="system", content=f"{first.content}\n\n{text}")
             return self.model_copy(update={"turns": (merged, *self.turns[1:])})
         return self.model_copy(update={"turns": (Message(role="system", content=text), *self.turns)})
-
-
-Question = str | Messages
-
-
-def as_messages(question: Question) -> Messages:
-    """Return the question as messages: plain text becomes one user turn.
-
-    Raises ConfigError if the question has no content.
-    """
-    if isinstance(question, str):
-        require(bool(question.strip()), "question", "is empty", "ask something")
-        return Messages(turns=(Message(role="user", content=question),))
-    require(bool(question.turns), "question", "has no messages", "add at least one user message")
-    require(
-        any(turn.content.strip() or turn.tool_calls for turn in question.turns if turn.role != "system"),
-        "question",
-        "has no message with content",
-        "ask something",
-    )
-    return question

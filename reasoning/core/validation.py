@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+_MAX_SHOWN = 60  # characters of an invalid value that an error repeats
+
 
 class FieldError(NamedTuple):
     """A field that pydantic rejected."""
@@ -33,3 +35,9 @@ def first_field_error(error: ValidationError) -> FieldError:
         value=first["input"],
         cause=first.get("ctx", {}).get("error"),
     )
+
+
+def shortened(value: object) -> str:
+    """Return a value as errors show it."""
+    shown = repr(value)
+    return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"

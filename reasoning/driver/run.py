@@ -16,7 +16,7 @@ from branchwise.answers.groups import AnswerGroups
 from branchwise.backends.base import Backend
 from branchwise.core.budget import UNLIMITED, Budget
 from branchwise.core.errors import ConfigError
-from branchwise.core.messages import Question
+from branchwise.core.question import Question
 from branchwise.core.result import Outcome, Result
 from branchwise.driver.events import Observer, Reporter
 from branchwise.driver.fallbacks import NO_CANCEL, standing_notes

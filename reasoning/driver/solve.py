@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from branchwise.backends.base import Backend
 from branchwise.core.budget import UNLIMITED, Budget
 from branchwise.core.errors import require
-from branchwise.core.messages import Question
+from branchwise.core.question import Question
 from branchwise.core.result import Result
 from branchwise.driver.events import Observer
 from branchwise.driver.run import Run, RunConfig

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
-from branchwise.chat.prompt import as_prompt
 from branchwise.chat.reply import Reply
 from branchwise.chat.responder import RepeatCounter, Responder
 from branchwise.core.errors import MissingExtraError, require
 from branchwise.core.messages import Message
 from branchwise.core.path import StopReason
+from branchwise.core.question import as_prompt
 from branchwise.core.result import Outcome
 from branchwise.core.sampling import Sampling
 

@@ -15,7 +15,7 @@ from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
 from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.core.errors import BranchwiseError, MissingExtraError
-from branchwise.core.messages import as_messages
+from branchwise.core.question import as_messages
 from branchwise.core.usage import Usage
 from branchwise.driver import BranchEnded, BranchGrew, RunEvent, Standing
 from branchwise.prompts.library import TASKS

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
-from branchwise.serving.messages import ToolCallBody
+from branchwise.core.message_json import ToolCallBody
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 

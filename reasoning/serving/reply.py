@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from branchwise.chat.reasoning import split_marked_reasoning, split_reasoning
 from branchwise.chat.reply import sampled_text, shown_path
 from branchwise.chat.tool_calls import SplitCalls, split_calls, tool_names
+from branchwise.core.message_json import ToolCallBody
 from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
@@ -24,7 +25,6 @@ from branchwise.serving.completion import (
     TopTokenBody,
     UsageBody,
 )
-from branchwise.serving.messages import ToolCallBody
 from branchwise.serving.resolve import ResolvedRequest
 
 

@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from branchwise.chat.options import SamplingOptions
-from branchwise.chat.prompt import as_prompt
 from branchwise.core.errors import ConfigError, require
+from branchwise.core.message_json import MessageBody
 from branchwise.core.messages import Messages
+from branchwise.core.question import as_prompt
 from branchwise.core.sampling import Sampling
-from branchwise.core.validation import first_field_error
-from branchwise.serving.messages import MessageBody
-from branchwise.serving.unsupported_fields import reject_unsupported, shortened
+from branchwise.core.validation import first_field_error, shortened
+from branchwise.serving.unsupported_fields import reject_unsupported
 
 _MAX_STOPS = 64
 

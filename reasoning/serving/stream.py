@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from branchwise.chat.reasoning import ReasoningSplitter, SplitText
 from branchwise.core.errors import BranchwiseError
+from branchwise.core.message_json import ToolCallBody
 from branchwise.core.result import Result
 from branchwise.serving.completion import (
     ChoiceBody,
@@ -20,7 +21,6 @@ from branchwise.serving.completion import (
     UsageBody,
 )
 from branchwise.serving.errors import error_reply
-from branchwise.serving.messages import ToolCallBody
 from branchwise.serving.progress import RunProgress
 from branchwise.serving.reply import ReplyHeader, choices, details
 from branchwise.serving.resolve import ResolvedRequest

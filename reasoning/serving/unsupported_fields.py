@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from branchwise.core.errors import ConfigError
-
-_MAX_SHOWN = 60  # characters of an invalid value that an error repeats
+from branchwise.core.validation import shortened
 
 _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
     "allowed_token_ids": (),
@@ -51,9 +50,3 @@ def reject_unsupported(body: Mapping[str, object]) -> None:
     for name, value in body.items():
         if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
             raise ConfigError(name, f"{shortened(value)} is not supported", "leave it out")
-
-
-def shortened(value: object) -> str:
-    """Return a value as errors show it."""
-    shown = repr(value)
-    return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"

@@ -11,8 +11,8 @@ from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.backends.stream import BranchEvent, Broken, Ended, Tokens
 from branchwise.core.errors import BackendError, ConfigError
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 from tests.support import contract
 from tests.support.contract import KEYS, SAMPLING, collect, generate, make_root, repeatable_sampling

@@ -3,8 +3,8 @@
 import pytest
 
 from branchwise.core.keys import cut_key
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import as_messages
 from branchwise.prompts.steps import step_ends
 
 ROOT = Path(None, key=1, token_ids=(1, 2, 3), text="", messages=as_messages("q"))

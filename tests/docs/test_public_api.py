@@ -42,7 +42,6 @@ INTERNAL = {
     "branchwise.backends.scripted.reply": {"Cancellation", "PlannedBranch", "plan_branch", "wait_or_stop"},
     "branchwise.core.budget": {"BudgetAllocator"},
     "branchwise.core.errors": {"require"},
-    "branchwise.core.messages": {"as_messages"},
     "branchwise.core.path": {"TopLogprob"},
     "branchwise.driver.events": {"Reporter", "Together"},
     "branchwise.driver.solve": {"SolveOptions", "run_sync"},

@@ -7,7 +7,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Script, ScriptedBackend
-from branchwise.core.messages import as_messages
+from branchwise.core.question import as_messages
 from branchwise.core.tree import NodeState, Tree, TreeNode
 from branchwise.driver.results import sampled_tree
 from branchwise.strategies.strategy import AnyStrategy

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path
+from branchwise.core.question import as_messages
 from branchwise.prompts.steps import step_ends
 
 TOKENS = r" ?\w+| ?[^\w\s]|\n+|\s"

@@ -7,7 +7,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.core.messages import as_messages
+from branchwise.core.question import as_messages
 from branchwise.search.best_of_n import BestOfN
 from branchwise.search.mcts import MCTS
 from branchwise.strategies.self_evaluation import expected_value, judge_prompt

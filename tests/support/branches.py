@@ -9,8 +9,8 @@ from branchwise.backends.engine.cache.node import RadixNode
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.stream import BranchEvent, Broken, Ended, Extension, Tokens
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
 

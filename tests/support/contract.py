@@ -16,8 +16,8 @@ from branchwise.backends.engine.engine import Engine
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.backends.stream import BranchEvent, Broken, Ended, Extension, Tokens
-from branchwise.core.messages import as_messages
 from branchwise.core.path import Path, StopReason
+from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 
 CONTEXT = 512

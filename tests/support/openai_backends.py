@@ -9,8 +9,8 @@ from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.settings import OpenAISettings
 from branchwise.backends.stream import Broken
 from branchwise.core.errors import BackendError
-from branchwise.core.messages import Question, as_messages
 from branchwise.core.path import Path
+from branchwise.core.question import Question, as_messages
 from branchwise.core.sampling import Sampling
 from tests.support.contract import StreamedBranch, collect
 from tests.support.fake_responses import FakeReply

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import branchwise as bw
-from branchwise.core.messages import Messages, as_messages
+from branchwise.core.messages import Messages
+from branchwise.core.question import as_messages
 from branchwise.verifiers.reward.reward_model import RewardModel
 from tests.support.architectures import ATTENTION, moved
 

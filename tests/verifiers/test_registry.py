@@ -10,7 +10,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
-from branchwise.core.messages import as_messages
+from branchwise.core.question import as_messages
 from branchwise.driver import Verifier
 from branchwise.registry import STRATEGIES, make_strategy
 from branchwise.verifiers.game24 import Game24

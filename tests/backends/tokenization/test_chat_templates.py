@@ -151,7 +151,12 @@ def test_an_escaped_separator_in_arguments_is_kept() -> None:
         (QWEN, "not JSON", '{"name": "add", "arguments": "not JSON"}'),
         (QWEN, "[1]", '{"name": "add", "arguments": "[1]"}'),
         (DEEPSEEK + "{# tools #}", '{"a": 1}', '<call>add {"a": 1}</call>'),
-        ("{{ messages[1].tool_calls[0].function.arguments }}{# tools #}", '{"a": true}', '{"a": true}'),
+        (
+            "{{ messages[0].content }}{{ messages[1].tool_calls[0].function.arguments }}{{ messages[2].content }}"
+            "{# tools #}",
+            '{"a": true}',
+            '{"a": true}',
+        ),
     ],
 )
 def test_arguments_have_the_form_that_the_template_reads(template: str, arguments: str, shown: str) -> None:

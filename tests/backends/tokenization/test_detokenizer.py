@@ -10,7 +10,8 @@ from branchwise.backends.engine.engine import Engine
 from branchwise.backends.tokenization.detokenizer import Detokenizer
 from branchwise.backends.tokenization.prompt import PromptEncoder
 from branchwise.core.errors import ConfigError
-from branchwise.core.messages import Message, Messages, as_messages
+from branchwise.core.messages import Message, Messages
+from branchwise.core.question import as_messages
 
 
 @pytest.fixture(scope="module")

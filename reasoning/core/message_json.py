@@ -1,12 +1,14 @@
-"""Chat messages and tool calls in the JSON of a request."""
+"""Chat messages and tool calls in OpenAI's JSON: in questions, requests and replies."""
 
 from typing import Literal
 
 from pydantic import BaseModel, field_validator
 
-from branchwise.core.errors import require
+from branchwise.core.errors import ConfigError
 from branchwise.core.messages import Message, ToolCall
-from branchwise.serving.unsupported_fields import shortened
+from branchwise.core.validation import shortened
+
+_TEXT_PARTS = ("text", "input_text", "output_text")  # in chat completions, and in OpenAI's responses
 
 
 class FunctionBody(BaseModel):
@@ -46,14 +48,7 @@ class MessageBody(BaseModel):
             return ""
         if not isinstance(content, list):
             return content
-        texts = []
-        for part in content:
-            kind = part.get("type") if isinstance(part, dict) else None
-            text = part.get("text") if isinstance(part, dict) else None
-            is_text = kind == "text" and isinstance(text, str)
-            require(is_text, "content", f"has a part of type {shortened(kind)}", "send text: the model reads only text")
-            texts.append(str(text))
-        return "\n".join(texts)
+        return "\n".join(map(_part_text, content))
 
     @field_validator("tool_calls", mode="before")
     @classmethod
@@ -72,3 +67,14 @@ class MessageBody(BaseModel):
             tool_call_id=self.tool_call_id,
             name=self.name,
         )
+
+
+def _part_text(part: object) -> str:
+    """Return the text of a part of content. Raises ConfigError for any other kind of part."""
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get("text") if isinstance(part, dict) else None
+    if kind not in _TEXT_PARTS or not isinstance(text, str):
+        raise ConfigError("content", f"has a part of type {shortened(kind)}", "send text: the model reads only text")
+    return text
