@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from benchmarks.servers import Server
 from branchwise.answers.groups import AnswerGroups
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grading import is_correct
+from branchwise.evaluation.row import Row
 from branchwise.evaluation.statistics import Estimate, difference, mean, ratio
 
 PLAIN = "plain"

@@ -10,7 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.servers import Server
-from branchwise.evaluation.dataset import Row
+from branchwise.evaluation.row import Row
 
 MAX_GROWTH = 1.03  # of the server's memory between the middle of the waves and their end
 _CPU = "branchwise_serving_cpu_seconds_total"

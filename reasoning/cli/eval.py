@@ -16,10 +16,11 @@ from branchwise.cli.verifier import find_verifier_for, load_verifier
 from branchwise.core.budget import Budget
 from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
+from branchwise.evaluation.columns import Columns
 from branchwise.evaluation.dataset import read_rows, source_name, source_origin
-from branchwise.evaluation.hub_dataset import Columns
 from branchwise.evaluation.journal import Journal, check_folder
 from branchwise.evaluation.pool import Pool
+from branchwise.evaluation.row import TASK_NAMES
 from branchwise.evaluation.settings import RunSettings
 from branchwise.registry import parse_strategy
 from branchwise.strategies.actions import check_paths
@@ -29,8 +30,8 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="JSON Lines files, by path or by name in the folder BRANCHWISE_DATA, or Hugging Face datasets as "
-            "hf:OWNER/NAME or hf:OWNER/NAME/CONFIG@SPLIT."
+            help="Files of JSON Lines, JSON arrays, CSV or TSV, also .gz, by path or by name in the folder "
+            "BRANCHWISE_DATA, or Hugging Face datasets as hf:OWNER/NAME or hf:OWNER/NAME/CONFIG@SPLIT."
         ),
     ],
     strategy: options.StrategySpecs = None,
@@ -44,19 +45,16 @@ def evaluate(
     ] = None,
     question_column: Annotated[
         str | None,
-        typer.Option(
-            help="Column of the questions in a Hugging Face dataset. [default: detected]", rich_help_panel=DATA
-        ),
+        typer.Option(help="Column of the questions. [default: detected]", rich_help_panel=DATA),
     ] = None,
     answer_column: Annotated[
         str | None,
-        typer.Option(help="Column of the answers in a Hugging Face dataset. [default: detected]", rich_help_panel=DATA),
+        typer.Option(help="Column of the answers. [default: detected]", rich_help_panel=DATA),
     ] = None,
     answer_type: Annotated[
         str | None,
         typer.Option(
-            help="Type of the answers in a Hugging Face dataset: number, letter, yes_no, boolean, latex or text. "
-            "[default: detected]",
+            help=f"Type of all answers: {', '.join(TASK_NAMES)}. [default: that of each row, else detected]",
             rich_help_panel=DATA,
         ),
     ] = None,

@@ -12,10 +12,10 @@ from branchwise.cli.render.summary_table import print_summary
 from branchwise.cli.render.terminal import stderr
 from branchwise.driver import Stop, Verifier, run_sync
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.journal import Journal
 from branchwise.evaluation.pool import Pool, replay_and_record
 from branchwise.evaluation.report.summary import format_summary, group_by_data, strategy_names, summarize
+from branchwise.evaluation.row import Row
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.evaluation.settings import RunSettings
 from branchwise.strategies.strategy import AnyStrategy

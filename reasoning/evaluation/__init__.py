@@ -5,14 +5,15 @@ journal, which makes a run resumable, and `branchwise report` writes the tables,
 """
 
 from branchwise.evaluation.answered import Answered, AnsweredPath
-from branchwise.evaluation.dataset import Row, read_rows
+from branchwise.evaluation.columns import Columns
+from branchwise.evaluation.dataset import read_rows
 from branchwise.evaluation.grading import Grade, grade, is_correct
-from branchwise.evaluation.hub_dataset import Columns
 from branchwise.evaluation.journal import Journal
 from branchwise.evaluation.metrics import perplexity
 from branchwise.evaluation.pool import Pool
 from branchwise.evaluation.report.summary import DataSummary, StrategySummary, summarize
 from branchwise.evaluation.results import read_results
+from branchwise.evaluation.row import Row
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.evaluation.settings import RunSettings
 from branchwise.evaluation.statistics import Calibration, Estimate

@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grading import Grade
+from branchwise.evaluation.row import Row
 
 
 class CurvePoint(NamedTuple):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from branchwise.answers.groups import AnswerGroups
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.metrics import overlap, similarity
+from branchwise.evaluation.row import Row
 from branchwise.verifiers.game24 import is_solution, read_numbers
 from branchwise.verifiers.programs import UnitTests, assemble
 

@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from branchwise.backends.recorded.record import Record
 from branchwise.core.errors import ConfigError
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.results import load_results, results_file
+from branchwise.evaluation.row import Row
 from branchwise.evaluation.settings import RunSettings, read_settings
 
 _BRANCHES = "branches"

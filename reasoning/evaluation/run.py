@@ -17,8 +17,8 @@ from branchwise.core.result import Outcome, Result
 from branchwise.core.usage import Usage
 from branchwise.driver import RunEvent, Standing, Stop, Verifier, solve_batch
 from branchwise.evaluation.answered import Answered, CurvePoint, make_answered
-from branchwise.evaluation.dataset import Row
 from branchwise.evaluation.grading import Grade, grade
+from branchwise.evaluation.row import Row
 from branchwise.sandbox.sandbox import SandboxError
 from branchwise.strategies.strategy import AnyStrategy
 

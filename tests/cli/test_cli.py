@@ -49,7 +49,7 @@ def test_models_list_names_the_default() -> None:
         (["solve", "q", "--trace", "pipe"], "--trace: pipe is not a regular file"),
         (["solve", "q", "--dtype", "int3"], "--dtype: is 'int3'"),
         (["eval", "missing.jsonl"], "data: there is no file missing.jsonl"),
-        (["eval", "bad.jsonl"], "bad.jsonl, line 2, answer: Field required"),
+        (["eval", "bad.jsonl"], "bad.jsonl, line 2, answer: is missing"),
         (["eval", "broken.jsonl"], "broken.jsonl, line 1, JSON: Invalid JSON"),
         (["eval", "good.jsonl", "--paths", "0"], "--paths: is 0"),
         (["eval", "good.jsonl", "--limit", "0"], "--limit: is 0"),

@@ -9,6 +9,7 @@ import branchwise as bw
 from branchwise.evaluation import read_rows
 
 GOOD = '{"id": "a", "question": "q", "answer": "1"}'
+TYPED = '"answer_type": "yes_no"}'
 ROWS = Path(__file__).parents[1] / "data" / "gsm8k.jsonl"
 
 
@@ -30,20 +31,32 @@ def test_files_are_found_by_path_or_by_name(monkeypatch: pytest.MonkeyPatch) -> 
     ("line", "message"),
     [
         ("{", "line 1, JSON"),
-        ('{"id": "a", "answer": "1"}', "line 1, question: Field required"),
-        ('{"id": "a", "question": "q", "answer": 1}', "line 1, answer"),
+        (
+            '{"id": "a", "answer": "1"}',
+            "question_column: can't be detected in .*rows.jsonl; name it: .* are id, answer",
+        ),
+        (f'{GOOD}\n{{"id": "b", "answer": "1"}}', "line 2, question: is missing"),
+        (f'{GOOD}\n{{"id": "b", "question": "q"}}', "line 2, answer: is missing"),
+        (f'{GOOD}\n{{"id": "b", "question": " ", "answer": "1"}}', "line 2, question: is empty"),
+        ('{"id": "a", "question": ["q"], "answer": "1"}', "line 1, question: got list, must be a text"),
+        ('{"id": "a", "question": "q", "answer": {"text": "1"}}', "line 1, answer: got dict, must be a text, a number"),
+        ('{"id": "a", "question": "q", "answer": null}', "line 1, answer: is empty"),
+        ('{"id": "a", "question": "\\ud800", "answer": "1"}', "line 1, question: has an unpaired surrogate"),
+        ('{"id": "a", "question": "q", "answer": "1", "answer_type": "numbr"}', "'numbr' can't be scored; use one of"),
         ('{"id": "a", "question": "q", "answer": "1", "answer_type": "tests"}', "answer_type: 'tests'"),
         ('{"id": "a", "question": "q", "answer": " "}', "line 1, answer: is empty; give the reference answer"),
-        ('{"id": "a", "question": "q", "answer": "many"}', "answer: 'many' is not a number; fix it"),
+        (f"{GOOD[:-1]}, {TYPED}", "line 1, answer: '1' is not yes or no"),
+        ('{"id": "a", "question": "q", "answer": "many", "answer_type": "number"}', "'many' is not a number; fix it"),
         ('{"id": "a", "question": "q", "answer": "B. Paris", "answer_type": "letter"}', "'B. Paris' is not a letter"),
         ('{"id": "a", "question": "q", "answer": "maybe", "answer_type": "yes_no"}', "'maybe' is not yes or no"),
         ('{"id": "a", "question": "q", "answer": "5", "answer_type": "letter"}', "'5' is not a letter"),
-        ('{"id": "a", "question": "q", "answer": "x1"}', "'x1' is not a number"),
-        ("[1]", "line 1, JSON"),
-        (f"{GOOD}\n\n{{}}", "line 3, id: Field required"),
+        ("[1]", "rows.jsonl, row 0, JSON: got int, must be an object"),
+        ('"q"', "line 1, JSON: got str, must be an object"),
+        (f"{GOOD}\n\n{{}}", "line 3, answer: is missing"),
         ("", "holds no rows"),
         (f"{GOOD}\n{GOOD}", "holds the id 'a' more than once"),
-        ("\udcff", "cannot read .* in UTF-8"),
+        ("\udcff", "line 1: is not UTF-8; give JSON Lines"),
+        (f"{GOOD}\n\udcff", "line 2: is not UTF-8"),
     ],
 )
 def test_an_invalid_row_is_named(line: str, message: str, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import torch
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.dataset import Row, read_rows
+from branchwise.evaluation.dataset import read_rows
 from branchwise.evaluation.grading import grade, is_correct
+from branchwise.evaluation.row import Row
 from branchwise.evaluation.run import Plan, evaluate
 from branchwise.sandbox.sandbox import SandboxError
 from tests.support.commands import quick, run
@@ -64,7 +65,8 @@ def test_programs_and_games_are_read(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({**COMPLETE, "tests": []}, "line 1, answer_type: 'tests' needs tests, and there are none; add `tests`"),
-        ({**COMPLETE, "tests": "assert True"}, "line 1, tests"),
+        ({**COMPLETE, "tests": ""}, "line 1, answer_type: 'tests' needs tests"),
+        ({**COMPLETE, "tests": 7}, "line 1, tests"),
         ({**COMPLETE, "entry_point": "f(); g"}, r"line 1, entry_point: 'f\(\); g' is not the name of a function"),
         ({**SENTENCE, "test_imports": [1]}, "line 1, test_imports"),
         ({**GAME, "question": "What?"}, "line 1, question: has no numbers to make 24 of; write them as `4 4 6 8`"),

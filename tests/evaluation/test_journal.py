@@ -227,7 +227,7 @@ def test_a_full_disk_at_the_end_keeps_the_results(tiny: list[str], rows: Path) -
 
 def test_invalid_rows_and_settings_are_named(rows: Path) -> None:
     (rows / "bad.jsonl").write_text(GOOD_ROW + '{"id": "b", "question": "q"}\n')
-    assert_rejected(run("eval", "bad.jsonl", cwd=rows), "line 2, answer: Field required")
+    assert_rejected(run("eval", "bad.jsonl", cwd=rows), "line 2, answer: is missing")
     assert_rejected(run("eval", "rows.jsonl", "--skip", "6", cwd=rows), "--skip: is 6, but rows.jsonl has 6 rows")
     assert_rejected(run("report", "nowhere", cwd=rows), "nowhere holds no results; name the folder of an evaluation")
     assert_rejected(run("eval", "rows.jsonl", "--alternatives", "-1", cwd=rows), "alternatives: is -1; use 0 (none)")
