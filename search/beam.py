@@ -7,6 +7,7 @@ from typing import ClassVar
 from branchwise.core.errors import require
 from branchwise.search.levels import Branching, LevelSearch, LevelState, open_nodes
 from branchwise.search.node import Node
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Beam(LevelSearch):
 
     name: ClassVar[str] = "beam"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Steps sampled at a level; in DVTS, over all subtrees."""
     width: int = 4
     """Next steps sampled from each path that is kept."""

@@ -9,6 +9,7 @@ from branchwise.search.expansion import Expansion
 from branchwise.search.node import Node
 from branchwise.search.state import SearchState
 from branchwise.search.tree import TreeSearch
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class BestFirst(TreeSearch[FrontierState]):
 
     name: ClassVar[str] = "best-first"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Maximum number of nodes to expand."""
     choose: Literal["weighted", "best", "vote"] = "best"
     width: int = 4

@@ -9,6 +9,7 @@ from branchwise.search.levels import Branching, LevelSearch, LevelState, open_no
 from branchwise.search.node import Node
 from branchwise.search.steps import Step
 from branchwise.search.values import ValueName
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.strategy import Decision
 
 
@@ -22,7 +23,7 @@ class BestOfN(LevelSearch):
 
     name: ClassVar[str] = "best-of-n"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Number of paths."""
     value: ValueName = "logprob"
     step: Step = "path"

@@ -11,6 +11,7 @@ from branchwise.search.node import Node
 from branchwise.search.state import SearchState
 from branchwise.search.tree import TreeSearch
 from branchwise.search.values import ValueName
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 @dataclass(slots=True)
@@ -32,7 +33,7 @@ class MCTS(TreeSearch[MCTSState]):
 
     name: ClassVar[str] = "mcts"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Simulations: leaves to expand."""
     value: ValueName = "rollouts"
     rollouts: int = 1

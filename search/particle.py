@@ -11,6 +11,7 @@ from branchwise.core.keys import choose
 from branchwise.core.path import Path
 from branchwise.search.levels import Branching, LevelSearch, LevelState
 from branchwise.search.node import Node
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 _RESOLUTION = 1 << 53
 """Number of equidistant values of a random number from 0 to 1."""
@@ -34,7 +35,7 @@ class ParticleFilter(LevelSearch):
 
     name: ClassVar[str] = "particle"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Number of particles."""
     systematic: bool = False
     """Resample systematically (one random number for all particles, evenly spaced) instead of multinomially."""

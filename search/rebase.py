@@ -8,6 +8,7 @@ from typing import ClassVar
 from branchwise.core.errors import require
 from branchwise.search.levels import Branching, LevelSearch, LevelState, open_nodes
 from branchwise.search.node import Node
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Rebase(LevelSearch):
 
     name: ClassVar[str] = "rebase"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Children divided among the steps of a level, minus the paths that have ended."""
     temperature: float = 0.2
     """Temperature of the softmax; lower values favor the best steps."""

@@ -19,7 +19,7 @@ from branchwise.search.node import Node, snapshot
 from branchwise.search.state import SearchState
 from branchwise.search.steps import PROPOSE, ProposedSteps, SampledSteps, Step, StepGenerator
 from branchwise.search.values import ValueName, make_valuer
-from branchwise.strategies.actions import Action, Event, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision, Tally
 
@@ -53,7 +53,7 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
     valued, all nodes count the same, and the result has a note.
     """
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Width of the search; each strategy defines its unit."""
     value: ValueName = "p-true"
     """Value of a node: the probability that the model calls it correct (p-true), the model's rating of its chances

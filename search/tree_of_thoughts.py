@@ -12,6 +12,7 @@ from branchwise.search.node import Node
 from branchwise.search.state import SearchState
 from branchwise.search.tree import TreeSearch
 from branchwise.search.values import ValueName
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class ToTBFS(LevelSearch):
 
     name: ClassVar[str] = "tot-bfs"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Thoughts sampled at a level."""
     value: ValueName = "rating"
     keep: int = 4
@@ -57,7 +58,7 @@ class ToTDFS(TreeSearch[StackState]):
 
     name: ClassVar[str] = "tot-dfs"
 
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Maximum number of states to expand."""
     value: ValueName = "rating"
     choose: Literal["weighted", "best", "vote"] = "best"

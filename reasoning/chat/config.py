@@ -17,7 +17,7 @@ from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT_STRATEGY
 from branchwise.registry import make_strategy as find_strategy
-from branchwise.strategies.actions import check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
 from branchwise.strategies.strategy import AnyStrategy
 
 
@@ -28,7 +28,7 @@ class ChatConfig(BaseModel):
 
     strategy: str = DEFAULT_STRATEGY
     """Name of a strategy, such as greedy, self-consistency or best-of-n."""
-    paths: int = 16
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths per question."""
     answers: str | None = None
     """Task whose answer format reads the paths for the vote; the prompt stays as it is. None: math, which reads numbers

@@ -23,7 +23,7 @@ from branchwise.evaluation.pool import Pool
 from branchwise.evaluation.row import TASK_NAMES
 from branchwise.evaluation.settings import RunSettings
 from branchwise.registry import parse_strategy
-from branchwise.strategies.actions import check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
     ],
     strategy: options.StrategySpecs = None,
     verifier: options.VerifierSpec = None,
-    paths: options.Paths = 20,
+    paths: options.Paths = DEFAULT_PATHS,
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,
     skip: Annotated[int, typer.Option(help="Skip the first rows of each data set.", rich_help_panel=DATA)] = 0,

@@ -7,11 +7,12 @@ from branchwise.chat.config import ChatConfig
 from branchwise.cli import options
 from branchwise.cli.model_options import ModelOptions
 from branchwise.registry import DEFAULT_STRATEGY
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 def mcp(
     strategy: options.StrategySpec = DEFAULT_STRATEGY,
-    paths: options.Paths = 8,
+    paths: options.Paths = DEFAULT_PATHS,
     task: options.TaskName = "math",
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,

@@ -24,7 +24,10 @@ DATA, REASONING, MODEL, SAMPLING, THINKING, OUTPUT = (
 ENGINE, VLLM, SERVER = "engine", "vllm", "openai"
 BACKENDS = (ENGINE, VLLM, SERVER)
 
-_STRATEGY_HELP = "NAME or NAME:option=value,option=value; `branchwise strategies` lists the names."
+_STRATEGY_HELP = (
+    "NAME or NAME:option=value,option=value; `branchwise strategies` lists the names. MODULE:CLASS and FILE.py:CLASS "
+    "name your own."
+)
 COMPARED = ("self-consistency", DEFAULT_STRATEGY)
 """Strategies that an evaluation compares by default."""
 

@@ -30,7 +30,7 @@ from branchwise.driver import solve_sync
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
-from branchwise.strategies.actions import check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
 from branchwise.verifiers.registry import NamedVerifier
 
 
@@ -38,7 +38,7 @@ def solve(
     question: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
     strategy: options.StrategySpec = DEFAULT_STRATEGY,
     verifier: options.VerifierSpec = None,
-    paths: options.Paths = 16,
+    paths: options.Paths = DEFAULT_PATHS,
     task: options.TaskName = "math",
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,

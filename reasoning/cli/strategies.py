@@ -14,10 +14,9 @@ from rich.text import Text
 
 from branchwise.cli.options import OUTPUT
 from branchwise.core.sampling import Sampling
-from branchwise.registry import STRATEGIES, parse_strategy
+from branchwise.registry import STRATEGIES, make_strategy, parse_strategy, split_spec
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import Value, field_docs, format_value, options_of
-
-_PATHS = 16  # value of --paths for which defaults are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ def strategies(
 ) -> None:
     """List the strategies, or describe one and its options."""
     if name is not None:
-        parse_strategy(name, _PATHS, Sampling())  # raises with the closest name for an unknown one
-        name = name.partition(":")[0].strip()
+        parse_strategy(name, DEFAULT_PATHS, Sampling())  # raises with the closest name for an unknown one
+        name, _ = split_spec(name)
     described = [describe(each) for each in ([name] if name is not None else STRATEGIES)]
     if as_json:
         records = [asdict(each) for each in described]
@@ -74,9 +73,9 @@ def strategies(
 
 
 def describe(name: str) -> StrategyDescription:
-    """Return the description of a strategy in the registry, from the docstrings of its class and fields."""
-    strategy = STRATEGIES[name](_PATHS, Sampling())
-    with_more_paths = options_of(STRATEGIES[name](2 * _PATHS, Sampling()))
+    """Return the description of a strategy, from the docstrings of its class and fields."""
+    strategy = make_strategy(name, DEFAULT_PATHS, Sampling())
+    with_more_paths = options_of(make_strategy(name, 2 * DEFAULT_PATHS, Sampling()))
     docs = field_docs(type(strategy))
     class_defaults = _class_defaults(type(strategy))
     described = []
@@ -123,7 +122,7 @@ def _print_description(described: StrategyDescription) -> None:
         for item in re.split(r"\n(?=- )", paragraph):
             console.print(Text(" ".join(item.split())))
     for option in described.options:
-        follows = f" (with --paths {_PATHS})" if option.follows_paths else ""
+        follows = f" (with --paths {DEFAULT_PATHS})" if option.follows_paths else ""
         console.print()
         console.print(
             Text.assemble((option.name, "bold"), ("=", "dim"), option.default, (f"{follows}  {option.expected}", "dim"))

@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 
 from branchwise.core.errors import require
+from branchwise.core.validation import finite_number, whole_number
+
+_LIMITS = (
+    ("tokens", whole_number, "whole number"),
+    ("seconds", finite_number, "number"),
+    ("paths", whole_number, "whole number"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +31,13 @@ class Budget:
     """Branches started, including those of judges and value prompts."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "seconds", "paths"):
+        for name, check, kind in _LIMITS:
             value = getattr(self, name)
-            require(
-                value is None or value > 0, f"budget_{name}", f"is {value}", "use a positive number, or leave it out"
-            )
+            if value is not None:
+                fix = f"use a positive {kind}, or leave it out"
+                number = check(f"budget_{name}", value, fix)
+                require(number > 0, f"budget_{name}", f"is {value}", fix)
+                object.__setattr__(self, name, number)
 
 
 UNLIMITED = Budget()

@@ -12,7 +12,11 @@ BranchwiseError
 
 
 class BranchwiseError(Exception):
-    """Base class of every error that branchwise raises on purpose."""
+    """Base class of every error that branchwise raises on purpose. All of them pass through a process pool."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default pickle calls the class with `args`, the message, where these classes take several arguments.
+        return _copy_error, (type(self), self.args), self.__dict__
 
 
 class ConfigError(BranchwiseError, ValueError):
@@ -76,3 +80,12 @@ def require(condition: bool, field: str, problem: str, fix: str) -> None:
     """Raise ConfigError unless `condition` holds."""
     if not condition:
         raise ConfigError(field, problem, fix)
+
+
+def _copy_error(kind: type[BranchwiseError], args: tuple[object, ...]) -> BranchwiseError:
+    """Return an error of a class with the given `args`, without running the constructor of the class."""
+    error = kind.__new__(kind, *args)
+    # ImportError has a constructor of its own, which keeps the message.
+    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    builtin.__init__(error, *args)
+    return error

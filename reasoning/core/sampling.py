@@ -1,9 +1,20 @@
 """Sampling parameters of a branch."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from branchwise.core.errors import require
+from branchwise.core.validation import finite_number, whole_number, wrong_type
+
+_NUMBERS = (
+    ("temperature", finite_number, "use 0 (greedy) or a positive number"),
+    ("top_p", finite_number, "use a number above 0 and at most 1"),
+    ("top_k", whole_number, "use 0 (off) or a positive number"),
+    ("min_p", finite_number, "use a number from 0 (off) to below 1"),
+    ("max_tokens", whole_number, "use a whole number, or leave it out"),
+    ("logprobs", whole_number, "use 0 to 64"),
+)
+"""Fields, with a check of their type and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +40,10 @@ class Sampling:
     """Number of alternatives reported at each position. The token's own log-probability is always reported."""
 
     def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.temperature) and self.temperature >= 0,
-            "temperature",
-            f"is {self.temperature}",
-            "use 0 (greedy) or a positive number",
-        )
+        for name, check, fix in _NUMBERS:
+            if (value := getattr(self, name)) is not None or name != "max_tokens":
+                object.__setattr__(self, name, check(name, value, fix))
+        require(self.temperature >= 0, "temperature", f"is {self.temperature}", "use 0 (greedy) or a positive number")
         require(0 < self.top_p <= 1, "top_p", f"is {self.top_p}", "use a number above 0 and at most 1")
         require(self.top_k >= 0, "top_k", f"is {self.top_k}", "use 0 (off) or a positive number")
         require(0 <= self.min_p < 1, "min_p", f"is {self.min_p}", "use a number from 0 (off) to below 1")
@@ -44,6 +53,14 @@ class Sampling:
             f"is {self.max_tokens}",
             "use at least 1, or leave it out",
         )
-        require(not isinstance(self.stop, str), "stop", "is a bare string", "use a tuple of strings, such as ('\\n',)")
-        require(all(self.stop), "stop", "holds an empty string", "leave it out")
         require(0 <= self.logprobs <= 64, "logprobs", f"is {self.logprobs}", "use 0 to 64")
+        require(not isinstance(self.stop, str), "stop", "is a bare string", "use a tuple of strings, such as ('\\n',)")
+        object.__setattr__(self, "stop", _strings(self.stop))
+        require(all(self.stop), "stop", "holds an empty string", "leave it out")
+
+
+def _strings(values: object) -> tuple[str, ...]:
+    """Return a sequence of strings as a tuple. Raises ConfigError for anything else."""
+    if isinstance(values, Sequence) and all(isinstance(value, str) for value in values):
+        return tuple(values)
+    raise wrong_type("stop", values, "use a tuple of strings, such as ('\\n',)")

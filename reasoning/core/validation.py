@@ -1,8 +1,11 @@
-"""The first field that pydantic rejects, for the text of a ConfigError."""
+"""Checks of values that users pass, and the first field that pydantic rejects, for the text of a ConfigError."""
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 from pydantic import ValidationError
+
+from branchwise.core.errors import ConfigError
 
 _MAX_SHOWN = 60  # characters of an invalid value that an error repeats
 
@@ -41,3 +44,22 @@ def shortened(value: object) -> str:
     """Return a value as errors show it."""
     shown = repr(value)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"
+
+
+def whole_number(field: str, value: object, fix: str) -> int:
+    """Return an integer of any type (numpy's included) as int. Raises ConfigError for other values and booleans."""
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        return value.__index__()
+    raise wrong_type(field, value, fix)
+
+
+def finite_number(field: str, value: object, fix: str) -> float:
+    """Return a finite number. Raises ConfigError for other values, booleans and text."""
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool) and math.isfinite(value):
+        return value if isinstance(value, int | float) else float(value)
+    raise wrong_type(field, value, fix)
+
+
+def wrong_type(field: str, value: object, fix: str) -> ConfigError:
+    """Return the error for a value of a type that a field does not take."""
+    return ConfigError(field, f"is {shortened(value)}, of type {type(value).__name__}", fix)

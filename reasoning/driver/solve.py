@@ -3,82 +3,96 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
 from branchwise.backends.base import Backend
-from branchwise.core.budget import UNLIMITED, Budget
-from branchwise.core.errors import require
+from branchwise.core.budget import Budget
 from branchwise.core.question import Question
 from branchwise.core.result import Result
+from branchwise.driver.arguments import (
+    budget_of,
+    check_backend,
+    check_callable,
+    question_list,
+    seed_of,
+    stop_of,
+    strategy_of,
+    task_of,
+)
 from branchwise.driver.events import Observer
 from branchwise.driver.run import Run, RunConfig
 from branchwise.driver.scheduler import Verifier
 from branchwise.driver.stop import Stop
-from branchwise.prompts.library import TASKS, structured
 from branchwise.prompts.task import Task
 from branchwise.strategies.strategy import AnyStrategy
-from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
 
 Returned = TypeVar("Returned")
 
 
 class SolveOptions(TypedDict, total=False):
-    """Keyword arguments of `solve`, `solve_batch` and `solve_sync`. All are optional."""
+    """Keyword arguments of `solve`, `solve_batch` and `solve_sync`. All are optional; `help(solve)` describes them."""
 
-    strategy: AnyStrategy | None
-    """Decides what is sampled and which answer wins. Default: AdaptivePathConsistency()."""
-    task: Task | None
-    """The prompt and the answer format. Default: a math problem."""
+    strategy: AnyStrategy | str | None
+    task: Task | str | None
     answer_type: type[BaseModel] | None
-    """Ask for a pydantic object; its fields are voted on one by one."""
-    budget: Budget
-    """Limits of tokens, seconds and paths. Default: unlimited."""
+    budget: Budget | None
     seed: int
-    """Equal seeds give equal samples, where the backend is keyed. Default: 0."""
     verifier: Verifier | None
-    """Scores paths for strategies that verify."""
     observer: Observer | None
-    """Receives the events of the run. If it raises, it receives no more, and `Result.errors` says so."""
     stop: Stop | None
-    """Set it to end the run early, with the best answer so far."""
 
 
 async def solve(question: Question, backend: Backend, **options: Unpack[SolveOptions]) -> Result:
-    """Answer one question.
+    """Answer one question with many reasoning paths, and return the answer with its votes, paths and usage.
 
-    Options: strategy, task, answer_type, budget, seed, verifier, observer, stop; see `SolveOptions`.
+    question     text, `Messages`, or a list of messages such as {"role": "user", "content": "What is 6 times 7?"}
+    backend      the model: `bw.load(...)`, or another backend of `branchwise.backends`
+
+    Options, all by keyword:
+
+    strategy     decides what is sampled and which answer wins: an object such as SelfConsistency(paths=8), or its name
+                 as on the command line, "self-consistency:paths=8". Default: AdaptivePathConsistency()
+    task         the prompt and the answer format: a `Task`, or the name of one of `bw.task`. Default: "math"
+    answer_type  a pydantic model: the answer is an object of it, and its fields are voted on one by one
+    budget       limits of tokens, seconds and paths, as Budget(tokens=..., seconds=..., paths=...). Default: unlimited
+    seed         a whole number. Equal seeds give equal samples, where the backend is keyed. Default: 0
+    verifier     a function that scores a path, for strategies that verify
+    observer     a function that receives the events of the run. If it raises, it receives no more, and
+                 `Result.errors` says so
+    stop         a `Stop`: set it to end the run early, with the best answer so far
 
     Cancelling the awaiting task stops every branch. Raises ConfigError for invalid arguments, an invalid question
     included. A BackendError is never raised: what fails is listed in `Result.errors`.
     """
-    run = Run(_strategy(options), _config(backend, options))
+    run = Run(strategy_of(options.get("strategy")), _config(backend, options))
     (result,) = await run.solve([question])
     if (error := run.questions[0].prompt_error) is not None:
         raise error
     return result
 
 
-async def solve_batch(questions: Sequence[Question], backend: Backend, **options: Unpack[SolveOptions]) -> list[Result]:
+async def solve_batch(questions: Iterable[Question], backend: Backend, **options: Unpack[SolveOptions]) -> list[Result]:
     """Answer several questions in one run that shares the budget. Return one result for each, in order.
 
-    Takes the options of `solve`. A question that is invalid (empty, or too long for the model) fails alone, and its
-    result says why. Raises ConfigError for other invalid arguments.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, observer, stop. A question that
+    is invalid (empty, or too long for the model) fails alone, and its result says why. Raises ConfigError for other
+    invalid arguments.
     """
-    require(bool(questions), "questions", "got 0", "give at least one")
-    return await Run(_strategy(options), _config(backend, options)).solve(questions)
+    batch = question_list(questions)
+    return await Run(strategy_of(options.get("strategy")), _config(backend, options)).solve(batch)
 
 
 def solve_sync(question: Question, backend: Backend, **options: Unpack[SolveOptions]) -> Result:
     """Answer one question from code that does not await; works inside a running event loop too (a notebook).
 
-    Takes the options of `solve`. Ctrl-C stops the run and returns the best answer so far; a second one raises
-    KeyboardInterrupt.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, observer, stop. Ctrl-C stops the
+    run and returns the best answer so far; a second one raises KeyboardInterrupt.
     """
-    stop = options.get("stop") or Stop()
+    stop = stop_of(options.get("stop"))
     options["stop"] = stop
     return run_sync(lambda: solve(question, backend, **options), stop)
 
@@ -113,23 +127,21 @@ def run_sync(start: Callable[[], Coroutine[None, None, Returned]], stop: Stop) -
         return done.result()
 
 
-def _strategy(options: SolveOptions) -> AnyStrategy:
-    return options.get("strategy") or AdaptivePathConsistency()
-
-
 def _config(backend: Backend, options: SolveOptions) -> RunConfig:
-    """Return the run's configuration. Raises TypeError for an option that does not exist."""
+    """Return the run's configuration. Raises TypeError for an option that does not exist, ConfigError for a value."""
     unknown = options.keys() - SolveOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(SolveOptions.__annotations__)
         raise TypeError(f"{', '.join(sorted(unknown))}: unknown keyword argument; use one of {known}")
-    task, answer_type = options.get("task"), options.get("answer_type")
+    check_backend(backend)
+    for field in ("verifier", "observer"):
+        check_callable(options.get(field), field)
     return RunConfig(
         backend=backend,
-        task=(task or TASKS["math"]) if answer_type is None else structured(answer_type, task),
-        budget=options.get("budget", UNLIMITED),
-        seed=options.get("seed", 0),
+        task=task_of(options.get("task"), options.get("answer_type")),
+        budget=budget_of(options.get("budget")),
+        seed=seed_of(options.get("seed", 0)),
         verifier=options.get("verifier"),
         observer=options.get("observer"),
-        stop=options.get("stop") or Stop(),
+        stop=stop_of(options.get("stop")),
     )

@@ -90,7 +90,10 @@ def read_settings(folder: Path, field: str = "out") -> RunSettings | None:
 
 
 def _fields(strategy: AnyStrategy) -> dict[str, object]:
-    return asdict(strategy) if is_dataclass(strategy) else {"settings": repr(strategy)}
+    if is_dataclass(strategy):
+        return asdict(strategy)
+    own_repr = type(strategy).__repr__ is not object.__repr__  # the default has an address, which no run repeats
+    return {"settings": repr(strategy) if own_repr else type(strategy).__qualname__}
 
 
 def _require_equal(folder: Path, name: str, before: JsonValue, now: JsonValue) -> None:

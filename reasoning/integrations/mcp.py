@@ -19,7 +19,7 @@ from branchwise.core.question import as_messages
 from branchwise.core.usage import Usage
 from branchwise.driver import BranchEnded, BranchGrew, RunEvent, Standing
 from branchwise.prompts.library import TASKS
-from branchwise.registry import STRATEGIES
+from branchwise.registry import STRATEGIES, check_named
 from branchwise.strategies.strategy import Decision
 
 try:
@@ -29,7 +29,7 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "mcp", "agents") from error
 
-DEFAULTS = ChatConfig(task="math", paths=8)
+DEFAULTS = ChatConfig(task="math")
 _SECONDS = 0.25  # between two progress notifications
 _SHOWN = 60  # characters of an answer in a notification
 _INSTRUCTIONS = (
@@ -87,6 +87,8 @@ class Solver:
         defaults = self._defaults.model_dump(exclude={"answers"} if task is not None else None)
         progress = _RunProgress(budget_tokens)
         try:
+            if strategy is not None:
+                check_named(strategy)  # a client must not name code to load
             session = ChatSession(self._backend, ChatConfig.parse({**defaults, **given}))
             async with _notifications(progress, context):
                 turn = await session.reply(

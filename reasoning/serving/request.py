@@ -14,6 +14,7 @@ from branchwise.core.question import as_prompt
 from branchwise.core.sampling import Sampling
 from branchwise.core.validation import first_field_error, shortened
 from branchwise.serving.unsupported_fields import reject_unsupported
+from branchwise.strategies.actions import DEFAULT_PATHS
 
 _MAX_STOPS = 64
 
@@ -34,7 +35,7 @@ class StrategyOptions(BaseModel):
 
     strategy: str | None = None
     """Name of a strategy, with options as on the command line (esc:window=4); None: the server's default."""
-    paths: int = 8
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths."""
     budget: BudgetBody | None = None
     task: str | None = None

@@ -13,7 +13,7 @@ from branchwise.core.messages import Messages
 from branchwise.core.sampling import Sampling
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
-from branchwise.registry import parse_strategy
+from branchwise.registry import check_named, parse_strategy
 from branchwise.serving.limits import Limits
 from branchwise.serving.request import BudgetBody, ChatRequest, StrategyOptions
 from branchwise.strategies.options import options_of
@@ -106,6 +106,8 @@ def resolve(
     with request_field_names():
         if key is None:
             return _resolve_plain(request, limits, default_seed)
+        if key.strategy is not None:
+            check_named(key.strategy)  # a client must not name code to load
         strategy = default_strategy if key.strategy is None else key.strategy
         seeds = [seed for seed in (key.seed, request.seed, default_seed) if seed is not None]
         return _resolve_strategy(request, key, strategy, limits, seed=seeds[0], has_verifier=has_verifier)

@@ -11,14 +11,19 @@ from branchwise.core.messages import Messages
 from branchwise.core.path import Path, TopLogprob
 from branchwise.core.sampling import Sampling
 from branchwise.core.usage import Usage
+from branchwise.core.validation import whole_number
 from branchwise.prompts.task import Task
 
 MAX_BRANCHES = 100_000
 """Largest `count` of one Extend; every branch is kept in memory."""
 
+DEFAULT_PATHS = 16
+"""Maximum number of paths of a question, unless something else is asked for: in every strategy, command and adapter."""
+
 
 def check_paths(paths: int) -> None:
     """Raise ConfigError unless `paths` is a valid number of branches."""
+    whole_number("paths", paths, "use a whole number, at least 1")
     require(paths >= 1, "paths", f"is {paths}", "use at least 1")
     require(paths <= MAX_BRANCHES, "paths", f"is {paths}", f"use at most {MAX_BRANCHES}")
 

@@ -7,14 +7,8 @@ MODULE:FUNCTION, FILE.py:FUNCTION   any callable, sync or async, that takes a Pa
 """
 
 import difflib
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from branchwise.backends.models.progress import OnProgress
@@ -23,6 +17,7 @@ from branchwise.core.errors import ConfigError, ModelError
 from branchwise.driver import Verifier
 from branchwise.strategies.options import apply_options, join_options, options_of, split_options
 from branchwise.strategies.strategy import AnyStrategy
+from branchwise.strategies.user_code import load_object
 from branchwise.verifiers.reward.reward_model import RewardModel
 from branchwise.verifiers.reward.settings import RewardSettings
 
@@ -101,20 +96,7 @@ def _reward(text: str, device: str | None) -> NamedVerifier:
 
 def _function(spec: str) -> Verifier:
     """Return the callable at MODULE:FUNCTION or FILE.py:FUNCTION."""
-    place, _, name = spec.rpartition(":")
-    if not place or not name:
-        raise ConfigError("verifier", f"{spec!r} has no function", "write MODULE:FUNCTION or FILE.py:FUNCTION")
-    found: object = _file(place) if place.endswith(".py") else _module(place)
-    for part in name.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            raise ConfigError(
-                "verifier",
-                f"{place} has no {name}",
-                f"did you mean {near[0]}?" if near else "name a function that it defines",
-            )
-        found = getattr(found, part)
-    return _checked(found, spec)
+    return _checked(load_object(spec, "verifier", "FUNCTION"), spec)
 
 
 def _checked(found: object, spec: str) -> Verifier:
@@ -134,49 +116,3 @@ def _checked(found: object, spec: str) -> Verifier:
     except ValueError:  # a C function without a signature
         pass
     return found
-
-
-def _module(name: str) -> ModuleType:
-    """Import a module; the current folder is searched too."""
-    _search_in(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(
-                "verifier", f"there is no module {name}", "install it, run in its folder, or name a file as FILE.py"
-            ) from error
-        raise _import_error(name, error) from error
-    except Exception as error:  # a module may raise anything when it is imported
-        raise _import_error(name, error) from error
-
-
-def _file(place: str) -> ModuleType:
-    """Import a file as a module; it can import files beside it, as when it is run."""
-    file = Path(place).expanduser().resolve()
-    if not file.is_file():
-        raise ConfigError("verifier", f"there is no file {place}", "check its path")
-    name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
-    found = importlib.util.spec_from_file_location(name, file)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    _search_in(file.parent)
-    sys.modules[name] = module  # dataclasses and pickle look there
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:  # a file may raise anything when it is run
-        del sys.modules[name]
-        raise _import_error(place, error) from error
-    return module
-
-
-def _import_error(name: str, error: Exception) -> ConfigError:
-    why = " ".join(str(error).split())
-    return ConfigError("verifier", f"{name} can't be imported ({type(error).__name__}: {why})", "fix the error in it")
-
-
-def _search_in(folder: Path) -> None:
-    """Append a folder to the module search path."""
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))

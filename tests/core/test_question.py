@@ -1,4 +1,4 @@
-"""What counts as a question, and the errors for what does not."""
+"""Questions as text, messages and lists of messages, and the errors for everything else."""
 
 import datetime
 from decimal import Decimal

@@ -80,6 +80,7 @@ async def test_a_call_sets_what_it_names() -> None:
     [
         ({"question": "q", "paths": 0}, "paths: is 0"),
         ({"question": "q", "strategy": "beem"}, "did you mean beam?"),
+        ({"question": "q", "strategy": "examples/own_strategy.py:UntilTwoAgree"}, "is unknown; use one of"),
         ({"question": "q", "task": "maths"}, "did you mean math?"),
         ({"question": "q", "budget_seconds": -1}, "budget_seconds: is -1"),
         ({"question": " "}, "question: is empty"),

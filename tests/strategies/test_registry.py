@@ -1,9 +1,18 @@
 """Strategies described by text as `name:option=value`."""
 
+import inspect
+
 import pytest
 
 import branchwise as bw
+from branchwise.chat.config import ChatConfig
+from branchwise.cli import eval as eval_command
+from branchwise.cli import mcp as mcp_command
+from branchwise.cli import solve as solve_command
+from branchwise.integrations import mcp
 from branchwise.registry import STRATEGIES, make_strategy, parse_strategy
+from branchwise.serving.request import StrategyOptions
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import field_docs, format_value, join_options, options_of
 
 SAMPLING = bw.Sampling(temperature=0.9)
@@ -80,3 +89,18 @@ def test_every_option_has_a_docstring_and_accepts_its_value(name: str) -> None:
     spec = f"{name}:{join_options([f'{option.name}={format_value(option.value)}' for option in found.values()])}"
     if found:
         assert parsed(spec) == (spec, strategy)
+
+
+def test_every_strategy_has_one_default_of_paths() -> None:
+    for name, make in STRATEGIES.items():
+        strategy = make(DEFAULT_PATHS, bw.Sampling())
+        if strategy.name == name:
+            assert type(strategy)() == strategy, name
+    assert bw.PathConsistency.plain() == STRATEGIES["path-consistency-plain"](DEFAULT_PATHS, bw.Sampling())
+    assert bw.WeightedVote.cisc() == STRATEGIES["cisc"](DEFAULT_PATHS, bw.Sampling())
+
+
+def test_commands_requests_and_adapters_share_the_default_of_paths() -> None:
+    commands = (solve_command.solve, eval_command.evaluate, mcp_command.mcp)
+    assert {inspect.signature(command).parameters["paths"].default for command in commands} == {DEFAULT_PATHS}
+    assert ChatConfig().paths == mcp.DEFAULTS.paths == StrategyOptions().paths == DEFAULT_PATHS

@@ -8,7 +8,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import dirichlet_confidence
-from branchwise.strategies.actions import Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -27,7 +27,7 @@ class AdaptiveConsistency(PerQuestion[Samples]):
 
     name: ClassVar[str] = "adaptive-consistency"
 
-    paths: int = 40
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths."""
     stop_at: float = 0.95
     """Confidence at which sampling stops."""

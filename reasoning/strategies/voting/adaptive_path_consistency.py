@@ -9,7 +9,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import beta_confidence, confidence, count, final_confidence, runner_up, weigh
-from branchwise.strategies.actions import Action, Event, Extend, Finished, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Extend, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision
 from branchwise.strategies.voting.prefix_consistency import group_votes, late_prefix
@@ -50,7 +50,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
 
     name: ClassVar[str] = "adaptive-path-consistency"
 
-    paths: int = 40
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths."""
     window: int = 5
     """Maximum number of paths sampled between two decisions."""

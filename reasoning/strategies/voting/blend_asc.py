@@ -8,7 +8,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import beta_confidence, ratio_confidence, runner_up
-from branchwise.strategies.actions import Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
 from branchwise.strategies.per_question import BatchStrategy
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -29,7 +29,7 @@ class BlendASC(BatchStrategy[Samples]):
     name: ClassVar[str] = "blend-asc"
     batched: ClassVar[bool] = True
 
-    paths: int = 8
+    paths: int = DEFAULT_PATHS
     """Average number of paths per question over a batch."""
     most: int = 40
     """Maximum number of paths of one question."""

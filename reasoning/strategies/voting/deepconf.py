@@ -9,7 +9,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import weigh
-from branchwise.strategies.actions import Action, Event, Finished, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -59,7 +59,7 @@ class DeepConf(PerQuestion[ConfidenceSamples]):
 
     name: ClassVar[str] = "deepconf"
 
-    paths: int = 40
+    paths: int = DEFAULT_PATHS
     """Number of paths."""
     keep: float = 0.9
     """Share of the paths that vote, the most confident ones; the paper uses 0.9 and 0.1."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
-from branchwise.strategies.actions import Action, Cancel, Event, Failed, Finished, Progress, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Cancel, Event, Failed, Finished, Progress, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision
 from branchwise.strategies.voting.deepconf import (
@@ -45,9 +45,9 @@ class DeepConfOnline(PerQuestion[OnlineSamples]):
 
     name: ClassVar[str] = "deepconf-online"
 
-    paths: int = 40
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths, including the warm-up."""
-    warm_up: int = 16
+    warm_up: int = DEFAULT_PATHS // 2
     """Paths that set the threshold; they are never cancelled."""
     keep: float = 0.9
     """Share of the warm-up paths that is at or above the threshold; the paper uses 0.9 and 0.1."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
-from branchwise.strategies.actions import Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -20,7 +20,7 @@ class EarlyStopping(PerQuestion[Samples]):
 
     name: ClassVar[str] = "esc"
 
-    paths: int = 40
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths."""
     window: int = 5
     """Paths per window, all of which must agree."""

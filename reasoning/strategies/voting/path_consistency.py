@@ -8,7 +8,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import confidence, count
-from branchwise.strategies.actions import Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.strategy import Decision
 from branchwise.strategies.voting.prefixes import PrefixSamples
@@ -25,7 +25,7 @@ class PathConsistency(PerQuestion[PrefixSamples]):
 
     name: ClassVar[str] = "path-consistency"
 
-    paths: int = 20
+    paths: int = DEFAULT_PATHS
     """Maximum number of paths (N in the paper)."""
     window: int = 3
     """Paths sampled between two decisions."""
@@ -56,7 +56,7 @@ class PathConsistency(PerQuestion[PrefixSamples]):
         )
 
     @classmethod
-    def plain(cls, paths: int = 20, sampling: Sampling | None = None) -> "PathConsistency":
+    def plain(cls, paths: int = DEFAULT_PATHS, sampling: Sampling | None = None) -> "PathConsistency":
         """Return the paper's algorithm, without bias control."""
         return cls(paths, root_share=0.0, step_back=False, stop_at=None, sampling=sampling or Sampling())
 

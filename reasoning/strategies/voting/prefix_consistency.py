@@ -10,7 +10,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import weigh
-from branchwise.strategies.actions import Action, Event, Extend, Finished, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Extend, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -37,7 +37,7 @@ class PrefixConsistency(PerQuestion[RegeneratedSamples]):
 
     name: ClassVar[str] = "prefix-consistency"
 
-    paths: int = 20
+    paths: int = DEFAULT_PATHS // 2
     """Number of paths from the prompt; `regrow` paths more are regenerated for each of them."""
     keep: float = 0.75
     """Share of a path's tokens in its prefix."""

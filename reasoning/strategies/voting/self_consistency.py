@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
-from branchwise.strategies.actions import Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision
@@ -18,7 +18,7 @@ class SelfConsistency(PerQuestion[Samples]):
 
     name: ClassVar[str] = "self-consistency"
 
-    paths: int = 20
+    paths: int = DEFAULT_PATHS
     """Number of paths."""
     sampling: Sampling = field(default_factory=Sampling)
     """Sampling settings of the paths."""

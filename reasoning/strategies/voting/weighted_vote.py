@@ -9,7 +9,7 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import weigh
-from branchwise.strategies.actions import Action, Event, Finished, Rooted, Score, Scored, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Finished, Rooted, Score, Scored, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.self_evaluation import VERDICTS, expected_value, judge_prompt
@@ -50,7 +50,7 @@ class WeightedVote(PerQuestion[TrustSamples]):
 
     name: ClassVar[str] = "weighted-vote"
 
-    paths: int = 20
+    paths: int = DEFAULT_PATHS
     """Number of paths."""
     trust: Trust = "mean"
     """Source of a path's trust. p-true scores one more prompt for each path. Products are relative to the most probable
@@ -68,7 +68,7 @@ class WeightedVote(PerQuestion[TrustSamples]):
         require(positive, "temperature", f"is {self.temperature}", "use a positive number, or None")
 
     @classmethod
-    def cisc(cls, paths: int = 20, sampling: Sampling | None = None) -> "WeightedVote":
+    def cisc(cls, paths: int = DEFAULT_PATHS, sampling: Sampling | None = None) -> "WeightedVote":
         """Return confidence-informed self-consistency: weights are a softmax over P(True) at temperature 0.1."""
         return cls(paths, "p-true", 0.1, sampling or Sampling())
 

@@ -16,7 +16,7 @@ from tests.support.vote_scripts import BROKEN, TEXT_ONLY, answers_of, delayed, r
         (bw.AdaptiveConsistency(), "23111111111", "23111111"),  # 6 against the better other answer
         (bw.AdaptiveConsistency(stop_at=0.8), "1111111", "11"),
         (bw.AdaptiveConsistency(stop_at=0.99), "1111111", "111111"),
-        (bw.AdaptiveConsistency(stop_at=1.0), "1", "1" * 40),  # no count reaches 1
+        (bw.AdaptiveConsistency(40, stop_at=1.0), "1", "1" * 40),  # no count reaches 1
         (bw.AdaptiveConsistency(window=3), "1211111111", "121111111"),  # 5 against 1 after two windows, 8 after three
         (bw.AdaptiveConsistency(5, window=3), "12", "12121"),  # the last window is shorter
         (bw.AdaptiveConsistency(3), "12", "121"),
