@@ -50,6 +50,7 @@ from branchwise.driver import (
     solve_sync,
     together,
 )
+from branchwise.prompts.grading import equivalent, equivalent_async, grade, grade_async
 from branchwise.prompts.library import task
 from branchwise.prompts.task import Exemplar, Task
 from branchwise.prompts.thinking import Thinking
@@ -175,6 +176,10 @@ __all__ = [
     "Vote",
     "WeightedVote",
     "__version__",
+    "equivalent",
+    "equivalent_async",
+    "grade",
+    "grade_async",
     "load",
     "solve",
     "solve_batch",

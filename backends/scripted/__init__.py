@@ -1,1 +1,5 @@
-"""Scripted backend: a deterministic test double that answers from a script."""
+"""Scripted backend: replies from a function, for tests, examples and custom strategies."""
+
+from branchwise.backends.scripted.backend import ScriptedBackend
+
+__all__ = ["ScriptedBackend"]

@@ -1,94 +1,112 @@
-"""Equivalence of mathematical answers: numbers are compared exactly, words as text, the rest by math-verify."""
+"""Equivalence of mathematical answers, by keys that are computed once for each answer (see keys.py)."""
 
+import asyncio
 import atexit
-import re
-import threading
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
-from branchwise.answers.numbers import clean, read_number
-from branchwise.answers.process import WorkerProcess
-from branchwise.answers.units import MATHEMATICAL, is_unit
+from branchwise.answers.keys import Key, key_of
+from branchwise.answers.pool import WorkerPool
+from branchwise.answers.process import Kind, Reply
 
-_MAX_VERDICTS = 10_000  # cached
-_MAX_ATTEMPTS = 2  # for a pair without a verdict, as each attempt takes the whole time limit
-_MAX_LENGTH = 1_000  # characters; longer answers are compared as text
-_COMMANDS = re.compile(r"\\(?:begin|end|operatorname|mathbb|mathcal)\s*\{\w+\*?\}|\\[A-Za-z]+")
+_Request = tuple[str, Kind]
+_Value = TypeVar("_Value")
+
+_MAX_CACHED = 10_000  # fingerprints
+_MAX_ATTEMPTS = 2  # for an expression without a reply, as each attempt takes the whole time limit
+
+
+class _NeedsWorkerError(Exception):
+    """A fingerprint is not known yet."""
+
+
+class Reading(NamedTuple):
+    """The key of an answer, and whether it is the final one."""
+
+    key: Key
+    is_complete: bool
+    """False if a part was compared as text because its value took too long."""
 
 
 class Equivalence:
-    """Comparison of answers, with one worker process that starts on first use. Thread-safe."""
+    """Comparison of answers, with a pool of worker processes that start on first use. Thread-safe."""
 
-    def __init__(self, seconds: float = 5.0) -> None:
-        """Set the time limit for one pair; a pair that exceeds it counts as different."""
+    def __init__(self, seconds: float = 5.0, workers: int = 4) -> None:
+        """Set the time limit for one expression; beyond it, the expression is compared as text."""
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._worker = WorkerProcess()
-        self._verdicts: dict[tuple[str, str], bool] = {}
-        self._attempts: dict[tuple[str, str], int] = {}  # of pairs without a verdict
+        self._pool = WorkerPool(workers)
+        self._lock = Lock()
+        self._threads = ThreadPoolExecutor(2 * workers, thread_name_prefix="answers")  # they wait for workers
+        self._replies: OrderedDict[_Request, Reply] = OrderedDict()
+        self._attempts: OrderedDict[_Request, int] = OrderedDict()  # of expressions without a reply
         atexit.register(self.close)
 
     def same(self, first: str, second: str) -> bool:
-        """Return True if two answers are equivalent, False if they differ or the comparison times out.
+        """Return True if two answers are equivalent. The call may block, so run it outside the event loop."""
+        return first == second or self.read(first).key.equals(self.read(second).key)
 
-        The call blocks, so run it outside the event loop.
-        """
-        if first == second:
-            return True
-        numbers = (read_number(first), read_number(second))
-        if None not in numbers:
-            return numbers[0] == numbers[1]
-        first, second = _without_unit(clean(first)), _without_unit(clean(second))
-        if first == second:
-            return True
-        if _are_words(first, second):
-            return first.casefold() == second.casefold()
-        if max(len(first), len(second)) > _MAX_LENGTH:
-            return False
-        pair = (min(first, second), max(first, second))
-        verdict = self._verdicts.get(pair)
-        if verdict is None:
-            with self._lock:
-                verdict = self._compare(pair)
-        return verdict is True
+    def read(self, answer: str, seconds: float | None = None) -> Reading:
+        """Return the key of an answer within `seconds`. The call may block, so run it outside the event loop."""
+        until = None if seconds is None else time.monotonic() + seconds
+        return self._read(answer, lambda request: self._reply(request, until))
+
+    async def read_async(self, answer: str, seconds: float | None = None) -> Reading:
+        """Return the key of an answer within `seconds`, in a thread if it needs a worker."""
+        try:
+            return self._read(answer, self._known_reply)
+        except _NeedsWorkerError:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self.read, answer, seconds)
+
+    def _read(self, answer: str, reply_to: Callable[[_Request], Reply | None]) -> Reading:
+        complete = True
+
+        def evaluate(latex: str, kind: Kind) -> str | None:
+            nonlocal complete
+            reply = reply_to((latex, kind))
+            complete = complete and reply is not None and reply.fingerprint is not None
+            return None if reply is None else reply.fingerprint
+
+        return Reading(key_of(answer, evaluate), complete)
 
     def close(self) -> None:
-        """Stop the worker process."""
+        """Stop the worker processes."""
+        self._pool.close()
+
+    def _known_reply(self, request: _Request) -> Reply | None:
+        """Return the cached reply, or None after the last attempt. Raises _NeedsWorkerError without either."""
         with self._lock:
-            self._worker.stop()
+            if self._attempts.get(request, 0) >= _MAX_ATTEMPTS:
+                return None
+            if (known := self._replies.get(request)) is None:
+                raise _NeedsWorkerError
+            return known
 
-    def _compare(self, pair: tuple[str, str]) -> bool | None:
-        """Return the verdict on a pair and cache it. A pair without a verdict is tried again, up to a limit."""
-        if pair in self._verdicts or self._attempts.get(pair, 0) >= _MAX_ATTEMPTS:
-            return self._verdicts.get(pair)
-        verdict = self._worker.compare(pair, self._seconds)
-        if verdict is None:
-            self._attempts[pair] = self._attempts.get(pair, 0) + 1
-            _drop_oldest(self._attempts)
-        else:
-            self._verdicts[pair] = verdict
-            _drop_oldest(self._verdicts)
-        return verdict
-
-
-def _without_unit(text: str) -> str:
-    """Remove the units: "3\\pi square units" becomes "3\\pi". Single letters stay because they may be variables."""
-    measured = re.fullmatch(r"(?P<value>.*[\d\\].*?)\s+(?P<unit>[A-Za-z]{2,}(?:[\s/^]+(?:[A-Za-z]{2,}|\d))*)", text)
-    if measured is None or re.search(r"[A-Za-z]{2}", _COMMANDS.sub(" ", measured["value"])):
-        return text  # "2 hours and 30 minutes"
-    return measured["value"] if is_unit(measured["unit"], apart=True) else text
+    def _reply(self, request: _Request, until: float | None) -> Reply | None:
+        """Return the reply to a request, from the cache or from a worker; None without one in time."""
+        with contextlib.suppress(_NeedsWorkerError):
+            return self._known_reply(request)
+        seconds = self._seconds if until is None else min(self._seconds, until - time.monotonic())
+        if seconds <= 0 and until is not None:
+            return None
+        reply = self._pool.evaluate(*request, seconds)
+        with self._lock:
+            if reply is not None:
+                _keep(self._replies, request, reply)
+            elif seconds >= self._seconds:
+                _keep(self._attempts, request, self._attempts.get(request, 0) + 1)
+        return reply
 
 
-def _are_words(first: str, second: str) -> bool:
-    """Return True for words; math-verify would read "listen" as a product that equals "silent"."""
-    if all(re.fullmatch(r"[A-Za-z]{2,}", text) for text in (first, second)):
-        return True
-    words = re.findall(r"[A-Za-z]{4,}", _COMMANDS.sub(" ", f"{first} {second}"))
-    return any(not MATHEMATICAL.fullmatch(word) for word in words)
-
-
-def _drop_oldest(cache: dict[tuple[str, str], bool] | dict[tuple[str, str], int]) -> None:
-    while len(cache) > _MAX_VERDICTS:
-        del cache[next(iter(cache))]
+def _keep(cache: "OrderedDict[_Request, _Value]", key: _Request, value: _Value) -> None:
+    cache[key] = value
+    while len(cache) > _MAX_CACHED:
+        cache.popitem(last=False)
 
 
 EQUIVALENCE = Equivalence()
-"""Shared by the whole process, because starting a worker takes more than a second."""
+"""Shared by the whole process, because starting a worker takes more than half a second."""

@@ -1,20 +1,32 @@
 """Groups of equivalent answers to one question. The driver assigns each finished branch's answer to a group."""
 
-import asyncio
+from collections.abc import Callable, Hashable
 
 from branchwise.answers.equivalence import EQUIVALENCE, Equivalence
 from branchwise.answers.formats import AnswerFormat
+from branchwise.answers.keys import Key
 from branchwise.core.answer import Answer
 
 
 class AnswerGroups:
     """Groups of equivalent answers, each named after the first answer assigned to it."""
 
-    def __init__(self, format_: AnswerFormat, equivalence: Equivalence = EQUIVALENCE) -> None:
+    def __init__(
+        self,
+        format_: AnswerFormat,
+        equivalence: Equivalence = EQUIVALENCE,
+        seconds_left: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """Set the time left for comparisons, in seconds; None means that there is no limit."""
         self._format = format_
         self._equivalence = equivalence
+        self._seconds_left = seconds_left
         self._groups: dict[str, str] = {}  # normal form -> normal form of the first answer of its group
         self._names: dict[str, str] = {}  # normal form of a group's first answer -> display form
+        self._by_main: dict[Hashable, str] = {}  # main key -> normal form of a group's first answer
+        self._by_other: dict[Hashable, str] = {}
+        self.has_unread = False
+        """True if an answer was compared as text because its value took too long."""
 
     async def place(self, text: str) -> Answer:
         """Return the answer `text` with its group's name as the value."""
@@ -25,8 +37,17 @@ class AnswerGroups:
         return Answer(self._names[self._groups[normal]], text)
 
     async def _group_of(self, normal: str) -> str:
-        if self._format.is_symbolic(normal):
-            for first in filter(self._format.is_symbolic, self._names):
-                if await asyncio.to_thread(self._equivalence.same, first, normal):
-                    return first
-        return normal
+        if not self._format.is_symbolic(normal):
+            return normal
+        reading = await self._equivalence.read_async(normal, self._seconds_left())
+        self.has_unread |= not reading.is_complete
+        group = self._find(reading.key) or normal
+        self._by_main.setdefault(reading.key.main, group)
+        for other in reading.key.others:
+            self._by_other.setdefault(other, group)
+        return group
+
+    def _find(self, key: Key) -> str | None:
+        """Return the first answer of the group that a key belongs to."""
+        places = (self._by_main.get(key.main), self._by_other.get(key.main), *map(self._by_main.get, key.others))
+        return next((place for place in places if place is not None), None)

@@ -1,4 +1,4 @@
-"""Handle of the process that compares expressions (worker.py): start it, query it, kill it.
+"""Handle of a process that evaluates expressions (worker.py): start it, query it, kill it.
 
 A plain subprocess rather than a process pool: spawn and forkserver import the user's `__main__` again in the child,
 which runs an unguarded script twice and fails for a program from standard input. Fork is unsafe beside threads.
@@ -9,8 +9,19 @@ import queue
 import subprocess
 import sys
 import threading
+from typing import Literal, NamedTuple
+
+Kind = Literal["value", "equation", "inequality"]
+"""A value; the left side of "f = 0", equal up to a factor; the left side of "f < 0", equal up to a positive factor."""
 
 _START_SECONDS = 60.0  # the worker imports its mathematics in about 1 s, more slowly on a loaded machine
+
+
+class Reply(NamedTuple):
+    """A worker's reply."""
+
+    fingerprint: str | None
+    """Equal for equal expressions; "" if there is none; None if it takes too long."""
 
 
 class WorkerProcess:
@@ -25,29 +36,33 @@ class WorkerProcess:
         """Process id, or None if no process runs."""
         return None if self._process is None else self._process.pid
 
-    def compare(self, pair: tuple[str, str], seconds: float) -> bool | None:
-        """Return True if two expressions are equal; None without a verdict, after a timeout or the worker's death."""
+    def start(self) -> bool:
+        """Start the process unless it runs. Return False if it does not start."""
+        return self._ensure_started() is not None
+
+    def evaluate(self, latex: str, kind: Kind, seconds: float) -> Reply | None:
+        """Return the fingerprint of an expression; None without a reply, after a timeout or the worker's death."""
         process = self._ensure_started()
         if process is None or process.stdin is None:
             return None
         try:
-            process.stdin.write(json.dumps(pair) + "\n")
+            process.stdin.write(json.dumps((latex, kind)) + "\n")
             process.stdin.flush()
-            verdict: object = json.loads(self._lines.get(timeout=seconds))
+            (fingerprint,) = json.loads(self._lines.get(timeout=max(0.0, seconds)))
         except (queue.Empty, OSError, ValueError):
             self.stop()
             return None
-        return verdict if isinstance(verdict, bool) else None
+        return Reply(fingerprint)
 
     def stop(self) -> None:
         """Kill the process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
-            self._process = None
 
     def _ensure_started(self) -> subprocess.Popen[str] | None:
         """Return the running process, starting it if necessary; None if it does not start."""

@@ -20,6 +20,7 @@ RETRY_DELAYS = (0.1, 0.4)
 """Seconds to wait before each retry. There are no more retries than delays."""
 
 NO_SCORES = "the backend does not score given texts: scores were left out"
+SLOW_ANSWERS = "some answers took too long to compare: they count as different unless they are written alike"
 NO_CANCEL = "the backend cannot stop one branch of a request: cancelled branches were sampled to their end"
 
 

@@ -14,6 +14,7 @@ from branchwise.core.result import Branch, Outcome, Result, Vote
 from branchwise.core.tree import NodeState, Tree, TreeNode
 from branchwise.core.usage import Usage
 from branchwise.core.votes import leader
+from branchwise.driver.fallbacks import SLOW_ANSWERS
 from branchwise.prompts.task import Task
 from branchwise.strategies.actions import Completion, Failed, Finished
 from branchwise.strategies.strategy import Decision
@@ -78,11 +79,18 @@ class QuestionState:
             answer = None
             if text is not None:
                 # An aside's answer is not a vote on the question, so it is compared with no other answer.
-                answer = Answer(task.format.normal(text), text) if event.aside else await self.groups.place(text)
+                answer = Answer(task.format.normal(text), text) if event.aside else await self._place(text)
             return replace(event, answer=answer, steps=task.steps(event.path))
         except Exception as error:  # the format may be the user's code, and the text may be anything
             failure = CallError(f"task {task.name}", error)
             return Failed(event.question, event.action, event.branch, failure, event.aside)
+
+    async def _place(self, text: str) -> Answer:
+        """Return the answer in its group. An answer whose value takes too long is noted, and counts by its text."""
+        answer = await self.groups.place(text)
+        if self.groups.has_unread:
+            self.note(SLOW_ANSWERS)
+        return answer
 
     def outcome(self, decision: Decision) -> Outcome:
         """Return how work on the question ended."""

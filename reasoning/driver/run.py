@@ -135,7 +135,7 @@ class Run(Generic[State]):
 
     def _submit_prompt(self, question: Question) -> None:
         task, number = self._config.task, len(self.questions)
-        state = QuestionState(number, number, AnswerGroups(task.format))
+        state = QuestionState(number, number, AnswerGroups(task.format, seconds_left=self._seconds_remaining))
         state.notes.update(dict.fromkeys(standing_notes(self._config.backend.capabilities)))
         self.questions.append(state)
         self._reporter.question_started(state)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from branchwise.answers.groups import AnswerGroups
 from branchwise.evaluation.metrics import overlap, similarity
 from branchwise.evaluation.row import Row
+from branchwise.prompts.grading import equivalent_async
 from branchwise.verifiers.game24 import is_solution, read_numbers
 from branchwise.verifiers.programs import UnitTests, assemble
 
@@ -41,8 +41,7 @@ async def is_correct(row: Row, answer: str | None) -> bool:
         return await asyncio.to_thread(tests.passes, assemble(row.question, answer))
     if row.answer_type == "expression24":
         return is_solution(answer, read_numbers(row.question))
-    groups = AnswerGroups(row.task.format)
-    return await groups.place(answer) == await groups.place(row.answer)
+    return await equivalent_async(answer, row.answer, "text" if row.answer_type == "reference" else row.answer_type)
 
 
 def _metrics(row: Row, answer: str | None) -> Mapping[str, float]:

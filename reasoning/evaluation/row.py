@@ -11,21 +11,12 @@ from branchwise.answers.formats import Letter, YesNo
 from branchwise.answers.numbers import read_number
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.validation import first_field_error
+from branchwise.prompts.grading import ANSWER_TYPES
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.verifiers.game24 import read_numbers
 
-TASK_NAMES: Mapping[str, str] = {
-    "number": "math",
-    "latex": "math",
-    "letter": "choice",
-    "yes_no": "yes-no",
-    "boolean": "true-false",
-    "text": "text",
-    "reference": "text",
-    "tests": "code",
-    "expression24": "game24",
-}
+TASK_NAMES: Mapping[str, str] = {**ANSWER_TYPES, "reference": "text", "tests": "code", "expression24": "game24"}
 """Name of the task by answer type."""
 
 
