@@ -66,7 +66,7 @@ _SETS: dict[str, Hashable] = {
 }
 
 Evaluate = Callable[[str, Kind], str | None]
-"""Returns the fingerprint of LaTeX, for a kind of worker.py; None if there is none."""
+"""Returns the fingerprint of LaTeX; None or "" without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class Reply(NamedTuple):
     """A worker's reply."""
 
     fingerprint: str | None
-    """Equal for equal expressions; "" if there is none; None if it takes too long."""
+    """Equal for equal expressions; "" without a value; None if it takes too long."""
 
 
 class WorkerProcess:

@@ -61,7 +61,7 @@ class _SlowError(BaseException):  # not an Exception, because sympy catches thos
 
 
 def main() -> None:
-    """Answer requests `[latex, kind]` with `[fingerprint]`, `[""]` if there is none, `[null]` if it takes too long."""
+    """Answer requests `[latex, kind]` with `[fingerprint]`, `[""]` without a value, `[null]` if it takes too long."""
     limit_memory()
     sys.set_int_max_str_digits(0)  # 1/2006! has 5,763 digits
     limited = hasattr(signal, "setitimer")
