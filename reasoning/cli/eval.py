@@ -11,17 +11,20 @@ import typer
 from branchwise.cli import options
 from branchwise.cli.eval_job import EvalJob, PathSource
 from branchwise.cli.model_options import ModelOptions
-from branchwise.cli.options import COMPARED, DATA, OUTPUT, SAMPLING
+from branchwise.cli.options import COMPARED, DATA, OUTPUT, REASONING, SAMPLING
 from branchwise.cli.verifier import find_verifier_for, load_verifier
 from branchwise.core.budget import Budget
 from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
 from branchwise.evaluation.columns import Columns
-from branchwise.evaluation.dataset import read_rows, source_name, source_origin
+from branchwise.evaluation.dataset import source_name, source_origin
 from branchwise.evaluation.journal import Journal, check_folder
 from branchwise.evaluation.pool import Pool
+from branchwise.evaluation.prompting import FewShot, Prompting, find_eval_task, read_asked
 from branchwise.evaluation.row import TASK_NAMES
 from branchwise.evaluation.settings import RunSettings
+from branchwise.prompts.library import TASKS
+from branchwise.prompts.thinking import Thinking
 from branchwise.registry import parse_strategy
 from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
 
@@ -37,6 +40,13 @@ def evaluate(
     strategy: options.StrategySpecs = None,
     verifier: options.VerifierSpec = None,
     paths: options.Paths = DEFAULT_PATHS,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Prompt and answer format: {', '.join(TASKS)}, or an answer type. [default: by answer type]",
+            rich_help_panel=REASONING,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,
     skip: Annotated[int, typer.Option(help="Skip the first rows of each data set.", rich_help_panel=DATA)] = 0,
@@ -58,6 +68,22 @@ def evaluate(
             rich_help_panel=DATA,
         ),
     ] = None,
+    few_shot: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of worked examples before each question: the first rows, which are not asked. "
+            "[default: those of the task]",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    examples: Annotated[
+        str | None,
+        typer.Option(
+            help="File or dataset with the worked examples, with the same columns. [default: the data set itself]",
+            metavar="<data>",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     concurrency: Annotated[int, typer.Option(help="Number of questions answered at a time.", rich_help_panel=DATA)] = 4,
     model: options.ModelName = None,
     backend: options.BackendName = None,
@@ -67,6 +93,7 @@ def evaluate(
     speculation: options.Speculation = "auto",
     draft_model: options.DraftModel = None,
     temperature: options.Temperature = 0.7,
+    top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = None,
     alternatives: Annotated[
         int,
@@ -75,6 +102,8 @@ def evaluate(
             rich_help_panel=SAMPLING,
         ),
     ] = 0,
+    thinking: options.ThinkingSwitch = None,
+    thinking_budget: options.ThinkingBudget = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -97,13 +126,15 @@ def evaluate(
     """
     check_paths(paths)
     _check_counts(alternatives=alternatives, concurrency=concurrency, skip=skip, limit=limit)
-    sampling = Sampling(temperature=temperature, max_tokens=max_tokens, logprobs=alternatives)
+    sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, logprobs=alternatives)
     strategies = dict(parse_strategy(spec, paths, sampling) for spec in strategy or COMPARED)
     Budget(tokens=budget_tokens)  # raises if it is invalid
     named_verifier = find_verifier_for(strategies, verifier, device)
     sources = _name_sources(data)
     columns = Columns(question_column, answer_column, answer_type)
-    rows = {name: read_rows(source, skip, limit, columns) for name, source in sources.items()}
+    prompting = Prompting(None if task is None else find_eval_task(task), Thinking(thinking, thinking_budget))
+    shown = FewShot(few_shot, examples)
+    asked = {name: read_asked(source, skip, limit, columns, prompting, shown) for name, source in sources.items()}
     opened_pool = None if pool is None else Pool(pool)
     if opened_pool is not None:
         opened_pool.check(seed, model, dtype)
@@ -125,7 +156,7 @@ def evaluate(
     loaded_verifier = load_verifier(named_verifier)
     source = PathSource.load(model_options if uses_model else None, opened_pool)
     job = EvalJob(
-        data=rows,
+        data=asked,
         strategies=strategies,
         source=source,
         verifier=loaded_verifier,

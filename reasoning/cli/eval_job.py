@@ -14,6 +14,7 @@ from branchwise.driver import Stop, Verifier, run_sync
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.journal import Journal
 from branchwise.evaluation.pool import Pool, replay_and_record
+from branchwise.evaluation.prompting import AskedRows
 from branchwise.evaluation.report.summary import format_summary, group_by_data, strategy_names, summarize
 from branchwise.evaluation.row import Row
 from branchwise.evaluation.run import Plan, evaluate
@@ -47,8 +48,8 @@ class PathSource(NamedTuple):
 class EvalJob:
     """Everything that an evaluation needs, checked and loaded."""
 
-    data: Mapping[str, Sequence[Row]]
-    """Rows by the name of their data set."""
+    data: Mapping[str, AskedRows]
+    """Rows and their prompts, by the name of the data set."""
     strategies: Mapping[str, AnyStrategy]
     source: PathSource
     verifier: Verifier | None
@@ -67,6 +68,7 @@ class EvalJob:
             verifier=verifier,
             budget_tokens=self.budget_tokens,
             files=origins,
+            prompting={name: asked.prompting for name, asked in self.data.items()},
         )
 
     def run(self, journal: Journal | None) -> bool:
@@ -75,10 +77,10 @@ class EvalJob:
         With a journal, questions that it contains are not answered again, and its summary is written at the end.
         """
         stop = Stop()
-        for name, rows in self.data.items():
-            answers = self._earlier_answers(name, rows, journal)
+        for name, asked in self.data.items():
+            answers = self._earlier_answers(name, asked.rows, journal)
             try:
-                self._answer(name, rows, journal, answers, stop)
+                self._answer(name, asked, journal, answers, stop)
             finally:  # print the answers so far even if an error ends the run
                 if answered := list(answers.values()):
                     print_summary(summarize(name, answered, list(self.strategies)), answered)
@@ -99,10 +101,10 @@ class EvalJob:
             if one.data == data and one.strategy in self.strategies and (one.strategy, one.id) in done
         }
 
-    def _answer(self, data: str, rows: Sequence[Row], journal: Journal | None, answers: Answers, stop: Stop) -> None:
+    def _answer(self, data: str, asked: AskedRows, journal: Journal | None, answers: Answers, stop: Stop) -> None:
         """Answer the rows of one data set and add the new answers to `answers` and the journal."""
         source = self.source
-        progress = EvalProgress(stderr, data, len(rows) * len(self.strategies), len(answers))
+        progress = EvalProgress(stderr, data, len(asked.rows) * len(self.strategies), len(answers))
 
         def on_answered(one: Answered) -> None:
             before = answers.get((one.strategy, one.id))
@@ -119,11 +121,12 @@ class EvalJob:
 
         plan = Plan(
             data=data,
-            rows=rows,
+            rows=asked.rows,
             strategies=self.strategies,
             seed=self.seed,
             concurrency=self.concurrency,
             done={key: one.batch for key, one in answers.items()},
+            prompting=asked.prompting,
             verifier=self.verifier,
             budget_tokens=self.budget_tokens,
         )

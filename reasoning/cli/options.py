@@ -107,9 +107,24 @@ DraftModel = Annotated[
 ]
 
 Temperature = Annotated[float, typer.Option(help="Sampling temperature; 0 is greedy.", rich_help_panel=SAMPLING)]
+TopP = Annotated[
+    float, typer.Option(help="Sample from the most probable tokens that sum to p.", rich_help_panel=SAMPLING)
+]
 MaxTokens = Annotated[
     int | None,
     typer.Option(help="Maximum number of tokens per path. [default: set by the task]", rich_help_panel=SAMPLING),
+]
+
+ThinkingSwitch = Annotated[
+    bool | None,
+    typer.Option(
+        "--thinking/--no-thinking",
+        help="Turn the model's thinking on or off. [default: set by the model]",
+        rich_help_panel=THINKING,
+    ),
+]
+ThinkingBudget = Annotated[
+    int | None, typer.Option(help="Maximum number of thinking tokens per path.", rich_help_panel=THINKING)
 ]
 
 OpenPage = Annotated[bool, typer.Option("--open", help="Open the page in a browser.", rich_help_panel=OUTPUT)]

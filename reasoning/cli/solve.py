@@ -15,7 +15,7 @@ from rich.console import Console
 from branchwise.backends.base import Backend
 from branchwise.cli import options
 from branchwise.cli.model_options import ModelOptions
-from branchwise.cli.options import OUTPUT, SAMPLING, THINKING
+from branchwise.cli.options import OUTPUT, SAMPLING
 from branchwise.cli.render.live import LiveDisplay
 from branchwise.cli.render.result import print_result
 from branchwise.cli.render.terminal import stderr
@@ -51,9 +51,7 @@ def solve(
     speculation: options.Speculation = "auto",
     draft_model: options.DraftModel = None,
     temperature: options.Temperature = 0.7,
-    top_p: Annotated[
-        float, typer.Option(help="Sample from the most probable tokens that sum to p.", rich_help_panel=SAMPLING)
-    ] = 1.0,
+    top_p: options.TopP = 1.0,
     top_k: Annotated[
         int, typer.Option(help="Sample from the k most probable tokens; 0 turns it off.", rich_help_panel=SAMPLING)
     ] = 0,
@@ -69,17 +67,8 @@ def solve(
         list[str] | None,
         typer.Option(help="Text that ends a path; repeatable.", metavar="<str>", rich_help_panel=SAMPLING),
     ] = None,
-    thinking: Annotated[
-        bool | None,
-        typer.Option(
-            "--thinking/--no-thinking",
-            help="Turn the model's thinking on or off. [default: set by the model]",
-            rich_help_panel=THINKING,
-        ),
-    ] = None,
-    thinking_budget: Annotated[
-        int | None, typer.Option(help="Maximum number of thinking tokens per path.", rich_help_panel=THINKING)
-    ] = None,
+    thinking: options.ThinkingSwitch = None,
+    thinking_budget: options.ThinkingBudget = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object.", rich_help_panel=OUTPUT)
     ] = False,

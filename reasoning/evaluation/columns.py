@@ -129,7 +129,7 @@ class ColumnMap:
 
 
 def _text(value: object, source: Source) -> str:
-    """Return the question. Raises ConfigError if there is none."""
+    """Return the question. Raises ConfigError if it is missing."""
     if isinstance(value, Mapping):
         value = value.get("stem")  # ARC's own files hold the options beside it
     if value is None:

@@ -19,7 +19,7 @@ _NO_SOLUTIONS = ("text", "reference", "tests", "expression24")
 
 
 class Reference(NamedTuple):
-    """A reference answer, and the worked solution before it; "" if there is none."""
+    """A reference answer, and the worked solution before it, or ""."""
 
     text: str
     solution: str = ""

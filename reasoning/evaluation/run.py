@@ -18,6 +18,7 @@ from branchwise.core.usage import Usage
 from branchwise.driver import RunEvent, Standing, Stop, Verifier, solve_batch
 from branchwise.evaluation.answered import Answered, CurvePoint, make_answered
 from branchwise.evaluation.grading import Grade, grade
+from branchwise.evaluation.prompting import Prompting
 from branchwise.evaluation.row import Row
 from branchwise.sandbox.sandbox import SandboxError
 from branchwise.strategies.strategy import AnyStrategy
@@ -38,6 +39,8 @@ class Plan:
     done: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Batch of each question that an earlier run answered, by (strategy, id); "" without a batch. They are left out; a
     batch only if all of its questions were answered in that batch."""
+    prompting: Prompting = field(default_factory=Prompting)
+    """Task, thinking and worked examples of the prompts."""
     verifier: Verifier | None = None
     """Scores paths for strategies that use a verifier."""
     budget_tokens: int | None = None
@@ -58,7 +61,7 @@ async def evaluate(
     for name, strategy in plan.strategies.items():
         batches = [
             batch
-            for batch in _batches(plan.rows, strategy)
+            for batch in _batches(plan, strategy)
             if {plan.done.get((name, row.id)) for row in batch} != {_batch_digest(strategy, batch)}
         ]
         if batches and not stop.is_set:
@@ -70,16 +73,15 @@ async def evaluate(
             await run.answer_all(batches)
 
 
-def _batches(rows: Sequence[Row], strategy: AnyStrategy) -> Sequence[Sequence[Row]]:
+def _batches(plan: Plan, strategy: AnyStrategy) -> Sequence[Sequence[Row]]:
     """Return one batch per question; for a batched strategy one per task."""
     if not strategy.batched:
-        return [[row] for row in rows]
-    by_task = groupby(sorted(rows, key=_task_name), key=_task_name)
-    return [list(batch) for _, batch in by_task]
+        return [[row] for row in plan.rows]
 
+    def task_name(row: Row) -> str:
+        return plan.prompting.task_for(row).name
 
-def _task_name(row: Row) -> str:
-    return row.task.name
+    return [list(batch) for _, batch in groupby(sorted(plan.rows, key=task_name), key=task_name)]
 
 
 def _batch_digest(strategy: AnyStrategy, batch: Sequence[Row]) -> str:
@@ -145,7 +147,7 @@ class _StrategyRun:
                 [row.question for row in rows],
                 self._backend,
                 strategy=self._strategy,
-                task=rows[0].task,
+                task=self._plan.prompting.task_for(rows[0]),
                 budget=self._budget(len(rows)),
                 seed=self._plan.seed,
                 verifier=self._plan.verifier,

@@ -9,9 +9,20 @@ from pydantic_core import to_jsonable_python
 
 from branchwise.backends.base import Capabilities
 from branchwise.core.errors import ConfigError
+from branchwise.evaluation.prompting import Prompting
 from branchwise.strategies.strategy import AnyStrategy
 
-_FIXED = ("model", "seed", "dtype", "capabilities", "verifier", "budget_tokens")  # equal in every part of a run
+_FIXED = (
+    "model",
+    "seed",
+    "dtype",
+    "capabilities",
+    "verifier",
+    "budget_tokens",
+    "task",
+    "thinking",
+    "thinking_budget",
+)  # equal in every part of a run
 
 
 class RunSettings(BaseModel):
@@ -30,8 +41,14 @@ class RunSettings(BaseModel):
     verifier: str | None = None
     budget_tokens: int | None = None
     """Maximum number of sampled tokens per question."""
+    task: str | None = None
+    """Task of every row; None: that of its answer type."""
+    thinking: bool | None = None
+    thinking_budget: int | None = None
     files: dict[str, str] = {}
     """Source of each data set, by its name in the results."""
+    examples: dict[str, str] = {}
+    """Digest of the examples shown before each question, by data set; "" for those of the task."""
 
     @classmethod
     def of(
@@ -45,9 +62,14 @@ class RunSettings(BaseModel):
         verifier: str | None = None,
         budget_tokens: int | None = None,
         files: Mapping[str, str] | None = None,
+        prompting: Mapping[str, Prompting] | None = None,
     ) -> "RunSettings":
-        """Return the settings, with the strategies converted to JSON values."""
+        """Return the settings, with the strategies converted to JSON values.
+
+        `prompting` has the prompts of each data set, of which only the examples differ.
+        """
         fields = {name: {"kind": type(one).__name__, **_fields(one)} for name, one in strategies.items()}
+        shared = next(iter((prompting or {}).values()), Prompting())
         return cls(
             model=model,
             seed=seed,
@@ -57,6 +79,10 @@ class RunSettings(BaseModel):
             verifier=verifier,
             budget_tokens=budget_tokens,
             files=dict(files or {}),
+            task=None if shared.task is None else shared.task.name,
+            thinking=shared.thinking.enabled,
+            thinking_budget=shared.thinking.budget,
+            examples={name: one.digest for name, one in (prompting or {}).items()},
         )
 
     def merge(self, earlier: "RunSettings", folder: Path) -> "RunSettings":
@@ -71,7 +97,10 @@ class RunSettings(BaseModel):
             _require_equal(folder, name, before["strategies"].get(name, fields), fields)
         for name, source in now["files"].items():
             _require_equal(folder, f"file {name}", before["files"].get(name, source), source)
-        merged = {"strategies": earlier.strategies | self.strategies, "files": earlier.files | self.files}
+            if name in before["files"]:
+                shown = (before["examples"].get(name, ""), now["examples"].get(name, ""))
+                _require_equal(folder, f"examples of {name}", *shown)
+        merged = {name: {**before[name], **now[name]} for name in ("strategies", "files", "examples")}
         return self.model_copy(update=merged)
 
 
