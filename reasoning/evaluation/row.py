@@ -12,7 +12,6 @@ from branchwise.answers.numbers import read_number
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.validation import first_field_error
 from branchwise.prompts.grading import ANSWER_TYPES
-from branchwise.prompts.grading import ANSWER_TYPES
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.verifiers.game24 import read_numbers
