@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import contextlib
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class Equivalence:
 
     def read(self, answer: str, seconds: float | None = None) -> Reading:
         """Return the key of an answer within `seconds`. The call may block, so run it outside the event loop."""
-        until = None if seconds is None else time.monotonic() + seconds
+        until = math.inf if seconds is None else time.monotonic() + seconds
         return self._read(answer, lambda request: self._reply(request, until))
 
     async def read_async(self, answer: str, seconds: float | None = None) -> Reading:
@@ -86,18 +87,17 @@ class Equivalence:
                 raise _NeedsWorkerError
             return known
 
-    def _reply(self, request: _Request, until: float | None) -> Reply | None:
+    def _reply(self, request: _Request, until: float) -> Reply | None:
         """Return the reply to a request, from the cache or from a worker; None without one in time."""
         with contextlib.suppress(_NeedsWorkerError):
             return self._known_reply(request)
-        seconds = self._seconds if until is None else min(self._seconds, until - time.monotonic())
-        if seconds <= 0 and until is not None:
+        if until <= time.monotonic():
             return None
-        reply = self._pool.evaluate(*request, seconds)
+        reply = self._pool.evaluate(*request, self._seconds, until)
         with self._lock:
             if reply is not None:
                 _keep(self._replies, request, reply)
-            elif seconds >= self._seconds:
+            elif until > time.monotonic():
                 _keep(self._attempts, request, self._attempts.get(request, 0) + 1)
         return reply
 

@@ -27,6 +27,8 @@ class AnswerGroups:
         self._by_other: dict[Hashable, str] = {}
         self.has_unread = False
         """True if an answer was compared as text because its value took too long."""
+        self.is_out_of_time = False
+        """True if that was for lack of time left."""
 
     async def place(self, text: str) -> Answer:
         """Return the answer `text` with its group's name as the value."""
@@ -40,7 +42,10 @@ class AnswerGroups:
         if not self._format.is_symbolic(normal):
             return normal
         reading = await self._equivalence.read_async(normal, self._seconds_left())
-        self.has_unread |= not reading.is_complete
+        if not reading.is_complete:
+            left = self._seconds_left()
+            self.has_unread = True
+            self.is_out_of_time |= left is not None and left <= 0
         group = self._find(reading.key) or normal
         self._by_main.setdefault(reading.key.main, group)
         for other in reading.key.others:

@@ -1,9 +1,12 @@
 """Pool of worker processes: an expression that takes long holds one of them, and the others go on."""
 
+import math
 import threading
 import time
 
 from branchwise.answers.process import Kind, Reply, WorkerProcess
+
+_MAX_WAIT = 1.0  # seconds; a condition cannot wait for an infinite time
 
 
 class WorkerPool:
@@ -21,14 +24,13 @@ class WorkerPool:
         with self._changed:
             return [pid for worker in self._workers if (pid := worker.pid) is not None]
 
-    def evaluate(self, latex: str, kind: Kind, seconds: float) -> Reply | None:
-        """Return a worker's reply; None without one within the time limit. The call blocks."""
-        until = time.monotonic() + seconds
+    def evaluate(self, latex: str, kind: Kind, seconds: float, until: float = math.inf) -> Reply | None:
+        """Return a worker's reply, with the limits of `WorkerProcess.evaluate`; None without one. The call blocks."""
         worker = self._take(until)
         if worker is None:
             return None
         try:
-            return worker.evaluate(latex, kind, until - time.monotonic())
+            return worker.evaluate(latex, kind, seconds, until)
         finally:
             self._give_back(worker)
 
@@ -43,8 +45,9 @@ class WorkerPool:
         """Return an idle worker, or a new one if there is room; None if none becomes idle in time."""
         with self._changed:
             while not self._idle and len(self._workers) >= self._size:
-                if not self._changed.wait(until - time.monotonic()) and not self._idle:
+                if until <= time.monotonic():
                     return None
+                self._changed.wait(min(_MAX_WAIT, until - time.monotonic()))
             if not self._idle:
                 self._idle.append(WorkerProcess())
                 self._workers.append(self._idle[-1])

@@ -5,10 +5,12 @@ which runs an unguarded script twice and fails for a program from standard input
 """
 
 import json
+import math
 import queue
 import subprocess
 import sys
 import threading
+import time
 from typing import Literal, NamedTuple
 
 Kind = Literal["value", "equation", "inequality"]
@@ -30,25 +32,45 @@ class WorkerProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._started = 0.0
+        self._is_ready = False
 
     @property
     def pid(self) -> int | None:
         """Process id, or None if no process runs."""
         return None if self._process is None else self._process.pid
 
-    def start(self) -> bool:
-        """Start the process unless it runs. Return False if it does not start."""
-        return self._ensure_started() is not None
+    def start(self, until: float = math.inf) -> bool:
+        """Start the process unless it runs. Return False if it is not ready by `until`; it may be later."""
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self._process = self._popen()
+            self._started = time.monotonic()
+            self._is_ready = False
+            self._lines = queue.SimpleQueue()
+            threading.Thread(target=_read_lines, args=(self._process, self._lines), daemon=True).start()
+        if not self._is_ready:
+            try:
+                last = min(until, self._started + _START_SECONDS)
+                self._is_ready = self._lines.get(timeout=max(0.0, last - time.monotonic())).strip() == "ready"
+            except queue.Empty:
+                if last == until:
+                    return False
+            if not self._is_ready:
+                self.stop()
+        return self._is_ready
 
-    def evaluate(self, latex: str, kind: Kind, seconds: float) -> Reply | None:
-        """Return the fingerprint of an expression; None without a reply, after a timeout or the worker's death."""
-        process = self._ensure_started()
-        if process is None or process.stdin is None:
+    def evaluate(self, latex: str, kind: Kind, seconds: float, until: float = math.inf) -> Reply | None:
+        """Return the fingerprint of an expression; None without a reply, after a timeout or the worker's death.
+
+        `seconds` limits the evaluation; `until`, a time of the monotonic clock, also limits the start.
+        """
+        if not self.start(until) or (process := self._process) is None or process.stdin is None:
             return None
         try:
             process.stdin.write(json.dumps((latex, kind)) + "\n")
             process.stdin.flush()
-            (fingerprint,) = json.loads(self._lines.get(timeout=max(0.0, seconds)))
+            (fingerprint,) = json.loads(self._lines.get(timeout=max(0.0, min(seconds, until - time.monotonic()))))
         except (queue.Empty, OSError, ValueError):
             self.stop()
             return None
@@ -64,12 +86,8 @@ class WorkerProcess:
                 if stream is not None:
                     stream.close()
 
-    def _ensure_started(self) -> subprocess.Popen[str] | None:
-        """Return the running process, starting it if necessary; None if it does not start."""
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self.stop()
-        process = subprocess.Popen(
+    def _popen(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "branchwise.answers.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -77,16 +95,6 @@ class WorkerProcess:
             text=True,
             encoding="utf-8",
         )
-        self._process = process
-        self._lines = queue.SimpleQueue()
-        threading.Thread(target=_read_lines, args=(process, self._lines), daemon=True).start()
-        try:
-            first_line = self._lines.get(timeout=_START_SECONDS)
-        except queue.Empty:
-            first_line = ""
-        if first_line.strip() != "ready":
-            self.stop()
-        return self._process
 
 
 def _read_lines(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str]") -> None:

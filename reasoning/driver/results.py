@@ -90,6 +90,8 @@ class QuestionState:
         answer = await self.groups.place(text)
         if self.groups.has_unread:
             self.note(SLOW_ANSWERS)
+        if self.groups.is_out_of_time:
+            self.end_early(Outcome.SECONDS_SPENT)
         return answer
 
     def outcome(self, decision: Decision) -> Outcome:

@@ -12,7 +12,7 @@ from branchwise.answers.equivalence import Equivalence
 from branchwise.answers.keys import key_of
 from branchwise.answers.process import Kind
 
-_PAIRS = [json.loads(line) for line in Path(__file__).with_name("pairs.jsonl").open(encoding="utf-8")]
+_PAIRS = [json.loads(line) for line in Path(__file__).with_name("pairs.jsonl").read_text("utf-8").rstrip().split("\n")]
 _PIECES = (
     *"0123456789xyzABC+-*/^_=<>()[]{}|,;:.!'$% &√½²°",
     *(

@@ -25,7 +25,7 @@ class Case(TypedDict, total=False):
     debatable: bool
 
 
-_CASES: list[Case] = [json.loads(line) for line in _FILE.open(encoding="utf-8")]
+_CASES: list[Case] = [json.loads(line) for line in _FILE.read_text("utf-8").rstrip().split("\n")]
 # Choices where opinions differ, documented in docs/answers.md: what the file expects does not hold.
 _DECIDED_OTHERWISE = {331, 492}
 
