@@ -20,15 +20,16 @@ class FrontierState(SearchState):
     expansions: int = 0
     """Expansions started."""
     accepted: int = 0
-    """Ended nodes that were the best of the frontier."""
+    """Ended nodes with an answer that were the best of the frontier."""
 
 
 @dataclass(frozen=True, slots=True)
 class BestFirst(TreeSearch[FrontierState]):
     """Expand the node with the highest weight * score - cost by `width` steps, at most `paths` times.
 
-    The search is done when an ended node is the best one, `answers` times. With a cost, and a verifier that returns
-    minus its estimate of the remaining cost, this is A* (Hart, Nilsson, Raphael 1968). Without a cost it is greedy.
+    The search is done when an ended node with an answer is the best one, `answers` times. With a cost, and a verifier
+    that returns minus its estimate of the remaining cost, this is A* (Hart, Nilsson, Raphael 1968). Without a cost it
+    is greedy.
     """
 
     name: ClassVar[str] = "best-first"
@@ -45,7 +46,7 @@ class BestFirst(TreeSearch[FrontierState]):
     parallel: int = 1
     """Nodes expanded at a time."""
     answers: int = 1
-    """Ended nodes to accept before the search is done."""
+    """Ended nodes with an answer to accept before the search is done."""
 
     def __post_init__(self) -> None:
         TreeSearch.__post_init__(self)
@@ -67,7 +68,7 @@ class BestFirst(TreeSearch[FrontierState]):
                 break  # a running expansion ranked higher, and its children may as well
             state.frontier.remove(node)
             if node.ended:
-                state.accepted += 1
+                state.accepted += node.answer is not None
                 state.done = state.accepted >= self.answers
             elif state.expansions < self.paths:
                 state.expansions += 1

@@ -22,6 +22,7 @@ class BestOfN(LevelSearch):
     """
 
     name: ClassVar[str] = "best-of-n"
+    restarts: ClassVar[bool] = False  # N paths are N paths
 
     paths: int = DEFAULT_PATHS
     """Number of paths."""

@@ -46,6 +46,8 @@ class SearchState(Samples):
     """True once the budget has refused a branch."""
     done: bool = False
     """True once no further node will be expanded."""
+    completed: list[Node] = field(default_factory=list)
+    """Nodes whose paths were sampled to their ends because the search had ended without an answer."""
     rollouts: list[Node] = field(default_factory=list)
     """Paths sampled to their end to value a node. They are not in the tree, and are numbered -1, -2, ..."""
     _open: dict[Request, _OpenRequest] = field(default_factory=dict)

@@ -3,11 +3,11 @@
 It expands and values nodes and concludes from those that ended. An algorithm decides which nodes to expand.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
-from typing import Generic, Literal, NamedTuple, TypeVar, get_args
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from branchwise.core.answer import Answer
 from branchwise.core.errors import require
@@ -29,7 +29,7 @@ Over = Literal["last", "min", "product", "mean"]
 _REDUCE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "last": lambda values: values[-1],
     "min": min,
-    "product": prod,
+    "product": math.prod,
     "mean": lambda values: sum(values) / len(values),
 }
 _STEPS = ("line", "paragraph", "sentence", "numbered", "path")
@@ -50,8 +50,12 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
     """A search over a tree of steps: it values every node and takes the answer from the paths that ended.
 
     The tree is in `Decision.tree`. A node that can't be sampled or valued is the only one lost. If no node can be
-    valued, all nodes count the same, and the result has a note.
+    valued, all nodes count the same, and the result has a note. If the search ends and no path states an answer, the
+    best unfinished paths are sampled to their ends, one after another and at most `paths` of them, until one does.
     """
+
+    restarts: ClassVar[bool] = True
+    """True if the search may sample new paths from the prompt once it has no unfinished ones."""
 
     paths: int = DEFAULT_PATHS
     """Width of the search; each strategy defines its unit."""
@@ -76,7 +80,7 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
     """Choice of the answer: the largest sum of scores (weighted), the best path (best), or the most paths (vote).
     Scores below 0 count as 0."""
     max_steps: int = 40
-    """Maximum number of steps of a path."""
+    """Maximum number of steps of a path. The rest of a path that is sampled to its end is one step."""
     nodes: int | None = None
     """Maximum number of nodes of the tree, not counting the prompt."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -113,6 +117,8 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
     def next_actions(self, samples: StateT) -> Sequence[Action]:
         if not samples.done:
             self.advance(samples)
+        if samples.done and not samples.running:
+            self._complete_next(samples)
         actions, samples.outbox = samples.outbox, []
         return actions
 
@@ -124,21 +130,41 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
 
         Returns None, and ends the search, if the budget or `nodes` allows none.
         """
-        if self.nodes is not None:
-            count = min(count, self.nodes - state.requested_nodes)
+        count = int(min(count, self._free_nodes(state)))
         if count < 1 or state.budget_spent:
             state.done = True
             return None
-        state.requested_nodes += count
-        valuer = make_valuer(self.value, self.sampling, self.rollouts, self.final)
-        expansion = Expansion(state, node, valuer, lambda ended: self.on_expanded(state, ended))
-        self._step_generator().start(expansion, count)
-        return expansion
-
-    def _step_generator(self) -> StepGenerator:
+        steps: StepGenerator = SampledSteps(self.step, self.sampling)
         if self.propose:
-            return ProposedSteps(self.sampling, self.proposal)
-        return SampledSteps(self.step, self.sampling)
+            steps = ProposedSteps(self.sampling, self.proposal)
+        return self._start(state, node, count, steps, lambda ended: self.on_expanded(state, ended))
+
+    def _complete_next(self, state: StateT) -> None:
+        """Sample the best unfinished path to its end, or a new one without any; none if a path states an answer."""
+        failed = state.completed and state.nodes[-1].parent is not state.completed[-1]
+        spent = state.budget_spent or len(state.completed) >= self.paths or self._free_nodes(state) < 1
+        if failed or spent or self.conclude(state).answer is not None:
+            return
+        unfinished = [node for node in state.nodes[1:] if not node.ended and not node.children]
+        allowed = [node for node in unfinished if node.depth < self.max_steps and node not in state.completed]
+        best = max(self.surviving(state, allowed), key=self.rank, default=state.root_node)
+        if best is state.root_node and not self.restarts:
+            return
+        best.pruned = False
+        state.completed.append(best)
+        self._start(state, best, 1, SampledSteps("path", self.sampling), lambda _: None)
+
+    def _free_nodes(self, state: StateT) -> float:
+        """Return the number of nodes that the tree may still get."""
+        return math.inf if self.nodes is None else self.nodes - state.requested_nodes
+
+    def _start(
+        self, state: StateT, node: Node, count: int, steps: StepGenerator, on_done: Callable[[Expansion], None]
+    ) -> Expansion:
+        state.requested_nodes += count
+        expansion = Expansion(state, node, make_valuer(self.value, self.sampling, self.rollouts, self.final), on_done)
+        steps.start(expansion, count)
+        return expansion
 
     def score(self, node: Node) -> float:
         """Return the score of a path: the values of its steps reduced by `over`. Steps without a value don't count."""
@@ -188,13 +214,14 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
     def _node_votes(self, state: StateT, unvalued: bool) -> list[_Vote]:
         """Return the votes of `voting_nodes`, or of all ended nodes if none of those states an answer.
 
-        Only valued nodes vote, unless the whole tree is unvalued.
+        Nodes without a value vote only if the whole tree is unvalued, or if no other node states an answer.
         """
-        for nodes in (self.voting_nodes(state), TreeSearch.voting_nodes(self, state)):
+        ended = TreeSearch.voting_nodes(self, state)
+        for nodes, any_value in ((self.voting_nodes(state), unvalued), (ended, unvalued), (ended, True)):
             votes = [
                 _Vote(node.answer, self.score(node), self.rank(node))
                 for node in nodes
-                if node.answer is not None and (unvalued or node.value is not None)
+                if node.answer is not None and (any_value or node.value is not None)
             ]
             if votes:
                 return votes

@@ -106,7 +106,7 @@ def solve(
     model_options.check()  # before a verifier is loaded
     loaded_verifier = load_verifier(named_verifier)
     loaded = model_options.load()
-    live = LiveDisplay(stderr, paths) if sys.stderr.isatty() and not as_json else None
+    live = LiveDisplay(stderr) if sys.stderr.isatty() and not as_json else None
     with live or nullcontext():
         result = solve_sync(
             text,

@@ -154,7 +154,7 @@ def test_a_path_that_fills_the_context_ends(make_engine: MakeEngine) -> None:
     for step in (5, "line"):
         strategy = Beam(2, width=1, step=step, value="logprob", max_steps=1000)
         result = bw.solve_sync("x" * 250, engine, strategy=strategy)
-        assert len([node for node in result.tree.nodes if node.state == "ended"]) == 2
+        assert len([node for node in result.tree.nodes if node.state == "ended"]) >= 2
         assert all(len(branch.path.all_token_ids()) <= engine.capabilities.context for branch in result.paths)
 
 

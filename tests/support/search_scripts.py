@@ -116,8 +116,9 @@ class SearchRun(NamedTuple):
 
     @property
     def order(self) -> list[str]:
-        """Return the expanded paths in order."""
-        return [path for path, _ in self.recorder.expansions]
+        """Return the expanded paths in order, without those that were sampled to their ends afterwards."""
+        expansions = self.recorder.expansions
+        return [path for path, _ in expansions[: len(expansions) - len(self.recorder.state[0].completed)]]
 
     @property
     def nodes(self) -> dict[str, Node]:

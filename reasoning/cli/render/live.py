@@ -17,9 +17,8 @@ _KEPT_CHARS = 200  # the end of a branch's text that may be shown
 class LiveDisplay:
     """Running and finished branches, token rate and leading answer of a run; shown while the context is open."""
 
-    def __init__(self, console: Console, paths: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._paths = paths
         self._started = time.monotonic()
         self._running: dict[int, str] = {}
         self._done = 0
@@ -55,7 +54,7 @@ class LiveDisplay:
         seconds = max(time.monotonic() - self._started, 1e-9)
         header = Text.assemble(
             (f"{len(self._running)} running", "bold"),
-            f"  {self._done}/{self._paths} done  {self._tokens} tokens  {self._tokens / seconds:.0f} tokens/s  ",
+            f"  {self._done} done  {self._tokens} tokens  {self._tokens / seconds:.0f} tokens/s  ",
             f"{seconds:.0f} s",
         )
         table = Table.grid(padding=(0, 1))

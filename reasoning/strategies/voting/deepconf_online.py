@@ -109,4 +109,6 @@ class DeepConfOnline(PerQuestion[OnlineSamples]):
     def decide(self, samples: OnlineSamples) -> Decision:
         if samples.unmeasured:
             return samples.unweighted(NO_CONFIDENCE.format(name=self.name))
-        return samples.weighted(samples.votes_above(float("-inf") if samples.threshold is None else samples.threshold))
+        every = samples.votes_above(float("-inf"))
+        above = every if samples.threshold is None else samples.votes_above(samples.threshold)
+        return samples.weighted(above or every)  # an answer below the threshold is better than none
