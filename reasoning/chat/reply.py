@@ -1,12 +1,12 @@
 """The assistant's reply to a chat: which path is shown, and what of it is text, reasoning and tool calls."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
 
 from branchwise.chat.reasoning import split_reasoning
-from branchwise.chat.tool_calls import PROSE, split_calls, tool_names
+from branchwise.chat.tool_calls import PROSE, split_calls
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.messages import ToolCall
 from branchwise.core.path import Path
 from branchwise.core.result import Result
@@ -56,15 +56,13 @@ def sampled_text(path: Path) -> str:
     return path.answer_text[len(path.opening) :]
 
 
-def reply_from(
-    result: Result, thinking: Thinking, tools: Sequence[dict[str, JsonValue]] = (), *, is_object: bool = False
-) -> Reply:
+def reply_from(result: Result, thinking: Thinking, tools: ToolSet | None = None, *, is_object: bool = False) -> Reply:
     """Return the reply that a result gives. With `is_object`, a winning answer is an object and replaces the text."""
     path = shown_path(result)
     if path is None:
         return Reply("", "", (), None, result)
     text, reasoning = split_reasoning(sampled_text(path), thinking)
-    content, calls = split_calls(text, tool_names(tools), salt=f"{path.key:016x}")
+    content, calls = split_calls(text, tools or ToolSet(), salt=f"{path.key:016x}")
     if result.value is not None:
         content = result.value.model_dump_json()
     elif is_object and not calls and result.answer is not None and result.answer != PROSE:

@@ -13,6 +13,7 @@ from branchwise.chat.reasoning import ReasoningSplitter
 from branchwise.chat.reply import Reply, ReplyDelta, reply_from
 from branchwise.chat.responder import RepeatCounter
 from branchwise.chat.task import with_tools
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.errors import BackendError
 from branchwise.core.keys import repeat_seed
 from branchwise.core.messages import Messages
@@ -31,12 +32,19 @@ class ChatCall:
     sampling: Sampling
     must_call: bool = False
     """Only paths that call a tool vote."""
+    parallel_calls: bool = True
+    """A reply may hold several tool calls; otherwise only the first one of each path counts."""
     answer_type: type[BaseModel] | None = None
     """The answer is an object of this type, voted field by field; the prompt requests it."""
     format: AnswerFormat | None = None
     """Reads the paths without tool calls, in place of the format of the config's task."""
     seed: int | None = None
     """Replaces the seed of the config; a repeated prompt then gets the same samples."""
+
+    @property
+    def tools(self) -> ToolSet:
+        """Tools of the prompt. Raises ConfigError for a tool that is invalid."""
+        return ToolSet.of(self.messages.tools, parallel=self.parallel_calls)
 
 
 class ChatSession:
@@ -69,7 +77,7 @@ class ChatSession:
             reason = "; ".join(result.errors) or "every path failed"
             raise BackendError(reason, retryable=False, hint="no path ended")
         is_object = isinstance(call.format, Structured)
-        return reply_from(result, self._task.thinking, call.messages.tools, is_object=is_object)
+        return reply_from(result, self._task.thinking, call.tools, is_object=is_object)
 
     async def stream(self, call: ChatCall, *, stop: Stop | None = None) -> AsyncGenerator[ReplyDelta, None]:
         """Yield the content while it is sampled, then the reply. Closing it stops every branch. Raises as `reply` does.
@@ -119,7 +127,9 @@ def _task_for(call: ChatCall, task: Task) -> Task:
         requested = structured(call.answer_type)
         instruction = f"{task.instruction}\n{requested.instruction}".strip()
         task = replace(task, format=requested.format, instruction=instruction)
-    return with_tools(task, call.messages.tools, must_call=call.must_call)
+    tools = call.tools
+    tools.check()
+    return with_tools(task, tools, must_call=call.must_call)
 
 
 def _remainder(whole: str, streamed: str) -> str:

@@ -1,11 +1,9 @@
 """Tasks for chats: which answer format reads the paths, and whether the task changes the prompt."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from pydantic import JsonValue
-
 from branchwise.chat.tool_calls import ToolCallFormat
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.errors import ConfigError, require
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
@@ -33,11 +31,11 @@ def chat_task(task: str | None, answers: str | None) -> Task:
     return Task(name=source.name, format=source.format)
 
 
-def with_tools(task: Task, tools: Sequence[dict[str, JsonValue]], *, must_call: bool) -> Task:
+def with_tools(task: Task, tools: ToolSet, *, must_call: bool) -> Task:
     """Return the task that votes on tool calls before answers; without tools, the same task.
 
     With `must_call`, paths without a tool call do not vote.
     """
-    if not tools:
+    if not tools.tools:
         return task
-    return replace(task, format=ToolCallFormat.of(tools, task.format, must_call=must_call))
+    return replace(task, format=ToolCallFormat(tools, None if must_call else task.format, prose=not must_call))

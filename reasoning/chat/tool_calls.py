@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydantic import JsonValue
-
 from branchwise.answers.formats import AnswerFormat
 from branchwise.chat.tool_call_parser import UNFINISHED, Call, canonical, parse_bare_calls, parse_calls
-from branchwise.core.errors import require
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.messages import ToolCall
 
 PROSE = "(prose)"
@@ -32,28 +30,21 @@ class ToolCallFormat(AnswerFormat):
     object keys does not matter, 1 equals 1.0, and arguments given as JSON text equal the parsed object.
     """
 
-    names: frozenset[str]
+    tools: ToolSet
     """The offered tools; a call of any other tool is plain text."""
     fallback: AnswerFormat | None = None
     """Reads the paths without calls; None: they state no answer."""
     prose: bool = False
     """Paths with neither a call nor an answer vote for PROSE; otherwise they do not vote and a single call wins."""
 
-    @classmethod
-    def of(
-        cls, tools: Sequence[Mapping[str, JsonValue]], fallback: AnswerFormat, *, must_call: bool
-    ) -> "ToolCallFormat":
-        """Return the format for tools as in `Messages.tools`. With `must_call`, paths without a call do not vote."""
-        return cls(frozenset(tool_names(tools)), None if must_call else fallback, prose=not must_call)
-
     def extract(self, text: str) -> str | None:
-        if calls := parse_calls(text, self.names).calls:
+        if calls := parse_calls(text, self.tools).calls:
             return json.dumps([call._asdict() for call in calls], ensure_ascii=False)
         stated = None if self.fallback is None else self.fallback.extract(text)
         return PROSE if stated is None and self.prose and text.strip() else stated
 
     def extract_cut(self, text: str) -> str | None:
-        if parse_calls(text, self.names).calls:
+        if parse_calls(text, self.tools).calls:
             return AnswerFormat.extract_cut(self, text)
         return None if self.fallback is None or UNFINISHED.search(text) else self.fallback.extract_cut(text)
 
@@ -73,24 +64,16 @@ class ToolCallFormat(AnswerFormat):
 
     def _calls(self, answer: str) -> Sequence[Call]:
         """Return the calls that an answer in canonical form holds; empty for an answer of the fallback."""
-        return parse_bare_calls(answer, self.names).calls if answer.startswith("[{") else ()
+        return parse_bare_calls(answer, self.tools).calls if answer.startswith("[{") else ()
 
 
-def tool_names(tools: Sequence[Mapping[str, JsonValue]]) -> tuple[str, ...]:
-    """Return the names of tools as in `Messages.tools`. Raises ConfigError for a tool without a name."""
-    functions = [tool.get("function", tool) for tool in tools]
-    names = [function.get("name") if isinstance(function, Mapping) else None for function in functions]
-    require(all(isinstance(name, str) for name in names), "tools", "hold a tool without a name", "name each function")
-    return tuple(map(str, names))
-
-
-def split_calls(text: str, names: Collection[str], salt: str = "") -> SplitCalls:
-    """Split the calls of the tools in `names` from a text.
+def split_calls(text: str, tools: ToolSet, salt: str = "") -> SplitCalls:
+    """Split the calls of the tools from a text.
 
     Call ids depend on the text and `salt` alone: pass a path's key as salt if a chat may contain the same text twice. A
     text without calls is returned unchanged; malformed calls and calls of other tools stay in the text.
     """
-    content, calls = parse_calls(text, names)
+    content, calls = parse_calls(text, tools)
     return SplitCalls(content, tuple(_with_id(call, f"{salt}\n{index}\n{text}") for index, call in enumerate(calls)))
 
 

@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from pydantic import JsonValue
 
-from branchwise.chat.tool_calls import tool_names
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Message, ToolCall
 from branchwise.core.usage import Usage
@@ -40,8 +40,9 @@ def offer(tools: list[dict[str, JsonValue]], choice: object) -> OfferedTools:
         return OfferedTools(tools, True)
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else choice
-    chosen = [tool for tool in tools if name in tool_names([tool])]
-    known = ", ".join(("auto", "none", "any", *tool_names(tools)))
+    names = ToolSet.of(tools).names
+    chosen = [tool for tool, offered in zip(tools, names, strict=True) if offered == name]
+    known = ", ".join(("auto", "none", "any", *names))
     require(bool(chosen), "tool_choice", f"is {choice!r}", f"use one of {known}")
     return OfferedTools(chosen, True)
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from branchwise.chat.reasoning import split_marked_reasoning, split_reasoning
 from branchwise.chat.reply import sampled_text, shown_path
-from branchwise.chat.tool_calls import SplitCalls, split_calls, tool_names
+from branchwise.chat.tool_calls import SplitCalls, split_calls
 from branchwise.core.message_json import ToolCallBody
 from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Outcome, Result
@@ -93,7 +93,7 @@ def choice(index: int, path: Path | None, request: ResolvedRequest, partial_text
     content, calls = SplitCalls(text, ())
     if request.messages.tools:
         salt = "" if path is None else f"{path.key:x}"
-        content, calls = split_calls(text, tool_names(request.messages.tools), salt)
+        content, calls = split_calls(text, request.tools, salt)
     message = AssistantBody(role="assistant", content=content or (None if calls else ""))
     if reasoning:
         message.reasoning_content = reasoning

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from branchwise.chat.options import SamplingOptions
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.message_json import MessageBody
 from branchwise.core.messages import Messages
@@ -75,6 +76,8 @@ class ChatRequest(SamplingOptions):
     tools: tuple[dict[str, JsonValue], ...] = ()
     tool_choice: str | ToolChoice | None = None
     """auto, none, required, or the function that must be called."""
+    parallel_tool_calls: bool = True
+    """A reply may hold several tool calls; if false, only the first one of each path counts."""
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -120,6 +123,7 @@ class ChatRequest(SamplingOptions):
         for index, tool in enumerate(self.tools):
             is_function = tool.get("type") == "function" and bool(_function_name(tool))
             require(is_function, f"tools.{index}", "is not a function with a name", "describe a function")
+        self.tool_set.check()
         if self.must_call:
             require(bool(self.offered_tools), "tool_choice", "names a tool that is missing", "add it to tools")
         for name, value in self.chat_template_kwargs.items():
@@ -182,6 +186,11 @@ class ChatRequest(SamplingOptions):
         if isinstance(self.tool_choice, ToolChoice):
             return tuple(tool for tool in self.tools if _function_name(tool) == self.tool_choice.function.name)
         return () if self.tool_choice == "none" else self.tools
+
+    @property
+    def tool_set(self) -> ToolSet:
+        """Return the tools whose calls are read from the text."""
+        return ToolSet.of(self.offered_tools, parallel=self.parallel_tool_calls)
 
     @property
     def must_call(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from branchwise.answers.formats import AnswerFormat
 from branchwise.backends.base import Capabilities
 from branchwise.chat.task import chat_task, with_tools
+from branchwise.chat.tool_set import ToolSet
 from branchwise.core.budget import Budget
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Messages
@@ -56,6 +57,11 @@ class ResolvedRequest:
     """Each path is one choice, and no vote is taken."""
     streams_text: bool = False
     """The text can be streamed while it is sampled: every sampled path is shown, as it is."""
+
+    @property
+    def tools(self) -> ToolSet:
+        """Return the tools whose calls the reply may hold."""
+        return self.request.tool_set
 
     @property
     def logprobs(self) -> bool:
@@ -166,7 +172,7 @@ def _resolve_strategy(
         "is 0, so all paths would be the same",
         "leave it out, or use the strategy greedy",
     )
-    task = with_tools(chat_task(key.task, key.answers), request.offered_tools, must_call=request.must_call)
+    task = with_tools(chat_task(key.task, key.answers), request.tool_set, must_call=request.must_call)
     task = replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
     return ResolvedRequest(
         request=request,
@@ -191,8 +197,9 @@ def _budget(budget: BudgetBody, limits: Limits) -> Budget:
 
 def _sampling(request: ChatRequest, temperature: float, limits: Limits) -> Sampling:
     """Return the requested sampling; a ConfigError names the token limit as the request does."""
-    has_both = request.max_tokens is not None and request.max_completion_tokens is not None
-    require(not has_both, "max_completion_tokens", "is given together with max_tokens", "leave one of them out")
+    limits_given = {request.max_tokens, request.max_completion_tokens} - {None}
+    problem = f"is {request.max_completion_tokens}, but max_tokens is {request.max_tokens}"
+    require(len(limits_given) < 2, "max_completion_tokens", problem, "leave one of them out")
     field = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
     try:
         sampling = request.sampling(temperature)

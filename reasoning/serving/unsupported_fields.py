@@ -28,7 +28,6 @@ _NEUTRAL: Mapping[str, tuple[JsonValue, ...]] = {
     "logit_bias": ({},),
     "min_tokens": (0,),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True,),
     "presence_penalty": (0,),
     "prompt_logprobs": (),
     "reasoning_effort": (),

@@ -10,11 +10,13 @@ from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.answers.formats import Math, Text
-from branchwise.chat.tool_calls import PROSE, ToolCallFormat, split_calls, tool_names
+from branchwise.chat.tool_calls import PROSE, ToolCallFormat, split_calls
+from branchwise.chat.tool_set import Tool, ToolSet
 from tests.support.talks import Talk, call
 
 NAMES = ("add", "get_weather", "now")
-FORMAT = ToolCallFormat(frozenset(NAMES), Math())
+TOOLS = ToolSet(tuple(Tool(name, {}) for name in NAMES))
+FORMAT = ToolCallFormat(TOOLS, Math())
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
@@ -26,7 +28,7 @@ values: st.SearchStrategy[JsonValue] = st.recursive(
 arguments = st.dictionaries(texts, values, max_size=4)
 calls = st.lists(st.tuples(st.sampled_from(NAMES), arguments), min_size=1, max_size=3)
 
-SYNTAXES = ("qwen", "bare", "fenced", "list", "mistral", "JSON text")
+SYNTAXES = ("qwen", "bare", "fenced", "list", "mistral", "JSON text", "function", "single quotes", "surplus brace")
 
 
 def as_text(made: list[tuple[str, dict[str, JsonValue]]], syntax: str) -> str:
@@ -44,13 +46,20 @@ def as_text(made: list[tuple[str, dict[str, JsonValue]]], syntax: str) -> str:
             return f"[{', '.join(objects)}]"
         case "mistral":
             return f"[TOOL_CALLS] [{', '.join(objects)}]"
+        case "function":
+            return "\n".join(f"<function={name}>{json.dumps(given)}</function>" for name, given in made)
+        case "single quotes":
+            quoted = [repr({"name": name, "arguments": given}) for name, given in made]
+            return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in quoted)
+        case "surplus brace":
+            return "\n".join(f"<tool_call>\n{text}}}\n</tool_call>" for text in objects)
         case _:
             return "\n".join(f"<tool_call>\n{text}\n</tool_call>" for text in objects)
 
 
 @given(calls, st.sampled_from(SYNTAXES))
 def test_calls_are_parsed_in_every_syntax(made: list[tuple[str, dict[str, JsonValue]]], syntax: str) -> None:
-    split = split_calls(as_text(made, syntax), NAMES)
+    split = split_calls(as_text(made, syntax), TOOLS)
     assert split.content == ""
     assert [(each.name, json.loads(each.arguments)) for each in split.calls] == made
     assert len({each.id for each in split.calls}) == len(made)
@@ -91,18 +100,18 @@ def shuffled(value: dict[str, JsonValue], chance: random.Random) -> dict[str, Js
 @given(st.sampled_from(NAMES), arguments, st.sampled_from(SYNTAXES), st.integers(0, 10_000))
 def test_truncated_call_is_no_call(name: str, inputs: dict[str, JsonValue], syntax: str, place: int) -> None:
     text = as_text([(name, inputs)], syntax)
-    end = text.rindex("}") + 1  # of the JSON
+    end = text.rindex("}") + (0 if syntax == "surplus brace" else 1)  # of the JSON
     cut = text[: place % len(text)]
     # Complete except for the closing mark.
-    closed = syntax not in ("list", "mistral") and len(cut) >= end and not cut[end:].strip()
-    split = split_calls(cut, NAMES)
+    closed = syntax not in ("list", "mistral") and len(cut) >= end and not cut[end:].strip(" \n}")
+    split = split_calls(cut, TOOLS)
     assert (split.content, len(split.calls)) == (("", 1) if closed else (cut, 0))
-    assert ToolCallFormat(frozenset(NAMES), Text()).extract_cut(cut) is None
+    assert ToolCallFormat(TOOLS, Text()).extract_cut(cut) is None
 
 
-@given(st.text(max_size=60) | st.text('<tool_call>{}[]"name:argumts,/ \n`', max_size=60))
+@given(st.text(max_size=60) | st.text("<tool_call>{}[]()\"'=name:argumts,/ \n`", max_size=60))
 def test_any_text_is_parsed_without_error(text: str) -> None:
-    split = split_calls(text, NAMES)
+    split = split_calls(text, TOOLS)
     assert split.calls or split.content == text
     answer = FORMAT.extract(text)
     FORMAT.extract_cut(text)
@@ -128,7 +137,7 @@ ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
     ],
 )
 def test_texts_with_calls(text: str, content: str, count: int) -> None:
-    split = split_calls(text, NAMES)
+    split = split_calls(text, TOOLS)
     assert (split.content, len(split.calls)) == (content, count)
 
 
@@ -159,8 +168,8 @@ def test_texts_with_calls(text: str, content: str, count: int) -> None:
     ],
 )
 def test_texts_without_calls(text: str) -> None:
-    assert split_calls(text, NAMES) == (text, ())
-    assert ToolCallFormat(frozenset(NAMES)).extract(text) is None
+    assert split_calls(text, TOOLS) == (text, ())
+    assert ToolCallFormat(TOOLS).extract(text) is None
 
 
 def test_order_case_and_types_distinguish_calls() -> None:
@@ -177,9 +186,9 @@ def test_order_case_and_types_distinguish_calls() -> None:
 
 def test_ids_depend_on_text_and_salt() -> None:
     text = call("now", "{}") + call("now", "{}")
-    first = [each.id for each in split_calls(text, NAMES, "a").calls]
-    assert first == [each.id for each in split_calls(text, NAMES, "a").calls]
-    assert len({*first, *(each.id for each in split_calls(text, NAMES, "b").calls)}) == 4
+    first = [each.id for each in split_calls(text, TOOLS, "a").calls]
+    assert first == [each.id for each in split_calls(text, TOOLS, "a").calls]
+    assert len({*first, *(each.id for each in split_calls(text, TOOLS, "b").calls)}) == 4
     assert all(each.startswith("call_") for each in first)
 
 
@@ -187,12 +196,12 @@ def test_fallback_reads_texts_without_calls() -> None:
     assert FORMAT.extract("The answer is 7.0") == "7.0"
     assert FORMAT.normal("7.0") == FORMAT.display("7.0") == "7"
     assert FORMAT.is_symbolic("\\frac{1}{2}")
-    assert ToolCallFormat(frozenset(NAMES)).extract("The answer is 7") is None
-    assert not ToolCallFormat(frozenset(NAMES)).is_symbolic("7")
+    assert ToolCallFormat(TOOLS).extract("The answer is 7") is None
+    assert not ToolCallFormat(TOOLS).is_symbolic("7")
 
 
 def test_prose_votes_if_enabled() -> None:
-    prose = ToolCallFormat(frozenset(NAMES), Math(), prose=True)
+    prose = ToolCallFormat(TOOLS, Math(), prose=True)
     assert prose.extract("It is sunny.") == prose.extract("Sunny, I think.") == PROSE
     assert prose.normal(PROSE) == prose.display(PROSE) == PROSE
     assert not prose.is_symbolic(PROSE)
@@ -220,9 +229,9 @@ def test_extract_cut(text: str, answer: str | None) -> None:
 
 
 def test_tool_names_must_be_given() -> None:
-    assert tool_names([{"type": "function", "function": {"name": "add"}}, {"name": "now"}]) == ("add", "now")
+    assert ToolSet.of([{"type": "function", "function": {"name": "add"}}, {"name": "now"}]).names == ("add", "now")
     with pytest.raises(bw.ConfigError, match="tools: hold a tool without a name"):
-        tool_names([{"type": "function", "function": {"description": "Adds."}}])
+        ToolSet.of([{"type": "function", "function": {"description": "Adds."}}])
 
 
 async def test_majority_of_equal_calls_wins() -> None:

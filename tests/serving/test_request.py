@@ -16,7 +16,9 @@ INVALID: list[tuple[dict[str, JsonValue], str]] = [
     ({"top_p": 0}, "top_p"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"max_completion_tokens": 0}, "max_completion_tokens"),
-    ({"max_tokens": 5, "max_completion_tokens": 5}, "max_completion_tokens"),
+    ({"max_tokens": 5, "max_completion_tokens": 6}, "max_completion_tokens"),
+    ({"parallel_tool_calls": "never"}, "parallel_tool_calls"),
+    ({"tools": [{**TOOL, "function": {"name": "w", "strict": True, "parameters": {"type": 1}}}]}, "tools"),
     ({"n": 0}, "n"),
     ({"n": 65}, "n"),
     ({"n": 2, "branchwise": {}}, "n"),
@@ -86,10 +88,12 @@ async def test_neutral_fields_are_accepted() -> None:
         "stop": None,
         "tools": [],
         "max_tokens": None,
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": False,
         "tool_choice": "auto",
         "stream_options": None,
         "top_k": -1,
     }
     async with serving(scripted(RIGHT)) as served:
         assert (await served.chat(**neutral)).json()["choices"][0]["message"]["content"] == RIGHT
+        cut = (await served.chat(max_tokens=3, max_completion_tokens=3)).json()
+        assert (cut["usage"]["completion_tokens"], cut["choices"][0]["finish_reason"]) == (3, "length")

@@ -61,6 +61,24 @@ async def test_stream_sends_parsed_calls(key: JsonValue) -> None:
     assert deltas[-1].finish_reason == "tool_calls"
 
 
+@pytest.mark.parametrize("key", [None, {"strategy": "self-consistency", "paths": 3}])
+async def test_one_call_at_most_if_calls_are_not_parallel(key: JsonValue) -> None:
+    async with serving(scripted(f"{PARIS}\n{ROME}")) as served:
+        for parallel, cities in ((True, ["Paris", "Rome"]), (False, ["Paris"])):
+            reply = (await served.chat(tools=[TOOL], parallel_tool_calls=parallel, branchwise=key)).json()
+            calls = reply["choices"][0]["message"]["tool_calls"]
+            assert [json.loads(call["function"]["arguments"])["city"] for call in calls] == cities
+
+
+@pytest.mark.parametrize("key", [None, {"strategy": "self-consistency", "paths": 3}])
+async def test_calls_of_strict_tools_fit_their_schema(key: JsonValue) -> None:
+    schema: JsonValue = {"type": "object", "properties": {"city": {"enum": ["Rome"]}}, "required": ["city"]}
+    tool: JsonValue = {"type": "function", "function": {"name": "weather", "strict": True, "parameters": schema}}
+    async with serving(scripted(PARIS, PARIS, ROME)) as served:
+        message = (await served.chat(tools=[tool], branchwise=key)).json()["choices"][0]["message"]
+    assert (message["content"], message.get("tool_calls")) == (PARIS, None)  # two of three paths hold no valid call
+
+
 async def test_calls_and_results_reach_the_prompt() -> None:
     call: JsonValue = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     turns: JsonValue = [
