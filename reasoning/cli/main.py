@@ -11,13 +11,13 @@ from branchwise import __version__
 from branchwise.cli.eval import evaluate
 from branchwise.cli.mcp import mcp
 from branchwise.cli.models import models
-from branchwise.cli.render.terminal import printable
 from branchwise.cli.report import report
 from branchwise.cli.serve import serve
 from branchwise.cli.show import show
 from branchwise.cli.solve import solve
 from branchwise.cli.strategies import strategies
 from branchwise.core.errors import BranchwiseError
+from branchwise.core.summary import printable
 
 _INTERRUPTED = 130  # exit status that typer uses for KeyboardInterrupt
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))

@@ -8,13 +8,14 @@ import typer
 from rich.console import Console
 
 from branchwise.cli.options import OUTPUT, OpenPage
-from branchwise.cli.render.lines import print_answer, print_line
+from branchwise.cli.render.lines import print_line, print_summary
 from branchwise.cli.render.terminal import stderr, wide_stdout
 from branchwise.cli.render.tree_page import render_tree
 from branchwise.cli.render.tree_text import print_tree
 from branchwise.cli.trace import Trace, TraceHeader, read_trace
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.result import Outcome
+from branchwise.core.summary import answer_lines
 
 
 def show(
@@ -62,7 +63,7 @@ def show(
 def _print_header(console: Console, header: TraceHeader) -> None:
     print_line(console, "question", " ".join(header.question.split()))
     print_line(console, "strategy", f"{header.strategy}, {header.model}")
-    print_answer(console, header.answer, header.confidence, header.votes)
+    print_summary(console, answer_lines(header.answer, header.confidence, header.votes))
     if header.outcome != Outcome.COMPLETE.name.lower():
         print_line(console, "outcome", header.advice, style="yellow")
     for note in (*header.degraded, *header.errors):

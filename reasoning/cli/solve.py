@@ -16,8 +16,8 @@ from branchwise.backends.base import Backend
 from branchwise.cli import options
 from branchwise.cli.model_options import ModelOptions
 from branchwise.cli.options import OUTPUT, SAMPLING
+from branchwise.cli.render.lines import print_summary
 from branchwise.cli.render.live import LiveDisplay
-from branchwise.cli.render.result import print_result
 from branchwise.cli.render.terminal import stderr
 from branchwise.cli.trace import check_trace_file, write_trace
 from branchwise.cli.verifier import find_verifier_for, load_verifier
@@ -147,7 +147,7 @@ def _print(result: Result, setup: Mapping[str, JsonValue], *, as_json: bool) -> 
         del record["paths"], record["tree"]
         typer.echo(json.dumps(record, ensure_ascii=False))
     else:
-        print_result(Console(), result)
+        print_summary(Console(), result.summary())
 
 
 def _read_question(argument: str) -> str:

@@ -6,8 +6,8 @@ import typer
 
 from branchwise.cli.interrupts import interruptible
 from branchwise.cli.render.progress import fetch_progress
-from branchwise.cli.render.terminal import printable
 from branchwise.core.errors import require
+from branchwise.core.summary import printable
 from branchwise.driver import Verifier
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.verifiers.registry import NamedVerifier, uses_verifier

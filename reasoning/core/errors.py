@@ -85,7 +85,6 @@ def require(condition: bool, field: str, problem: str, fix: str) -> None:
 def _copy_error(kind: type[BranchwiseError], args: tuple[object, ...]) -> BranchwiseError:
     """Return an error of a class with the given `args`, without running the constructor of the class."""
     error = kind.__new__(kind, *args)
-    # ImportError has a constructor of its own, which keeps the message.
-    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
-    builtin.__init__(error, *args)
+    if isinstance(error, ImportError):
+        ImportError.__init__(error, *args)  # it keeps its message apart
     return error

@@ -134,8 +134,8 @@ def _config(backend: Backend, options: SolveOptions) -> RunConfig:
         known = ", ".join(SolveOptions.__annotations__)
         raise TypeError(f"{', '.join(sorted(unknown))}: unknown keyword argument; use one of {known}")
     check_backend(backend)
-    for field in ("verifier", "observer"):
-        check_callable(options.get(field), field)
+    check_callable(options.get("verifier"), "verifier")
+    check_callable(options.get("observer"), "observer")
     return RunConfig(
         backend=backend,
         task=task_of(options.get("task"), options.get("answer_type")),

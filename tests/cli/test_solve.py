@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import branchwise as bw
-from branchwise.cli.render.result import print_result
+from branchwise.cli.render.lines import print_summary
 from tests.support.commands import Completed, assert_rejected, is_plain, quick, run
 
 USAGE = {"prompt", "reused", "prefilled", "sampled", "discarded", "drafted", "accepted", "forward_passes", "seconds"}
@@ -88,7 +88,7 @@ def test_control_characters_of_a_model_are_not_printed() -> None:
     shown = io.StringIO()
     text = "7\x1b]0;title\x07\x9b2J\nanswer 8"
     result = bw.Result(text, 0.5, {text: 1.0}, bw.Outcome.COMPLETE, bw.Usage(), errors=(f"failed {text}",))
-    print_result(Console(file=shown), result)
+    print_summary(Console(file=shown), result.summary())
     assert is_plain(shown.getvalue())
     assert "answer      7 ]0;title 2J answer 8\n" in shown.getvalue()
 

@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from branchwise.cli.render.terminal import printable
+from branchwise.core.summary import printable
 from branchwise.driver import BranchEnded, BranchGrew, BranchStarted, RunEvent, Standing
 
 _SHOWN_BRANCHES = 6

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from branchwise.cli.render.terminal import printable, wide_stdout
+from branchwise.cli.render.terminal import wide_stdout
+from branchwise.core.summary import printable
 from branchwise.evaluation.answered import Answered
 from branchwise.evaluation.report.summary import DataSummary, StrategySummary
 from branchwise.evaluation.statistics import Estimate

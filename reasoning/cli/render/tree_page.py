@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from branchwise.cli.render.lines import percent
 from branchwise.cli.render.tree_text import node_figures, short_answer
 from branchwise.cli.trace import Trace
+from branchwise.core.summary import percent
 from branchwise.core.tree import TreeNode
 from branchwise.evaluation.report.page import load_template
 

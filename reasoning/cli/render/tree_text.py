@@ -7,8 +7,8 @@ from rich.padding import Padding
 from rich.text import Text
 from rich.tree import Tree as RichTree
 
-from branchwise.cli.render.terminal import printable
 from branchwise.cli.trace import Trace
+from branchwise.core.summary import printable
 from branchwise.core.tree import NodeState, TreeNode
 
 _INDENT = 4  # columns per level
