@@ -1,6 +1,6 @@
 """Pairs of reference answers in a data set that count as equal though they are written differently.
 
-`python -m research.merged_answers math500.jsonl` prints each pair, to be checked by hand, and the time that the keys took.
+`python -m research.merged_answers math500.jsonl` prints each pair, to be checked by hand, and the time for the keys.
 """
 
 import argparse

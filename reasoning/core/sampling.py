@@ -16,6 +16,9 @@ _NUMBERS = (
 )
 """Fields, with a check of their type and the fix."""
 
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE = 1e-4, 1e4  # beyond them, logits overflow or vanish in float32
+_MOST_COUNT = 2**31 - 1  # backends hold counts in 32 bits
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -25,7 +28,7 @@ class Sampling:
     """
 
     temperature: float = 0.7
-    """Divisor of the logits; 0 takes the most probable token."""
+    """Divisor of the logits, up to 10,000; 0 takes the most probable token, as anything below 0.0001 does."""
     top_p: float = 1.0
     """Keep the smallest set of tokens whose probabilities sum to at least this."""
     top_k: int = 0
@@ -43,15 +46,22 @@ class Sampling:
         for name, check, fix in _NUMBERS:
             if (value := getattr(self, name)) is not None or name != "max_tokens":
                 object.__setattr__(self, name, check(name, value, fix))
-        require(self.temperature >= 0, "temperature", f"is {self.temperature}", "use 0 (greedy) or a positive number")
+        require(
+            0 <= self.temperature <= _MOST_TEMPERATURE,
+            "temperature",
+            f"is {self.temperature}",
+            f"use 0 (greedy) or a number up to {_MOST_TEMPERATURE:.0f}",
+        )
+        if self.temperature < _LEAST_TEMPERATURE:
+            object.__setattr__(self, "temperature", 0.0)
         require(0 < self.top_p <= 1, "top_p", f"is {self.top_p}", "use a number above 0 and at most 1")
-        require(self.top_k >= 0, "top_k", f"is {self.top_k}", "use 0 (off) or a positive number")
+        require(0 <= self.top_k <= _MOST_COUNT, "top_k", f"is {self.top_k}", f"use 0 (off) to {_MOST_COUNT}")
         require(0 <= self.min_p < 1, "min_p", f"is {self.min_p}", "use a number from 0 (off) to below 1")
         require(
-            self.max_tokens is None or self.max_tokens >= 1,
+            self.max_tokens is None or 1 <= self.max_tokens <= _MOST_COUNT,
             "max_tokens",
             f"is {self.max_tokens}",
-            "use at least 1, or leave it out",
+            f"use 1 to {_MOST_COUNT}, or leave it out",
         )
         require(0 <= self.logprobs <= 64, "logprobs", f"is {self.logprobs}", "use 0 to 64")
         require(not isinstance(self.stop, str), "stop", "is a bare string", "use a tuple of strings, such as ('\\n',)")

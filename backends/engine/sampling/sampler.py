@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from branchwise.backends.engine.sampling.candidates import Candidates, largest, log_normalizer, precise
 from branchwise.backends.engine.sampling.distribution import filter_mask
@@ -51,14 +52,45 @@ class Samples(NamedTuple):
 
 
 def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> Samples:
-    """Sample from `logits` [rows, vocabulary]. Requests may share a row; unused rows cost little."""
+    """Sample from `logits` [rows, vocabulary]. Requests may share a row; unused rows cost little.
+
+    A request's tokens do not depend on the others. So requests of different widths are sampled apart: which of several
+    equal logits are candidates depends on the width.
+    """
+    by_width: dict[int, list[int]] = {}
+    for index, request in enumerate(requests):
+        by_width.setdefault(_width(request.sampling, logits.shape[-1]), []).append(index)
+    parts = [_sample(logits, [requests[i] for i in indices], width) for width, indices in by_width.items()]
+    return parts[0] if len(parts) == 1 else _merged(parts, list(by_width.values()))
+
+
+def _width(sampling: Sampling, vocabulary: int) -> int:
+    """Return the number of candidates that a request needs."""
+    return min(max(CANDIDATES, sampling.top_k, sampling.logprobs), vocabulary)
+
+
+def _merged(parts: Sequence[Samples], places: Sequence[Sequence[int]]) -> Samples:
+    """Return the samples of all parts, each at its places, with as many alternatives as the part with most."""
+    order = torch.tensor([place for of_part in places for place in of_part]).argsort()
+    shown = max(part.top_tokens.shape[1] for part in parts)
+    padded = [
+        part._replace(
+            top_tokens=pad(part.top_tokens, (0, shown - part.top_tokens.shape[1])),
+            top_logprobs=pad(part.top_logprobs, (0, shown - part.top_logprobs.shape[1]), value=-torch.inf),
+        )
+        for part in parts
+    ]
+    return Samples(*(torch.cat(fields)[order.to(fields[0].device)] for fields in zip(*padded, strict=True)))
+
+
+def _sample(logits: Tensor, requests: Sequence[SampleRequest], width: int) -> Samples:
     used = sorted({request.row for request in requests})
     if len(used) < _COPY_BELOW * len(logits):
         logits = logits[torch.tensor(used, device=logits.device)]
         new_row = {row: i for i, row in enumerate(used)}
         requests = [replace(request, row=new_row[request.row]) for request in requests]
     rows = torch.tensor([request.row for request in requests], device=logits.device)
-    values, ids = largest(logits, _width(requests))
+    values, ids = largest(logits, width)
     candidates, total = Candidates(values[rows], ids[rows]), log_normalizer(logits, values[:, 0])[rows]
     greedy = _column(candidates.values, [request.sampling.temperature == 0 for request in requests], torch.bool)[:, 0]
     tokens = candidates.ids[:, 0]
@@ -67,11 +99,6 @@ def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> Samples:
     logprobs = precise(logits[rows, tokens]) - total
     shown = max(request.sampling.logprobs for request in requests)
     return Samples(tokens, logprobs, candidates.ids[:, :shown], candidates.values[:, :shown] - total[:, None])
-
-
-def _width(requests: Sequence[SampleRequest]) -> int:
-    """Return the number of candidates that the widest top-k and the longest list of alternatives need."""
-    return max(CANDIDATES, *(max(request.sampling.top_k, request.sampling.logprobs) for request in requests))
 
 
 class _KeyedSampler:
@@ -176,7 +203,7 @@ def _has_cut(sampling: Sampling) -> bool:
 def _candidate_count(sampling: Sampling, vocabulary: int) -> int:
     """Return how many of the largest logits get noise of their own; independent of the other requests."""
     if sampling.top_k:
-        return sampling.top_k
+        return min(sampling.top_k, vocabulary)
     return vocabulary if _has_cut(sampling) else CANDIDATES
 
 

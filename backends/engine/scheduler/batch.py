@@ -20,7 +20,7 @@ from branchwise.backends.engine.model.step_builder import StepBuilder
 from branchwise.backends.engine.scheduler.requests import Request
 from branchwise.backends.engine.speculation.draft import Draft
 from branchwise.backends.engine.speculation.speculator import Speculator
-from branchwise.backends.engine.speculation.verify import Verification, Verifier, verify_keyed
+from branchwise.backends.engine.speculation.verify import Verification, Verifier, verify_isolated, verify_keyed
 
 
 class PoolFullError(Exception):
@@ -81,13 +81,17 @@ class Batch:
         self.max_branches = max_branches
         self.end_tokens = end_tokens
         self.speculator = speculator
-        self.verify = verify
+        self._verify = verify
         self.running: list[EngineBranch] = []
 
     @property
     def available(self) -> int:
         """Number of branches that may still join."""
         return self.max_branches - len(self.running)
+
+    def verify(self, logits: Tensor, verifications: Sequence[Verification]) -> None:
+        """Sample from logits [rows, vocabulary] for every branch. A branch that fails has an error, and no tokens."""
+        verify_isolated(self._verify, logits, verifications, self.end_tokens)
 
     def step(self, chunks: Sequence[PrefillChunk]) -> StepResult:
         """Compute every branch's pending tokens and drafts, and the chunks, in one pass. Sample from its logits.
@@ -98,7 +102,7 @@ class Batch:
         slots = self._allocate(groups, chunks)
         try:
             result = self._compute(groups, chunks, slots)
-            self.verify(result.logits, result.verifications, self.end_tokens)
+            self.verify(result.logits, result.verifications)
         except BaseException:
             self.tree.free(slots)
             raise

@@ -154,7 +154,7 @@ class StepLoop(threading.Thread):
             branch.state, branch.hidden = request.state, request.hidden
             self.batch.running.append(branch)
         verifications = [Verification(branch, request.depth, 0) for branch in started]
-        self.batch.verify(logits, verifications, self.end_tokens)
+        self.batch.verify(logits, verifications)
         self._emit_all(verifications)
         if not request.waiting:
             self.admission.remove(request)
@@ -187,6 +187,8 @@ class StepLoop(threading.Thread):
     def _emit_all(self, verifications: Sequence[Verification]) -> None:
         for verified in verifications:
             try:
+                if verified.error is not None:
+                    raise verified.error
                 self._emit(verified)
             except Exception as error:
                 self._fail_branch(verified.branch, step_error(error))

@@ -31,6 +31,7 @@ class Verification:
     top_logprobs: list[tuple[TopLogprob, ...]] = field(default_factory=list)  # [tokens]
     accepted: list[int] = field(default_factory=list)  # nodes, in order: those of all tokens but the last
     node: int = ROOT  # the last accepted node
+    error: Exception | None = None  # the reason why nothing could be sampled for this branch
 
     @property
     def next_row(self) -> int:
@@ -53,6 +54,12 @@ class Verification:
         return [
             SampleRequest(sampling, key, first + i, self.row + 1 + node) for i, node in enumerate(self.likely_path())
         ]
+
+    def restart(self, error: Exception | None = None) -> None:
+        """Forget what was sampled in this pass."""
+        for sampled in (self.tokens, self.logprobs, self.top_logprobs, self.accepted):
+            sampled.clear()
+        self.node, self.error = ROOT, error
 
     def append(
         self, token: int, logprob: float, top_logprobs: tuple[TopLogprob, ...], end_tokens: frozenset[int]
@@ -91,3 +98,22 @@ def verify_keyed(logits: Tensor, verifications: Sequence[Verification], end_toke
             if continues:
                 unfinished.append(one)
         running = unfinished
+
+
+def verify_isolated(
+    verify: Verifier, logits: Tensor, verifications: Sequence[Verification], end_tokens: frozenset[int]
+) -> None:
+    """Verify all branches together, or each alone if that raises, so that a branch that fails ends no other.
+
+    The error is kept in its `Verification`. Noise is keyed, so the tokens of the others are the same.
+    """
+    try:
+        verify(logits, verifications, end_tokens)
+    except Exception:
+        for one in verifications:
+            one.restart()
+        for one in verifications:
+            try:
+                verify(logits, [one], end_tokens)
+            except Exception as error:
+                one.restart(error)

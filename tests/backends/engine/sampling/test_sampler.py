@@ -7,8 +7,11 @@ probability ODDS, all of them together with less than 1e-6.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from branchwise.backends.engine.sampling import noise, sampler
@@ -150,3 +153,33 @@ def test_a_sample_does_not_depend_on_other_rows(kind: str, sampling: Sampling, o
     assert together == alone
     shared = sample(rows, [replace(one, row=1) for one in requests]).tokens.tolist()
     assert shared == alone, "all from one row"
+
+
+_SETTINGS = st.builds(
+    Sampling,
+    temperature=st.one_of(st.just(0.0), st.floats(0, 1e4)),
+    top_p=st.floats(0, 1, exclude_min=True),
+    top_k=st.one_of(st.just(0), st.integers(0, 300), st.integers(0, 2**31 - 1)),
+    min_p=st.floats(0, 1, exclude_max=True),
+    logprobs=st.integers(0, 64),
+)
+
+
+@hypothesis.settings(deadline=None, max_examples=150)
+@given(
+    settings=st.lists(_SETTINGS, min_size=1, max_size=4),
+    vocabulary=st.sampled_from([64, 300, 20_000]),
+    scale=st.sampled_from([0.0, 1e-3, 5.0, 1e4, 1e30]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+)
+def test_every_setting_yields_a_token_of_the_vocabulary(
+    settings: list[Sampling], vocabulary: int, scale: float, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = (scale * torch.randn(len(settings), vocabulary, generator=generator)).to(dtype)
+    rows = [SampleRequest(one, child_key(3, i), 1, i) for i, one in enumerate(settings)]
+    together = sample(logits, rows)
+    assert all(0 <= token < vocabulary for token in together.tokens.tolist())
+    assert bool(together.logprobs.isfinite().all())
+    alone = [sample(logits[i : i + 1], [replace(row, row=0)]).tokens.item() for i, row in enumerate(rows)]
+    assert together.tokens.tolist() == alone

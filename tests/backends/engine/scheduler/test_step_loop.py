@@ -1,13 +1,15 @@
 """The step loop: failures and cancellations affect only their own branches."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
 from branchwise.backends.base import ExtendRequest
-from branchwise.backends.stream import BranchEvent, Broken, Ended
+from branchwise.backends.engine.speculation.verify import Verification
+from branchwise.backends.stream import BranchEvent, Broken, Ended, Tokens
 from branchwise.core.errors import BackendError
 from tests.support.branches import SAMPLING, MakeEngine, collect, generate, generate_tokens, make_root
 
@@ -41,6 +43,34 @@ def _failing_for(failing: object, take: Callable[..., str]) -> Callable[..., str
         return take(self, final)
 
     return take_or_fail
+
+
+@pytest.mark.parametrize("steps", [0, 9])
+async def test_a_branch_whose_sampling_fails_ends_alone(make_tiny_engine: MakeEngine, steps: int) -> None:
+    engine, clean = make_tiny_engine(), make_tiny_engine()
+    root = await make_root(engine)
+    expected = await generate_tokens(clean, root, range(6))
+    verify, active = engine._loop.batch._verify, steps == 0
+
+    def failing(logits: Tensor, verifications: Sequence[Verification], end_tokens: frozenset[int]) -> None:
+        verify(logits, verifications, end_tokens)
+        if active and any(one.branch.copy == 3 for one in verifications):
+            raise OverflowError("top_k is too large")
+
+    engine._loop.batch._verify = failing
+    extension = engine.extend(ExtendRequest(root, tuple(range(6)), SAMPLING))
+    paths = {copy: list[int]() for copy in range(6)}
+    ends = dict[int, BranchEvent]()
+    async for event in extension:
+        if isinstance(event, Tokens):
+            paths[event.copy].extend(event.token_ids)
+        elif isinstance(event, Ended | Broken):
+            ends[event.copy] = event
+        active = active or sum(map(len, paths.values())) >= steps
+    assert [copy for copy, end in ends.items() if isinstance(end, Broken)] == [3]
+    assert "top_k is too large" in str(ends[3].error)  # type: ignore[attr-defined]
+    others = [copy for copy in range(6) if copy != 3]
+    assert [tuple(paths[copy]) for copy in others] == [tuple(expected[copy]) for copy in others]
 
 
 async def test_cancelling_a_branch_does_not_change_the_others(make_tiny_engine: MakeEngine) -> None:

@@ -130,7 +130,7 @@ def likely_and_wrong(root: Path) -> Speculator:
 async def test_draft_trees_leave_the_distribution_unchanged(engine: Engine, verify: str) -> None:
     root = await make_root(engine)
     engine.set_speculator(likely_and_wrong(root))
-    engine._loop.batch.verify = verify_keyed if verify == "keyed" else verify_by_rejection
+    engine._loop.batch._verify = verify_keyed if verify == "keyed" else verify_by_rejection
     assert await fit_of_branches(engine, SAMPLES[verify], exact(toy(1), root.token_ids, 3), root) > ODDS
 
 
@@ -162,5 +162,5 @@ async def test_a_biased_verifier_is_detected(engine: Engine, verify: Verifier) -
     expected = exact(toy(1), root.token_ids, 3)
     likely = [sequence for sequence, _ in sorted(expected.items(), key=lambda item: -item[1])]
     engine.set_speculator(Speculator([FixedSequences(likely[3:15])], FixedBudget(32)))
-    engine._loop.batch.verify = verify
+    engine._loop.batch._verify = verify
     assert await fit_of_branches(engine, SAMPLES["rejection"], expected, root) < ODDS
