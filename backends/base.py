@@ -109,6 +109,14 @@ class Backend(ABC):
         Raises BackendError.
         """
 
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...] | None:
+        """Return the tokens of a text alone, or of a prompt as the chat template writes it, of any length.
+
+        None: this backend has no tokenizer. Raises ConfigError for a prompt that the model does not accept, and
+        BackendError.
+        """
+        return None
+
     @abstractmethod
     def release(self, paths: Sequence[Path]) -> None:
         """Evict these paths first: they will not be continued."""

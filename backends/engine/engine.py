@@ -134,6 +134,9 @@ class Engine(Backend):
         self._capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...]:
+        return self._prompts.tokens(text) if isinstance(text, Messages) else tuple(self._prompts.encode(text))
+
     def extend(self, request: ExtendRequest) -> Extension:
         tokens = request.path.all_token_ids()
         remaining = self._capabilities.context - len(tokens)

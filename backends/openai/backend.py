@@ -82,14 +82,24 @@ class OpenAIBackend(Backend):
         self._check_open()
         if not self.features.tokens:
             return Path(parent=None, key=key, token_ids=(), text="", messages=messages)
+        tokens = await self._prompt_tokens(messages)
+        self._capabilities.check_prompt(len(tokens))
+        return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
+
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...] | None:
+        self._check_open()
+        if not self.features.tokens:
+            return None
+        return await (self._prompt_tokens(text) if isinstance(text, Messages) else self._tokenizer.encode(text))
+
+    async def _prompt_tokens(self, messages: Messages) -> tuple[int, ...]:
+        """Return the tokens of a prompt. Raises ConfigError if the server refuses it."""
         try:
-            tokens = await self._tokenizer.prompt(messages)
+            return await self._tokenizer.prompt(messages)
         except ServerError as error:
             if error.status not in (400, 422):
                 raise
             raise ConfigError("question", f"the server refuses it ({error.problem})", "change what it names") from error
-        self._capabilities.check_prompt(len(tokens))
-        return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
     def extend(self, request: ExtendRequest) -> Extension:
         self._check_open()

@@ -76,6 +76,9 @@ class RecordedBackend(Backend):
             raise ConfigError(*entry.refused)
         return Path(parent=None, key=key, token_ids=entry.token_ids, text="", messages=messages)
 
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...] | None:
+        return None if self._inner is None else await self._inner.tokenize(text)
+
     def extend(self, request: ExtendRequest) -> Extension:
         names = [_branch_name(request, key) for key in request.keys]
         found = [self._find_branch(name, request) for name in names]

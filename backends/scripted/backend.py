@@ -54,10 +54,14 @@ class ScriptedBackend(Backend):
         return self._capabilities
 
     async def root(self, messages: Messages, key: int) -> Path:
-        text = "\n".join(f"{turn.role}: {turn.content}" for turn in messages.turns)
-        tokens = self.vocabulary.tokens(text + messages.prefix)
+        tokens = await self.tokenize(messages)
         self._capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
+
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...]:
+        if isinstance(text, Messages):
+            text = "\n".join(f"{turn.role}: {turn.content}" for turn in text.turns) + text.prefix
+        return self.vocabulary.tokens(text)
 
     def extend(self, request: ExtendRequest) -> Extension:
         if self._closed:

@@ -136,6 +136,9 @@ class VLLMBackend(Backend):
         self.capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)
 
+    async def tokenize(self, text: str | Messages) -> tuple[int, ...]:
+        return self._prompts.tokens(text) if isinstance(text, Messages) else tuple(self._prompts.encode(text))
+
     def extend(self, request: ExtendRequest) -> Extension:
         runner, tokens, sampling = self._runner, request.path.all_token_ids(), request.sampling
         field = self._info.unsupported_field(sampling)

@@ -79,7 +79,7 @@ def _plain_string(token: re.Match[str]) -> str:
 
 
 def literal(node: ast.expr) -> JsonValue:
-    """Return the value of a literal. Raises ValueError if it is none, or has no form in JSON."""
+    """Return the value of a literal. Raises ValueError if it has no form in JSON."""
     try:
         return _as_json(ast.literal_eval(_Constants().visit(node)))
     except (TypeError, SyntaxError, RecursionError, MemoryError) as error:

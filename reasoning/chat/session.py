@@ -110,7 +110,8 @@ class ChatSession:
 
     def _streams(self, call: ChatCall) -> bool:
         """Return whether a single path is sampled and its text is the content."""
-        is_whole = call.messages.tools or call.answer_type is not None or self.config.thinking_budget is not None
+        is_object = call.answer_type is not None or call.format is not None
+        is_whole = call.messages.tools or is_object or self.config.thinking_budget is not None
         return self.config.resolve_strategy(call.sampling).alone and not is_whole
 
     def _seed(self, call: ChatCall) -> int:

@@ -35,13 +35,15 @@ class ToolCallFormat(AnswerFormat):
     fallback: AnswerFormat | None = None
     """Reads the paths without calls; None: they state no answer."""
     prose: bool = False
-    """Paths with neither a call nor an answer vote for PROSE; otherwise they do not vote and a single call wins."""
+    """Paths with neither a call nor an answer vote for PROSE; otherwise they do not vote and a single call wins. Paths
+    with a call that a strict tool does not accept never vote for it."""
 
     def extract(self, text: str) -> str | None:
         if calls := parse_calls(text, self.tools).calls:
             return json.dumps([call._asdict() for call in calls], ensure_ascii=False)
         stated = None if self.fallback is None else self.fallback.extract(text)
-        return PROSE if stated is None and self.prose and text.strip() else stated
+        is_prose = stated is None and self.prose and text.strip() and not parse_calls(text, self.tools.loose).calls
+        return PROSE if is_prose else stated
 
     def extract_cut(self, text: str) -> str | None:
         if parse_calls(text, self.tools).calls:

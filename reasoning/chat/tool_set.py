@@ -45,6 +45,11 @@ class ToolSet:
         """Names of the tools, in order."""
         return tuple(tool.name for tool in self.tools)
 
+    @property
+    def loose(self) -> "ToolSet":
+        """The same tools, none of which is strict."""
+        return ToolSet(tuple(tool._replace(strict=False) for tool in self.tools), self.parallel)
+
     def accepts(self, name: str, arguments: Mapping[str, JsonValue]) -> bool:
         """Return True if a tool has this name and, if it is strict, these arguments fit its schema."""
         tool = next((tool for tool in self.tools if tool.name == name), None)

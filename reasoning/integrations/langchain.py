@@ -6,18 +6,20 @@ print(model.invoke("What is 6 times 7?").content)
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Literal
 
 from pydantic import BaseModel, PrivateAttr
 
+from branchwise.answers.formats import Structured
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
 from branchwise.chat.options import CallOptions
 from branchwise.chat.prompt import tool_prompt
 from branchwise.chat.reply import Reply, ReplyDelta
 from branchwise.chat.session import ChatCall, ChatSession
+from branchwise.chat.token_count import count_prompt, count_text
 from branchwise.core.errors import ConfigError, MissingExtraError, require
+from branchwise.core.messages import Messages
 from branchwise.core.path import StopReason
 from branchwise.driver import Stop, run_sync
 
@@ -26,13 +28,13 @@ try:
     from langchain_core.language_models import BaseChatModel, LanguageModelInput
     from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
     from langchain_core.messages.tool import tool_call, tool_call_chunk
-    from langchain_core.output_parsers import PydanticOutputParser
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-    from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+    from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
     from langchain_core.utils.function_calling import convert_to_openai_tool
 
     from branchwise.integrations.langchain_messages import offer, read_message, usage_metadata
+    from branchwise.integrations.langchain_structured import structured_output
 except ImportError as error:
     raise MissingExtraError(error.name or "langchain_core", "agents") from error
 
@@ -90,42 +92,69 @@ class ChatBranchwise(BaseChatModel):
         tools: Sequence[dict[str, object] | type | Callable[..., object] | BaseTool],
         *,
         tool_choice: str | bool | dict[str, object] | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
         **kwargs: object,
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Return the model with tools. `tool_choice` is auto, none, any (or required) or a tool's name; with the last
-        two, only paths that call a tool vote."""
-        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=tool_choice, **kwargs)
+        two, only paths that call a tool vote.
+
+        `strict` tools are called only by arguments that fit their schema. Without `parallel_tool_calls`, the first call
+        of each path counts.
+        """
+        offered = [convert_to_openai_tool(tool, strict=strict) for tool in tools]
+        return self.bind(tools=offered, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
 
     def with_structured_output(
         self,
-        schema: dict[str, object] | type,
+        schema: dict[str, object] | type | None = None,
         *,
         include_raw: bool = False,
-        method: Literal["json_schema", "function_calling"] | None = None,
+        method: Literal["json_schema", "function_calling", "json_mode"] | None = None,
+        strict: bool | None = None,
         **kwargs: object,
     ) -> Runnable[LanguageModelInput, dict[str, object] | BaseModel]:
         """Return the model with objects as its answers.
 
         `json_schema` (default for pydantic classes): the prompt requests the object, and paths vote on it field by
-        field.
+        field; objects that do not fit the schema have no vote.
+        `json_mode`: the same with the prompt unchanged; `schema` may be left out.
         `function_calling` (default for others): the object is the arguments of a tool and is voted as a whole; the
-        model's chat template must support tools.
+        model's chat template must support tools. With `strict`, they must fit the schema.
         """
-        is_model = isinstance(schema, type) and issubclass(schema, BaseModel)
-        if method == "function_calling" or (method is None and not is_model):
-            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
-        if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-            raise ConfigError("schema", "is not a pydantic class", "pass one, or use method='function_calling'")
         for name in kwargs:
             raise ConfigError(name, "is not supported", "remove it")
-        described = {"kwargs": {"method": "json_schema"}, "schema": schema}
-        asked = self.bind(answer_type=schema, ls_structured_output_format=described)
-        parser: PydanticOutputParser[BaseModel] = PydanticOutputParser(pydantic_object=schema)
-        if not include_raw:
-            return asked | parser
-        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-        failed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=asked) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+        return structured_output(self, schema, method, strict=strict, include_raw=include_raw)
+
+    def get_num_tokens(self, text: str) -> int:
+        """Return the number of tokens of a text. Without a tokenizer in the backend it is estimated."""
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return run_sync(lambda: count_text(self._session.backend, text), Stop())
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Return the tokens of a text. Raises ConfigError if the backend has no tokenizer."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        tokens = run_sync(lambda: self._session.backend.tokenize(text), Stop())
+        if tokens is None:
+            raise ConfigError("model", "has no tokenizer here", "count with get_num_tokens, which estimates")
+        return list(tokens)
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[dict[str, object] | type | Callable[..., object] | BaseTool] | None = None,
+    ) -> int:
+        """Return the number of tokens of a prompt: messages, tools and what the chat template adds.
+
+        Without a tokenizer in the backend it is estimated (see chat/token_count.py).
+        """
+        if self.custom_get_token_ids is not None:
+            return sum(self.get_num_tokens(read_message(turn).content) for turn in messages)
+        turns = tuple(read_message(turn) for turn in messages)
+        prompt = Messages(turns=turns, tools=tuple(convert_to_openai_tool(tool) for tool in tools or ()))
+        return run_sync(lambda: count_prompt(self._session.backend, prompt), Stop())
 
     def _generate(
         self,
@@ -166,7 +195,8 @@ class ChatBranchwise(BaseChatModel):
     ) -> ChatCall:
         options = dict(given)
         tools, choice = options.pop("tools", None), options.pop("tool_choice", None)
-        answer_type = options.pop("answer_type", None)
+        answer_type, answer_format = options.pop("answer_type", None), options.pop("answer_format", None)
+        parallel = options.pop("parallel_tool_calls", None)
         options.pop("stream", None)
         read = CallOptions.parse(options if stop is None else {**options, "stop": stop})
         offered = offer(tools if isinstance(tools, list) else [], choice)
@@ -174,7 +204,9 @@ class ChatBranchwise(BaseChatModel):
             tool_prompt([read_message(turn) for turn in messages], offered.tools),
             read.override(self._session.default_sampling),
             must_call=offered.must_call,
+            parallel_calls=parallel is not False,
             answer_type=answer_type if isinstance(answer_type, type) and issubclass(answer_type, BaseModel) else None,
+            format=Structured(answer_format) if isinstance(answer_format, type) else None,
             seed=read.seed,
         )
 

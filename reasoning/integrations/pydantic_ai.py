@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from pydantic import JsonValue, RootModel
-
 from branchwise.answers.formats import Structured
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
+from branchwise.chat.object_model import object_model
 from branchwise.chat.options import CallOptions
 from branchwise.chat.prompt import tool_prompt
 from branchwise.chat.reply import Reply, ReplyDelta
 from branchwise.chat.session import ChatCall, ChatSession
+from branchwise.chat.token_count import count_prompt
 from branchwise.core.errors import BackendError, ConfigError, MissingExtraError, require
 from branchwise.driver import Stop
 
@@ -26,8 +26,9 @@ try:
     from pydantic_ai.exceptions import ModelAPIError
     from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
     from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse, check_allow_model_requests
-    from pydantic_ai.profiles import ModelProfileSpec
+    from pydantic_ai.profiles import ModelProfile, ModelProfileSpec, merge_profile
     from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.usage import RequestUsage
 
     from branchwise.integrations.pydantic_ai_messages import (
         finish_reason,
@@ -56,12 +57,9 @@ _REFUSED: Mapping[str, object] = {
     "frequency_penalty": 0,
     "logit_bias": {},
     "extra_body": {},
-    "parallel_tool_calls": True,
 }
-
-
-class AnyObject(RootModel[dict[str, JsonValue]]):
-    """Any JSON object; Pydantic AI validates it."""
+_PROFILE = ModelProfile(supports_json_schema_output=True, native_output_requires_schema_in_instructions=True)
+"""Both forms of output without a tool work alike: the prompt requests the object, and only fitting ones are votes."""
 
 
 class BranchwiseModel(Model[None]):
@@ -69,9 +67,9 @@ class BranchwiseModel(Model[None]):
 
     The response is the text, or the calls, of the first path that states the winning answer. Its usage covers all
     paths, and `provider_details["branchwise"]` has the answer, confidence, votes, usage and outcome. A structured
-    output is the output tool's call that most paths make; with `PromptedOutput`, for models without tools, paths vote
-    on the object field by field. Unsupported settings are refused by name. A repeated request gets new samples unless
-    its settings have a seed.
+    output is the output tool's call that most paths make. With `NativeOutput` or `PromptedOutput`, for models without
+    tools, paths vote on the object field by field, and only objects that fit the schema are votes. Unsupported settings
+    are refused by name. A repeated request gets new samples unless its settings have a seed.
     """
 
     def __init__(
@@ -88,7 +86,7 @@ class BranchwiseModel(Model[None]):
 
         Raises ConfigError, ModelError or MissingExtraError.
         """
-        super().__init__(settings=settings, profile=profile)
+        super().__init__(settings=settings, profile=_with_defaults(profile))
         read = ChatConfig.parse(arguments)
         if backend is None:
             require(model is not None, "model", "is missing", "name one, or pass a backend")
@@ -149,6 +147,17 @@ class BranchwiseModel(Model[None]):
         finally:
             await pieces.aclose()
 
+    async def count_tokens(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> RequestUsage:
+        """Return the tokens of a request's prompt, once for all paths; estimated if the backend has no tokenizer."""
+        call = self._call(messages, *self.prepare_request(model_settings, model_request_parameters))
+        with _as_api_error(self._name):
+            return RequestUsage(input_tokens=await count_prompt(self._session.backend, call.messages))
+
     def _call(
         self, messages: Sequence[ModelMessage], settings: ModelSettings | None, params: ModelRequestParameters
     ) -> ChatCall:
@@ -158,12 +167,13 @@ class BranchwiseModel(Model[None]):
                 raise ConfigError(name, "is not supported", "remove it from the model's settings")
         options = CallOptions.parse({option: given.get(name) for name, option in _SUPPORTED.items()})
         offered = offer(params, given.get("tool_choice"))
-        objects = params.output_object is not None and params.output_mode in ("native", "prompted")
+        requested = params.output_object if params.output_mode in ("native", "prompted") else None
         return ChatCall(
             tool_prompt(read_turns(messages, params), [tool_schema(tool) for tool in offered.tools]),
             options.override(self._session.default_sampling),
             must_call=offered.must_call,
-            format=Structured(AnyObject) if objects else None,
+            parallel_calls=given.get("parallel_tool_calls") is not False,
+            format=None if requested is None else Structured(object_model(requested.json_schema, "output_type")),
             seed=options.seed,
         )
 
@@ -224,6 +234,13 @@ class BranchwiseStream(StreamedResponse):
     @property
     def timestamp(self) -> datetime:
         return self.began
+
+
+def _with_defaults(profile: ModelProfileSpec | None) -> ModelProfileSpec:
+    """Return a user's profile on top of this adapter's."""
+    if callable(profile):
+        return lambda default: profile(merge_profile(default, _PROFILE))
+    return merge_profile(_PROFILE, profile)
 
 
 @contextmanager

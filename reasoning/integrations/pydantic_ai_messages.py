@@ -66,6 +66,8 @@ def tool_schema(tool: ToolDefinition) -> dict[str, JsonValue]:
         "description": tool.description or "",
         "parameters": tool.parameters_json_schema,
     }
+    if tool.strict is not None:
+        function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 

@@ -173,6 +173,23 @@ async def test_a_prompt_longer_than_the_context_is_refused(backend: Backend) -> 
     assert caught.value.field == "question"
 
 
+async def test_prompts_of_any_length_are_tokenized(backend: Backend) -> None:
+    root = await make_root(backend)
+    assert root.messages is not None
+    tokens = await backend.tokenize(root.messages)
+    if not root.token_ids:
+        assert tokens is None
+        assert await backend.tokenize("6 times 7") is None
+        return
+    assert tokens == root.token_ids
+    text = await backend.tokenize("6 times 7")
+    assert text is not None
+    assert 0 < len(text) < len(tokens)
+    long = await backend.tokenize(as_messages("word " * backend.capabilities.context))
+    assert long is not None
+    assert len(long) > backend.capabilities.context
+
+
 async def test_closing_breaks_running_branches_and_is_idempotent(fresh: Backend) -> None:
     extension = fresh.extend(ExtendRequest(await make_root(fresh), KEYS, Sampling(temperature=1.0, max_tokens=300)))
     await anext(extension)

@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from typing import Any, TypedDict
+from typing import Any
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -19,7 +18,6 @@ from langchain_core.messages import (
 from langchain_core.outputs import LLMResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
-from pydantic import BaseModel
 
 import branchwise as bw
 from branchwise.backends.engine.engine import Engine
@@ -194,62 +192,6 @@ def test_calls_without_results_are_refused() -> None:
     asked = AIMessage("", tool_calls=[{"name": "add", "args": {}, "id": "1"}])
     with pytest.raises(bw.ConfigError, match="messages: end with tool calls"):
         model(Talk([SUM])).invoke([HumanMessage("q"), asked])
-
-
-# Structured output
-
-
-class Place(BaseModel):
-    """A place."""
-
-    city: str
-    people: int
-
-
-OBJECTS = ('{"city": "Paris", "people": 2}', 'So {"city": "Rome", "people": 3}', '{"city": "Paris", "people": 3}', "?")
-
-
-def test_objects_are_voted_field_by_field() -> None:
-    backend = Talk(OBJECTS)
-    asked = model(backend, paths=4).with_structured_output(Place, include_raw=True)
-    told = asked.invoke("Which city?")
-    assert isinstance(told, dict)
-    assert (told["parsed"], told["parsing_error"]) == (Place(city="Paris", people=3), None)
-    assert isinstance(told["raw"], AIMessage)
-    assert told["raw"].response_metadata["branchwise"]["value"] == {"city": "Paris", "people": 3}
-    (system, _) = backend.prompts[0].turns
-    assert '"people"' in system.content
-    assert not backend.prompts[0].tools
-    assert model(Talk(OBJECTS), paths=4).with_structured_output(Place).invoke("q") == Place(city="Paris", people=3)
-
-
-def test_no_object_is_an_error_of_the_parser() -> None:
-    with pytest.raises(OutputParserException):
-        model(Talk(["Hm."])).with_structured_output(Place).invoke("q")
-    told = model(Talk(["Hm."])).with_structured_output(Place, include_raw=True).invoke("q")
-    assert isinstance(told, dict)
-    assert told["parsed"] is None
-    assert isinstance(told["parsing_error"], OutputParserException)
-
-
-def test_objects_are_arguments_of_a_tool_on_demand() -> None:
-    replies = [call("Place", each) for each in (OBJECTS[0], OBJECTS[2], OBJECTS[0])]
-    asked = model(Talk(replies), paths=3).with_structured_output(Place, method="function_calling")
-    assert asked.invoke("q") == Place(city="Paris", people=2)
-
-
-def test_other_schemas_are_tools() -> None:
-    class Town(TypedDict):
-        """A town."""
-
-        name: str
-
-    replies = [call("Town", '{"name": "Bath"}')]
-    assert model(Talk(replies)).with_structured_output(Town).invoke("q") == {"name": "Bath"}
-    with pytest.raises(bw.ConfigError, match="schema: is not a pydantic class"):
-        model(Talk(replies)).with_structured_output(Town, method="json_schema")
-    with pytest.raises(bw.ConfigError, match="strict: is not supported"):
-        model(Talk(replies)).with_structured_output(Place, strict=True)
 
 
 # Options

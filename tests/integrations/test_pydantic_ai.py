@@ -4,8 +4,7 @@ import asyncio
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
-from pydantic_ai import Agent, ImageUrl, ModelRetry, PromptedOutput, RunContext, UnexpectedModelBehavior
+from pydantic_ai import Agent, ImageUrl, ModelRetry, RunContext
 from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, ThinkingPart, ToolCallPart
@@ -177,51 +176,6 @@ async def test_the_choice_of_tools(
     assert backend.prompts[0].turns[0].content == "Be brief."
 
 
-# Structured output
-
-
-class Place(BaseModel):
-    """A place."""
-
-    city: str
-    people: int
-
-
-async def test_output_tools_are_voted_on() -> None:
-    replies = ['{"city": "Rome", "people": 3}', '{"people": 2.0, "city": "Paris"}', '{"city": "Paris", "people": 2}']
-    backend = Talk([*(call("final_result", each) for each in replies), "The answer is 42.", "The answer is 42."])
-    run = await Agent(model(backend), output_type=Place).run("Which city?")
-    assert run.output == Place(city="Paris", people=2)
-    said = last(run).provider_details
-    assert said is not None
-    assert list(said["branchwise"]["votes"].values()) == [2.0, 1.0]  # texts have no vote where a call is due
-
-
-async def test_an_output_that_does_not_fit_is_asked_for_again() -> None:
-    whole = call("final_result", '{"city": "Paris", "people": 2}')
-    backend = Talk([call("final_result", '{"city": "Paris"}')], [whole])
-    run = await Agent(model(backend), output_type=Place).run("Which city?")
-    assert run.output == Place(city="Paris", people=2)
-    assert "people" in backend.prompts[1].turns[-1].content
-    with pytest.raises(UnexpectedModelBehavior):
-        await Agent(model(Talk(["Hm."])), output_type=Place).run("Which city?")
-
-
-async def test_prompted_objects_are_voted_field_by_field() -> None:
-    replies = ['{"city": "Paris", "people": 2}', 'So {"city": "Rome", "people": 3}', '{"city": "Paris", "people": 3}']
-    backend = Talk(replies)
-    run = await Agent(model(backend, paths=3), output_type=PromptedOutput(Place)).run("Which city?")
-    assert run.output == Place(city="Paris", people=3)
-    assert not backend.prompts[0].tools
-    assert '"people"' in backend.prompts[0].turns[0].content
-
-
-async def test_prompted_objects_are_voted_whole_beside_tools() -> None:
-    replies = [*ANSWERS[:1], 'So {"city": "Paris", "people": 2}', 'Or {"city": "Rome", "people": 3}']
-    agent = Agent(model(Talk([*replies, replies[1]]), paths=4), output_type=PromptedOutput(Place), tools=[add])
-    assert (await agent.run("Which city?")).output == Place(city="Paris", people=2)
-
-
 # Settings
 
 
@@ -251,7 +205,6 @@ async def test_seeds_and_repeats_name_the_samples() -> None:
     [
         (ModelSettings(frequency_penalty=1.0), "frequency_penalty: is not supported"),
         (ModelSettings(logit_bias={"7": 1}), "logit_bias: is not supported"),
-        (ModelSettings(parallel_tool_calls=False), "parallel_tool_calls: is not supported"),
         (ModelSettings(temperature=0.0), "temperature: is 0"),
     ],
 )
