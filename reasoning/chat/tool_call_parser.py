@@ -24,7 +24,12 @@ from branchwise.chat.tool_set import ToolSet
 
 _TAG = re.compile(r"<tool_call>\s*|<function=[\"']?(?P<name>[^<>\"'\s]+)[\"']?\s*>\s*")
 _FUNCTION = re.compile(r"\s*<function=[\"']?(?P<name>[^<>\"'\s]+)[\"']?\s*>\s*")
-_PARAMETER = re.compile(r"\s*<parameter=[\"']?(?P<key>[^<>\"'\n]+)[\"']?>\n?(?P<text>.*?)\n?</parameter>", re.DOTALL)
+# A parameter may lack its closing tag: no value holds the tag of another one.
+_PARAMETER = re.compile(
+    r"\s*<parameter=[\"']?(?P<key>[^<>\"'\n]+)[\"']?>\n?(?P<text>(?:(?!<parameter=|<function=).)*?)"
+    r"(?:\n?</parameter>|(?=\s*<parameter=)|(?=\s*</function>\s*(?:</?tool_call>|<function=|\Z)))",
+    re.DOTALL,
+)
 _TAG_CLOSED = re.compile(r"[\s}]*(?:</tool_call>|\Z)")
 _BODY_CLOSED = re.compile(r"[\s}]*(?:</function>(?:\s*</tool_call>)?|\Z)")
 _PARAMETERS_CLOSED = re.compile(r"\s*</function>(?:\s*</tool_call>)?")
@@ -35,12 +40,12 @@ _LIST = re.compile(
     re.MULTILINE,
 )
 _LIST_CLOSED = re.compile(r"[ \t]*(?:<\|python_end\|>|\n\s*```)?[ \t]*(?=\r?\n|\Z)")
-_AROUND_BARE = re.compile(r"(?:\s|[;,]|```(?:json)?|<\|python_tag\|>)*")
+_AROUND_BARE = re.compile(r"(?:\s|[;,]|```(?:json)?|<\|python_(?:tag|start|end)\|>)*")
 _AFTER_BARE = re.compile(r"}*")
 _OPEN_LIST = r"\[\s*[A-Za-z_][\w.]*\s*\((?!.*\)\s*\])"
 UNFINISHED = re.compile(
     r"<tool_call>(?!.*</tool_call>)|<function=(?!.*</function>)|\[TOOL_CALLS\]|" + _OPEN_LIST + "|"
-    r"\A(?:\s|```(?:json)?|<\|python_tag\|>|\[)*\{\s*[\"'](?:name|type|function|parameters|arguments)[\"']\s*:",
+    r"\A(?:\s|```(?:json)?|<\|python_(?:tag|start)\|>|\[)*\{\s*[\"'](?:name|type|function|parameters|arguments)[\"']\s*:",
     re.DOTALL,
 )
 """Text that may become a call when it continues: an open tag, the mark, or the beginning of a list or bare call."""
@@ -115,8 +120,9 @@ def _function(text: str, tag: re.Match[str], tools: ToolSet) -> _Found | None:
         return None if closed is None else _Found(_all_calls(values, tools), closed.end())
     arguments: dict[str, JsonValue] = {}
     while parameter := _PARAMETER.match(text, at):
-        key = parameter.group("key").strip()
-        arguments[key] = tools.typed(name, key, parameter.group("text"))
+        key, argument = parameter.group("key").strip(), parameter.group("text")
+        if argument.strip() or tools.takes_text(name, key):  # models leave an optional parameter empty
+            arguments[key] = tools.typed(name, key, argument)
         at = parameter.end()
     closed = _PARAMETERS_CLOSED.match(text, at)
     return None if closed is None else _Found(_all_calls([{"name": name, "arguments": arguments}], tools), closed.end())

@@ -56,15 +56,31 @@ class ToolSet:
         return tool is not None and (not tool.strict or fits(tool.parameters, dict(arguments)))
 
     def typed(self, name: str, parameter: str, text: str) -> JsonValue:
-        """Return an argument that a model wrote as plain text, with the type of the parameter."""
+        """Return an argument that a model wrote as plain text, with the type of the parameter.
+
+        A text that has no such type is returned as it is.
+        """
+        types = self._types(name, parameter)
+        word = text.strip().lower()
+        if "string" in types:
+            return None if text == "null" and "null" in types else text
+        if "null" in types and word in ("null", "none"):
+            return None
+        if "boolean" in types and word in ("true", "false"):
+            return word == "true"
+        value = _parse_value(text.strip())
+        return text if isinstance(value, str) else value
+
+    def takes_text(self, name: str, parameter: str) -> bool:
+        """Return True if the argument may be any text, also an empty one."""
+        return "string" in self._types(name, parameter)
+
+    def _types(self, name: str, parameter: str) -> set[str]:
+        """Return the types of JSON that a parameter may have; text if the tool does not describe it."""
         tool = next((tool for tool in self.tools if tool.name == name), Tool(name, {}))
         properties = tool.parameters.get("properties")
         schema = properties.get(parameter) if isinstance(properties, dict) else None
-        types = _types(schema) if isinstance(schema, dict) else {"string"}
-        if "string" in types and not (text == "null" and "null" in types):
-            return text
-        value = _parse_value(text.strip())
-        return text if isinstance(value, str) else value
+        return _types(schema) if isinstance(schema, dict) else {"string"}
 
 
 def _read_tool(tool: Mapping[str, JsonValue]) -> Tool:

@@ -80,6 +80,9 @@ XML = "<function=add>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\n2\n</param
         (f"Yes.\n<tool_call>\n{XML}\n</tool_call>\n<tool_call>\n{XML}\n</tool_call>", "Yes.", SUM * 2),
         (f"<tool_call>{XML}{XML}</tool_call>", "", SUM * 2),
         (f"{XML}\n</tool_call>", "", SUM),  # without the opening tag
+        (XML.replace("\n</parameter>", ""), "", SUM),  # without closing tags
+        (f"<tool_call>{XML.replace('</parameter>', '', 1)}</tool_call>", "", SUM),
+        ('<|python_start|>{"name": "add", "parameters": {"a": 1, "b": 2}}<|python_end|>', "", SUM),
         (f"<tool_call>{{'name': 'now', 'arguments': {{}}}}</tool_call>\n{XML}", "", [("now", {}), *SUM]),
         ("<tool_call>[{'name': 'now', 'arguments': {}}, {\"name\": \"now\"}]</tool_call>", "", [("now", {})] * 2),
         ("{'name': 'add', 'arguments': {'a': 1, 'b': 2}}", "", SUM),
@@ -146,8 +149,10 @@ def test_texts_that_are_no_calls(text: str) -> None:
         ("text", " a\n b ", " a\n b "),
         ("text", "<b>{x}</b>\n", "<b>{x}</b>\n"),
         ("text", "", ""),
+        ("text", "if a < b:\n    </function> <p>", "if a < b:\n    </function> <p>"),
         ("name", "null", None),
         ("name", "nullify", "nullify"),
+        ("name", "None", "None"),
         ("tags", '["a", 1]', ["a", 1]),
         ("tags", "['a', None]", ["a", None]),
         ("where", '{"k": true}', {"k": True}),
@@ -155,6 +160,9 @@ def test_texts_that_are_no_calls(text: str) -> None:
         ("where", "nowhere", "nowhere"),
         ("exact", "true", True),
         ("exact", "False", False),
+        ("exact", "TRUE", True),
+        ("exact", "None", None),
+        ("exact", "maybe", "maybe"),
         ("order", "up", "up"),
         ("unknown", "1", "1"),
     ],
@@ -162,6 +170,11 @@ def test_texts_that_are_no_calls(text: str) -> None:
 def test_parameters_have_the_types_of_the_schema(parameter: str, text: str, value: JsonValue) -> None:
     call = f"<function=find>\n<parameter={parameter}>\n{text}\n</parameter>\n</function>"
     assert read(call) == ("", [("find", {parameter: value})])
+
+
+def test_an_empty_parameter_of_another_type_is_left_out() -> None:
+    call = "<function=find>\n<parameter=tags>\n</parameter>\n<parameter=text></parameter>\n</function>"
+    assert read(call) == ("", [("find", {"text": ""})])
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
