@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
+from branchwise.answers.choices import Letter, YesNo
 from branchwise.answers.code import Code
 from branchwise.answers.expression import Expression
-from branchwise.answers.formats import Letter, Math, Structured, Text, YesNo
+from branchwise.answers.formats import Math, Structured, Text
 from branchwise.core.errors import ConfigError
 from branchwise.prompts.exemplars import ARITHMETIC, GAME24
 from branchwise.prompts.task import Task

@@ -13,14 +13,13 @@ _INVISIBLE = re.compile(r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u20
 _JOINER = re.compile(r"(?<![^\x00-\x7f])[\u200c\u200d]+|[\u200c\u200d]+(?![^\x00-\x7f])")
 _LINE_BREAK = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _SPACE = re.compile(r"[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-_STOP = re.compile(r"[。｡।۔、､](?=[\w\\$(*])")  # no space follows these
 
 _HIGH = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True))
 _LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙᵢₖₘ", "0123456789+-=()nikm", strict=True))
 _POWER, _INDEX = re.compile(f"[{''.join(_HIGH)}]+"), re.compile(f"[{''.join(_LOW)}]+")
-_FRACTION = re.compile(f"({_POWER.pattern})⁄({_INDEX.pattern})")
+_FRACTION = re.compile(f"(?<![{''.join(_HIGH)}])({_POWER.pattern})⁄({_INDEX.pattern})")
 # A dash in front of a number is a sign. Between two numbers it is a range, and after a space it divides a sentence.
-_SIGN = re.compile(r"(?<![\w)\]}°%'\"])[‒–](?=\.?\d|\\(?!\))|[√∛π])|(?<![^\s(\[{$=,])—(?=\.?\d)")
+_SIGN = re.compile(r"[‒–](?<![\w)\]}°%'\"].)(?=\.?\d|\\(?!\))|[√∛π])|—(?<![^\s(\[{$=,].)(?=\.?\d)")
 
 _ALIKE = {
     "−‐‑﹣": "-",
@@ -37,11 +36,12 @@ _ALIKE = {
     "￥": "¥",
     "￡": "£",
     "٫": ".",
-    "٬،、､": ",",
+    "٬،": ",",
+    "、､": ", ",
     "٪": "%",
     "؛": ";",
     "؟": "?",
-    "。｡।۔": ".",
+    "。｡।۔": ". ",
     "\ufe0e\ufe0f\u20e3": "",  # variants of emoji, and keys around digits
 }
 
@@ -66,12 +66,19 @@ def plain(text: str) -> str:
     text = _FRACTION.sub(lambda found: rf"\frac{{{_read(found[1], _HIGH)}}}{{{_read(found[2], _LOW)}}}", text)
     text = _POWER.sub(lambda found: f"^{{{_read(found[0], _HIGH)}}}", text)
     text = _INDEX.sub(lambda found: f"_{{{_read(found[0], _LOW)}}}", text)
-    text = _STOP.sub(r"\g<0> ", text).translate(_table())
+    text = _rewritten().sub(lambda found: found[0].translate(_table()), text)
     return unicodedata.normalize("NFC", _JOINER.sub("", _SIGN.sub("-", text)))
 
 
 def _read(characters: str, names: dict[str, str]) -> str:
     return "".join(names[character] for character in characters)
+
+
+@cache
+def _rewritten() -> re.Pattern[str]:
+    """Return the pattern of characters to look up; to look up every character takes many times longer."""
+    basic = "".join(chr(code) for code in _table() if code < 0x10000)
+    return re.compile(f"[{basic}\U00010000-\U0001ffff]+")
 
 
 @cache

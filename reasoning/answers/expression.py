@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from branchwise.answers.characters import plain
 from branchwise.answers.extraction import boxed, last_line, statements
 from branchwise.answers.formats import AnswerFormat
 from branchwise.answers.statement import retracts
+from branchwise.answers.turn import first_stated
 
 _MAX_LENGTH = 200  # characters
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
@@ -34,9 +36,12 @@ class Expression(AnswerFormat):
     """
 
     def extract(self, text: str) -> str | None:
+        return first_stated(plain(text), self._find)
+
+    def _find(self, text: str) -> str | None:
         for candidate in _candidates(text):
             if retracts(candidate):
-                return None
+                return ""
             if (found := read_expression(candidate)) is not None:
                 return ast.unparse(found)
         return None

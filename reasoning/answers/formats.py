@@ -1,19 +1,22 @@
 """Answer formats: extraction of an answer from a text, and its canonical form. Tasks choose one.
 
-`extract` never guesses: it finds an answer only in the places listed in extraction.py.
+`extract` never guesses: it finds an answer only in the places listed in extraction.py, in the part of the text that
+turn.py leaves. Letters and yes or no are in choices.py.
 """
 
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from branchwise.answers.extraction import boxed, last_line, statements
+from branchwise.answers.characters import plain, visible
+from branchwise.answers.extraction import boxed, list_is_unfinished, statements
 from branchwise.answers.numbers import bare, clean, read_number, write_number
-from branchwise.answers.statement import retracts, stated_value
+from branchwise.answers.statement import retracts, stated_value, without_ending
+from branchwise.answers.turn import first_stated
 
 
 class AnswerFormat(ABC):
@@ -44,11 +47,18 @@ class AnswerFormat(ABC):
         "The answer is 7" may be the beginning of 72.
         """
         answer = self.extract(text)
+        if list_is_unfinished(text):
+            return None
         return answer if all(self.extract(text + more) == answer for more in _CONTINUATIONS) else None
 
 
-# Possible continuations of a truncated text: a longer number, a longer word, another line, an alternative.
-_CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)")
+# Possible continuations of a truncated text: a longer number, a longer word, another line, an alternative, an equation.
+_CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)", "= 1")
+
+
+# A text that is nothing but a fenced line.
+_FENCED = re.compile(r"`{3,}\w*\n([^\n]*)\n`{3,}")
+_TIME = re.compile(r"(?<=\d)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)  # "10:30 a.m.", "10:30AM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,120 +68,66 @@ class Math(AnswerFormat):
     symbolic = True
 
     def extract(self, text: str) -> str | None:
+        return first_stated(plain(text), self._find)
+
+    def _find(self, text: str) -> str | None:
         found = boxed(text)
         if found is not None:
             return found
         for statement in statements(text, hashes=True):
             if retracts(statement):
-                return None
+                return ""
             if (stated := stated_value(statement)) is not None:
                 return stated
-        alone = text.strip()
-        return clean(alone) if "\n" not in alone and read_number(alone) is not None else None
+        alone = _FENCED.sub(r"\1", text.strip()).rstrip("!")
+        is_number = "\n" not in alone and read_number(alone) is not None
+        return clean(alone) if is_number and (" " not in alone or re.search(r"\d", alone)) else None
 
     def normal(self, answer: str) -> str:
         number = read_number(answer)
-        return clean(answer) if number is None else write_number(number)
+        return _write_times(clean(answer)) if number is None else write_number(number)
 
 
-# Text that may follow a choice: nothing, punctuation, a reason or a remark. "A triangle" and "no one" do not match.
-_END = (
-    r"(?:[\s*_.,:;!)\]}\"'`$]*$|[*_\"'\]}`$]*[.,:;!)][*_\"'`]*(?:\s|$)|[*_]*\s+[–—(-]"
-    r"|[*_]*\s+(?:because|since|as|so|which|for)\b)"
-)
-_LETTER = re.compile(
-    r"[\W_]*(?i:(?:the\s+)?(?:(?:correct\s+)?(?:option|choice|letter|answer)\b)?(?:\s+is\b)?)[^\w(]*"
-    r"(?:\((?P<closed>[A-Za-z])\s*[)}]|(?P<marked>[A-Za-z])\)|(?P<lone>[A-Z](?=" + _END + r")|[a-z](?=[\W_]*$)))"
-    r"(?!\W*(?:\s(?:or|and)\s|/|,|&)\W*[A-HJ-Z]\b)"  # "A or B" chooses neither
-)
-_CALLED_CORRECT = re.compile(
-    r"(?:\b(?:[Oo]ption|[Cc]hoice)\s+\(?([A-Z])\)?[*_]*\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
-    r"|(?:^|[\s*(])([A-Z])\)?[*_]*\s+is\s+the\s+(?:correct|right|best)\s+(?:answer|option|choice)\b)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Letter(AnswerFormat):
-    """The letter of an option: `\\boxed{B}`, "answer is B", "option B is correct", or "(B)" and "B. Paris" alone."""
-
-    letters: str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-    def extract(self, text: str) -> str | None:
-        for candidate in _choices(text):
-            if retracts(candidate):
-                return None
-            if (found := _LETTER.match(candidate)) and (letter := self._option(found)):
-                return letter
-        called = list(_CALLED_CORRECT.finditer(text))
-        return self._option(called[-1]) if called else None
-
-    def _option(self, found: re.Match[str]) -> str | None:
-        letter = next(group for group in found.groups() if group is not None).upper()
-        return letter if letter in self.letters else None
-
-    def normal(self, answer: str) -> str:
-        return answer.strip("() .").upper()
-
-
-_YES, _NO = ("yes", "true"), ("no", "false")
-_VERDICT = re.compile(r"[\W_]*(yes|no|true|false)(?=" + _END + r")(?!\W*(?:/|\b(?:or|and)\b))", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class YesNo(AnswerFormat):
-    """Yes or no, boxed, stated or alone ("Yes, because ..."); True and False count as yes and no."""
-
-    words: tuple[str, str] = ("yes", "no")
-    """Names of the two in votes and answers."""
-
-    def extract(self, text: str) -> str | None:
-        for candidate in _choices(text):
-            if retracts(candidate):
-                return None
-            if found := _VERDICT.match(candidate):
-                return found.group(1)
-        return None
-
-    def normal(self, answer: str) -> str:
-        word = answer.strip(" .*").lower()
-        return self.words[0] if word in _YES else self.words[1] if word in _NO else word
-
-
-def _choices(text: str) -> Iterator[str]:
-    """Yield the candidates for a choice: a box, the statements, then the last line.
-
-    The last line counts only if it is the whole text or a single word.
-    """
-    if (found := boxed(text)) is not None:
-        yield clean(found)
-    yield from map(clean, statements(text))
-    last = last_line(text)
-    if last == text.strip() or re.fullmatch(r"[\W_]*[A-Za-z]{1,5}[\W_]*", last):
-        yield clean(last)
+def _write_times(text: str) -> str:
+    return clean(_TIME.sub(lambda found: f" {found[1].lower()}.m.", text))
 
 
 # End of a sentence, but not after "St." and the like.
-_SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)\.\s+(?=[A-Z])")
+_SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)\.\s+(?=[A-Z])|[。।]")
+_ABBREVIATION = re.compile(r"(?<![\w.])(?:[^\W\d_]\.)+[^\W\d_](?!\w)\.?")  # "U.S.", "a.m."
+_ARTICLE = re.compile(r"^(?:(?:the|an?)\s+)+(?=\w)")
 
 
 @dataclass(frozen=True, slots=True)
 class Text(AnswerFormat):
-    """Free text after "Answer:", compared without case and white space."""
+    """Free text after "Answer:", compared without case, white space, articles in front and dots of abbreviations."""
 
     def extract(self, text: str) -> str | None:
+        return first_stated(visible(text), self._find)
+
+    def _find(self, text: str) -> str | None:
         found = boxed(text)
         if found is not None:
             return found
         for statement in statements(text):
-            if stated := bare(_SENTENCE.split(statement, maxsplit=1)[0]):
+            if stated := bare(without_ending(_SENTENCE.split(statement, maxsplit=1)[0])):
                 return stated
         return None
 
     def normal(self, answer: str) -> str:
-        return self.display(answer).casefold()
+        text = ""
+        while text != answer:  # until nothing changes
+            text, answer = answer, _without_variants(answer)
+        return text
 
     def display(self, answer: str) -> str:
         return bare(answer)
+
+
+def _without_variants(text: str) -> str:
+    """Remove what two spellings of one text may differ in."""
+    text = _TIME.sub(r" \1m", plain(bare(text)).casefold())
+    return _ARTICLE.sub("", _ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text))
 
 
 @dataclass(frozen=True, slots=True)

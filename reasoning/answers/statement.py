@@ -2,28 +2,41 @@
 
 import re
 
+from branchwise.answers.languages import CONJUNCTION, ENDINGS, FILLERS, NEGATIONS, REASONS
 from branchwise.answers.numbers import clean, read_number
 from branchwise.answers.units import MATHEMATICAL
 
+_END = r"(?![^\W\d_])"  # end of a word, in any script
+_FOREIGN = r"[\u0400-\u1fff\u2c00-\ud7ff\uf900-\ufaff]"  # letters that name no variable
 # "$x = 4$" at the beginning, unless it is one of several ("$2$ or $3$") or money ("$5 and $6").
 _DELIMITED = re.compile(
     r"(?:\\\((?P<round>.+?)\\\)|\\\[(?P<square>.+?)\\\]|\$\$(?P<display>.+?)\$\$"
-    r"|\$(?P<inline>[^\s$](?:[^$]*[^\s$])?|\s[^$]*\s)\$(?!\d))(?!\s*(?:,|or\b|and\b|/|:)\s*(?:\\\(|[$\d]))"
+    r"|\$(?P<inline>[^\s$](?:[^$]*[^\s$])?|\s[^$]*\s)\$(?!\d))"
+    rf"(?!\s*(?:,|{CONJUNCTION}|/|:)\s*(?:\\\(|[$\d]))"
 )
 _WORDS = re.compile(r"\\(?:text(?:bf|it)?|mathrm)\s*\{[^{}]+\}(?=[\s.]*$)")  # "\text{east}" is an answer in words
-_SENTENCE = re.compile(r"(?<!\\)[.!?][\"'*_)]*(?=\s|$)")
+# End of a sentence. Several "!" are an exclamation; one in front of an operator or a full stop is a factorial.
+_SENTENCE = re.compile(r"(?<!\\)(?P<mark>!{2,}[.!?]*|!(?![.!]|\s*[-+*/=^×·])\?*|[.?][.!?]*)[\"'*_)]*(?=\s|$)")
 # Boundary between the value and its reason. "2, and 3" and "2, sqrt(3)" continue the value.
 _REASON = re.compile(
-    r"[,;]\s+(?!(?:and|or|sqrt|pi|sin|cos|tan|log|ln)\b)(?=[A-Za-z]{2,})|;\s|\s[–—]\s|\s-\s(?!sqrt|sin|cos|tan|log)(?=[A-Za-z]{3,})|\s(?:->|→|⇒)\s"
-    r"|\s(?=(?:because|since|as|so|which|where|when|if|after|for|due|given|we|i\.e|that|but)\b)",
+    rf"[,;]\s+(?!{CONJUNCTION}|(?:sqrt|pi|sin|cos|tan|log|ln){_END})(?=[^\W\d_]{{2,}})|[,;]\s*(?={_FOREIGN})|;\s"
+    r"|\s[–—]\s|\s-\s(?!sqrt|sin|cos|tan|log)(?=[A-Za-z]{3,})|\s(?:->|→|⇒)\s"
+    r"|\s(?=(?:or so|because|since|as|so|which|where|when|if|after|for|due|given|we|i\.e|that|but)\b)"
+    rf"|\s*(?<![^\W\d_])(?=(?:{REASONS})(?![a-zа-я]))",
     re.IGNORECASE,
 )
 _FILLER = re.compile(
     r"^(?:(?:therefore|thus|then|hence|approximately|about|around|roughly|exactly|simply|just|only|still|now|indeed"
-    r"|also|equal to|equals|the number|the value|given by|found to be|to be)\b[\s,:]*|[:=]\s*)+",
+    rf"|also|equal to|equals|the number|the value|given by|found to be|to be|{FILLERS}){_END}[\s,:]*|[:=]\s*)+",
     re.IGNORECASE,
 )
-_RETRACTED = re.compile(r"\W*(?:not|unknown|unclear|undetermined|undefined|impossible|cannot|can't)\b", re.IGNORECASE)
+_RETRACTED = re.compile(
+    rf"\W*(?:not|unknown|unclear|undetermined|undefined|impossible|cannot|can't|{NEGATIONS}){_END}", re.IGNORECASE
+)
+_ENDING = re.compile(rf"(?:{ENDINGS})\W*$")
+_LIST = re.compile(rf",|\\begin|{CONJUNCTION}", re.IGNORECASE)
+# A word, or a letter that names no variable.
+_WORD = re.compile(rf"[A-Za-z]{{2,}}(?![A-Za-z])|[A-Za-z]*[À-ɏ]|{_FOREIGN}")
 _EQUALS = re.compile(r"(?<![<>!:=≠≤≥])=(?!=)")
 
 
@@ -37,7 +50,7 @@ def stated_value(statement: str) -> str | None:
     statement = _FILLER.sub("", statement)
     if delimited := _DELIMITED.match(statement):  # the delimiters contain no reason
         return _after_equals(clean(next(part for part in delimited.groups() if part is not None))) or None
-    value = _SENTENCE.split(statement.replace("**", "").replace("`", ""), maxsplit=1)[0]
+    value = _first_sentence(statement.replace("**", "").replace("`", ""))
     if _WORDS.match(value):
         return clean(value) or None
     value = clean(_REASON.split(value, maxsplit=1)[0])
@@ -49,9 +62,23 @@ def stated_value(statement: str) -> str | None:
     return value if value and _is_mathematics(value) else None
 
 
+def without_ending(text: str) -> str:
+    """Remove a verb that follows the value in some languages: "42です" becomes "42"."""
+    return _ENDING.sub("", text)
+
+
+def _first_sentence(text: str) -> str:
+    """Return the text before the end of its first sentence. "5! + 4!" ends with a factorial, "5!" does not."""
+    end = _SENTENCE.search(text)
+    if end is None:
+        return without_ending(text)
+    before = text[: end.start()]
+    return without_ending(before) + ("!" if end["mark"] == "!" and "!" in before else "")
+
+
 def _after_equals(text: str) -> str:
     """Return the right side of an equation: 8 for "x = 8". "x = 2, y = 3" and "x = 2 or x = 3" stay whole."""
-    if len(parts := _EQUALS.split(text)) < 2 or re.search(r",|\bor\b|\band\b|\\begin", text):
+    if len(parts := _EQUALS.split(text)) < 2 or _LIST.search(text):
         return text
     last = parts[-1].strip()
     return last if last.count("(") == last.count(")") and last.count("{") == last.count("}") else text
@@ -59,7 +86,7 @@ def _after_equals(text: str) -> str:
 
 def _is_mathematics(text: str) -> bool:
     """Return True if the text can be a mathematical answer; a sentence is not one, even if it contains a number."""
-    if not re.search(r"\d|\\", text):
-        return False
-    first = re.match(r"[A-Za-z]{2,}(?![A-Za-z])", text)
-    return read_number(text) is not None or first is None or MATHEMATICAL.fullmatch(first.group()) is not None
+    if read_number(text) is not None:
+        return True
+    first = _WORD.match(text)
+    return bool(re.search(r"\d|\\", text)) and (first is None or MATHEMATICAL.fullmatch(first.group()) is not None)

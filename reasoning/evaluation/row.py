@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from branchwise.answers.formats import Letter, YesNo
+from branchwise.answers.choices import Letter, YesNo
 from branchwise.answers.numbers import read_number
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.validation import first_field_error

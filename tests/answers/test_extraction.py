@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from branchwise.answers.formats import AnswerFormat, Letter, Math, Text, YesNo
+from branchwise.answers.choices import Letter, YesNo
+from branchwise.answers.formats import AnswerFormat, Math, Text
 from branchwise.answers.numbers import read_number
 
 M, L, Y, T = Math(), Letter(), YesNo(), Text()
@@ -128,7 +129,7 @@ ROWS: list[tuple[AnswerFormat, str, str | None]] = [
     (M, "The answer is 5,000,000 people", "5,000,000 people"),
     (M, "The answer is 0.", "0"),
     (M, "The answer is .5", ".5"),
-    (M, "The answer is ½.", None),
+    (M, "The answer is ½.", "\\frac{1}{2}"),
     (M, "The answer is $\\frac{1}{2}$ hours.", "\\frac{1}{2}"),
     (M, "The answer is \\frac{1}{2}, or 0.5.", "\\frac{1}{2}, or 0.5"),
     (M, "The answer is 12 and not 13.", "12 and not 13"),

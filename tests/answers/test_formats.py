@@ -3,7 +3,8 @@
 import pytest
 
 import branchwise as bw
-from branchwise.answers.formats import AnswerFormat, Letter, Math, Text, YesNo
+from branchwise.answers.choices import Letter, YesNo
+from branchwise.answers.formats import AnswerFormat, Math, Text
 from branchwise.core.path import Path, StopReason
 
 

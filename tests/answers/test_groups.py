@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from branchwise.answers.formats import AnswerFormat, Letter, Math, Text, YesNo
+from branchwise.answers.choices import Letter, YesNo
+from branchwise.answers.formats import AnswerFormat, Math, Text
 from branchwise.answers.groups import AnswerGroups
 
 
