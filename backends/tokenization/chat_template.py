@@ -3,35 +3,26 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
-from transformers import PreTrainedTokenizerBase
 
 from branchwise.backends.tokenization.special_tokens import Escaper
-from branchwise.backends.tokenization.turn_forms import Turns, turn_forms
+from branchwise.backends.tokenization.turn_forms import Form, content_of, prints_parts, template_turn, turn_forms
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.messages import Message, Messages, Role
 from branchwise.core.question import as_messages
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _THINKING_SWITCHES = ("enable_thinking", "thinking")  # names of the variable in templates
 _MARK = "\ue002"
 """Around a turn's number, ends its content in a trial rendering: a short one is in the text elsewhere, too."""
-_MAY_BE_LOST: frozenset[Role] = frozenset({"assistant"})
 
 
 class _LostTurnsError(ValueError):
     """The template leaves out turns that the model must see."""
-
-
-class _Form(NamedTuple):
-    """The form in which messages are passed to the template."""
-
-    turns: Turns
-    parts: frozenset[Role] = frozenset()
-    """Roles whose content is a list of parts instead of text."""
-    text_arguments: bool = False
-    """Arguments of tool calls are text instead of objects."""
 
 
 class ChatTemplate:
@@ -39,7 +30,7 @@ class ChatTemplate:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         source: str | None = None,
         variables: Mapping[str, JsonValue] | None = None,
     ) -> None:
@@ -52,8 +43,8 @@ class ChatTemplate:
     def __bool__(self) -> bool:
         return bool(self._named)
 
-    def render(self, messages: Messages, escaper: Escaper) -> str:
-        """Return the prompt up to the assistant's reply, its content escaped.
+    def render(self, messages: Messages, escaper: Escaper, reply: str | None = None) -> str:
+        """Return the prompt up to the assistant's reply, or the conversation with that reply; its content is escaped.
 
         If the template supports no system turns, they open the next user turn; if it requires roles to alternate,
         neighbours of one role are joined; if it reads content in parts, each content is one part. Raises ConfigError
@@ -66,10 +57,12 @@ class ChatTemplate:
             "this model's chat template leaves them out",
             "use a model that calls tools",
         )
-        rendering = _Rendering(self._tokenizer, source, {**self._variables, **_switches(messages, source)}, messages)
-        for turns in turn_forms(messages.turns):
+        variables = {**self._variables, **_switches(messages, source)}
+        rendering = _Rendering(self._tokenizer, source, variables, messages, ends_with_reply=reply is not None)
+        last = () if reply is None else (Message(role="assistant", content=reply),)
+        for turns in turn_forms((*messages.turns, *last)):
             for text_arguments in (False, True):  # some templates print arguments, and need them as text
-                text = rendering.try_form(_Form(turns, text_arguments=text_arguments), escaper)
+                text = rendering.try_form(Form(turns, text_arguments=text_arguments), escaper)
                 if text is not None:
                     return text
         reason = re.sub(r"\s+", " ", str(rendering.refusal)).strip()[:300]
@@ -113,10 +106,12 @@ class _Rendering:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: "PreTrainedTokenizerBase",
         source: str,
         variables: Mapping[str, JsonValue],
         messages: Messages,
+        *,
+        ends_with_reply: bool,
     ) -> None:
         self.refusal: Exception | None = None
         """The first reason for which a form was not used."""
@@ -124,8 +119,10 @@ class _Rendering:
         self._source = source
         self._variables = variables
         self._messages = messages
+        self._ends_with_reply = ends_with_reply
+        self._may_be_lost = frozenset[Role]() if ends_with_reply else frozenset[Role]({"assistant"})
 
-    def try_form(self, form: _Form, escaper: Escaper) -> str | None:
+    def try_form(self, form: Form, escaper: Escaper) -> str | None:
         """Return the prompt in this form, or None if the template refuses it or leaves turns out.
 
         Content that the template leaves out as text is passed in parts, and as text where it prints the parts.
@@ -143,27 +140,27 @@ class _Rendering:
                 return usable
             if not lost:
                 return text
-            if lost <= _MAY_BE_LOST:
+            if lost <= self._may_be_lost:
                 usable = usable or text
             else:
                 self.refusal = self.refusal or _LostTurnsError(
-                    f"it leaves out {', '.join(sorted(lost - _MAY_BE_LOST))} turns"
+                    f"it leaves out {', '.join(sorted(lost - self._may_be_lost))} turns"
                 )
             form = form._replace(parts=form.parts ^ lost)
         return usable
 
-    def _write(self, form: _Form, escaper: Escaper) -> str:
+    def _write(self, form: Form, escaper: Escaper) -> str:
         text = self._tokenizer.apply_chat_template(
-            [_turn(turn, escaper, form) for turn in form.turns],  # type: ignore[arg-type]  # tool calls are not strings
+            [template_turn(turn, escaper, form) for turn in form.turns],  # type: ignore[arg-type]  # tool calls are not strings
             tools=[escaper.value(dict(tool)) for tool in self._messages.tools] or None,  # type: ignore[misc]
             chat_template=self._source,
-            add_generation_prompt=True,
+            add_generation_prompt=not self._ends_with_reply,
             tokenize=False,
             **self._variables,  # type: ignore[arg-type]  # the template's own variables
         )
         return str(text)
 
-    def _lost_roles(self, form: _Form, escaper: Escaper) -> frozenset[Role]:
+    def _lost_roles(self, form: Form, escaper: Escaper) -> frozenset[Role]:
         """Return the roles with a turn whose content the prompt lacks, or shows as the Python or JSON form of parts.
 
         Spacing may differ, and content may be printed as JSON. Thoughts of the assistant, and its words beside tool
@@ -176,12 +173,12 @@ class _Rendering:
         text = self._write(form._replace(turns=turns), escaper)
         shown, lost = _squeezed(text), set[Role]()
         for turn in turns:
-            content = _content(turn, escaper)
+            content = content_of(turn, escaper)
             kept = content.rpartition("</think>")[2] if turn.role == "assistant" else content
             forms = (kept, json.dumps(kept, ensure_ascii=False)[1:-1])
             if not turn.tool_calls and not any(_squeezed(one) in shown for one in forms):
                 lost.add(turn.role)
-            if turn.role in form.parts and _prints_parts(content, text):
+            if turn.role in form.parts and prints_parts(content, text):
                 lost.add(turn.role)
         return frozenset(lost)
 
@@ -207,44 +204,3 @@ def _prints_python_objects(messages: Messages, text: str, escaper: Escaper) -> b
         isinstance(value, dict) and repr(value) in text and repr(value) != json.dumps(value, ensure_ascii=False)
         for value in arguments
     )
-
-
-def _prints_parts(content: str, text: str) -> bool:
-    """Return whether a text shows the Python or JSON form of content in parts."""
-    (part,) = _as_parts(content)
-    return any(dump in text for dump in (repr(part), json.dumps(part, ensure_ascii=False), json.dumps(part)))
-
-
-def _content(turn: Message, escaper: Escaper) -> str:
-    """Return the escaped content of a turn."""
-    return escaper.text(turn.content, answer=turn.role == "assistant")
-
-
-def _as_parts(content: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": content}]
-
-
-def _turn(message: Message, escaper: Escaper, form: _Form) -> dict[str, object]:
-    """Return an escaped message in the form that chat templates read."""
-    content = _content(message, escaper)
-    turn: dict[str, object] = {
-        "role": message.role,
-        "content": _as_parts(content) if message.role in form.parts else content,
-    }
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {
-                "id": escaper.text(call.id),
-                "type": "function",
-                "function": {
-                    "name": escaper.text(call.name),
-                    "arguments": escaper.text(call.arguments) if form.text_arguments else escaper.arguments(call),
-                },
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        turn["tool_call_id"] = escaper.text(message.tool_call_id)
-    if message.name is not None:
-        turn["name"] = escaper.text(message.name)
-    return turn

@@ -4,7 +4,7 @@ import datetime
 from decimal import Decimal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from branchwise.core.errors import ConfigError
 from branchwise.core.messages import Message, Messages
@@ -100,7 +100,7 @@ def test_a_question_without_content_is_refused(value: Question) -> None:
         as_messages(value)
 
 
-SCHEMA = {"type": "function", "function": {"name": "\udfff"}}
+SCHEMA: dict[str, JsonValue] = {"type": "function", "function": {"name": "\udfff"}}
 
 
 @pytest.mark.parametrize(

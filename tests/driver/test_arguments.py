@@ -21,7 +21,7 @@ def backend() -> ScriptedBackend:
     return ScriptedBackend(lambda prompt, number: "The answer is 42.")
 
 
-def solve(question: Question = "q", **options: object) -> bw.Result:
+def solve(question: object = "q", **options: object) -> bw.Result:
     return bw.solve_sync(question, backend(), **options)  # type: ignore[arg-type]  # wrong types are the point
 
 

@@ -1,10 +1,11 @@
 """Input of a reward model: the conversation as tokens, and the positions whose scores count."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from branchwise.core.errors import BackendError
+from branchwise.backends.tokenization.chat_template import ChatTemplate
+from branchwise.backends.tokenization.special_tokens import Escaper, SpecialTokens
+from branchwise.core.errors import BackendError, ConfigError
 from branchwise.core.messages import Message, Messages
 from branchwise.core.path import Path
 from branchwise.prompts.steps import step_ends
@@ -36,8 +37,8 @@ class RewardReader:
         """
         self._tokenizer = tokenizer
         self._process, self._pad, self._context = process, pad, context
-        added = tokenizer.added_tokens_decoder.values()
-        self._special_tokens = sorted((token.content for token in added if token.special), key=len, reverse=True)
+        self._template = ChatTemplate(tokenizer)
+        self._special_tokens = SpecialTokens.of(tokenizer)
 
     def read(self, path: Path) -> Reading:
         """Return the reading of a path. Raises BackendError if the model cannot take it."""
@@ -45,9 +46,9 @@ class RewardReader:
         if messages is None:
             raise _unsupported("the path has no conversation", "use a backend whose prompts keep their messages")
         if self._tokenizer.chat_template:
-            whole, separator = self._render(messages, text)
-            tokenized = self._tokenize_pieces(whole.split(separator))
-            whole = whole.replace(separator, "")
+            whole, escaper = self._render(messages, text)
+            tokenized = self._tokenize_pieces(escaper.split(whole))
+            whole = whole.replace(escaper.separator, "")
         else:
             whole = "\n\n".join(turn.content for turn in messages.turns if turn.content) + f"\n{text}"
             tokenized = self._tokenize_plain(whole)
@@ -72,50 +73,16 @@ class RewardReader:
         lasts = (min(max(start + end, first), last) - 1 for end in steps or [len(text)])
         return tuple(dict.fromkeys(_covering(tokenized.spans, char) for char in lasts))
 
-    def _render(self, messages: Messages, text: str) -> tuple[str, str]:
-        """Return the conversation in the model's template, and the separator inserted into text that spells special
-        tokens."""
-        separator = "\ue000"
-        content = messages.model_dump_json() + text
-        while separator in content:
-            separator += "\ue001"
-        refusal: Exception | None = None
-        for turns in (messages.turns, _without_system(messages.turns)):
-            conversation = [*turns, Message(role="assistant", content=text)]
-            try:
-                rendered = self._tokenizer.apply_chat_template(
-                    [self._turn(turn, separator) for turn in conversation],  # type: ignore[arg-type]  # tool calls are not text
-                    tools=[dict(tool) for tool in messages.tools] or None,
-                    tokenize=False,
-                )
-            except Exception as error:  # a template may raise anything
-                refusal = refusal or error
-            else:
-                return str(rendered), separator
-        reason = " ".join(str(refusal).split())[:300]
-        raise _unsupported(
-            f"its chat template refuses the conversation ({reason})", "use roles it supports"
-        ) from refusal
-
-    def _turn(self, turn: Message, separator: str) -> dict[str, object]:
-        message: dict[str, object] = {"role": turn.role, "content": self._escaped(turn.content, separator)}
-        if turn.tool_calls:
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": _parse_arguments(call.arguments)},
-                }
-                for call in turn.tool_calls
-            ]
-        if turn.tool_call_id is not None:
-            message["tool_call_id"] = turn.tool_call_id
-        return message
-
-    def _escaped(self, text: str, separator: str) -> str:
-        for special in self._special_tokens:
-            text = text.replace(special, special[0] + separator + special[1:])
-        return text
+    def _render(self, messages: Messages, text: str) -> tuple[str, Escaper]:
+        """Return the conversation in the model's template, its content escaped, and the escaper."""
+        reply = Message(role="assistant", content=text)
+        escaper = Escaper(self._special_tokens, messages.model_copy(update={"turns": (*messages.turns, reply)}))
+        tools = messages.tools if "tools" in str(self._tokenizer.chat_template) else ()
+        conversation = messages.model_copy(update={"tools": tools, "thinking": None})
+        try:
+            return self._template.render(conversation, escaper, text), escaper
+        except ConfigError as error:
+            raise _unsupported(error.problem, "use roles it supports, or another model") from error
 
     def _tokenize_pieces(self, pieces: Sequence[str]) -> _Tokenized:
         """Tokenize the pieces of a rendered text separately, so that only the template's special tokens are special."""
@@ -135,30 +102,6 @@ class RewardReader:
 def _covering(spans: Sequence[tuple[int, int]], char: int) -> int:
     """Return the last token that starts at or before a character."""
     return max((i for i, (start, end) in enumerate(spans) if start < end and start <= char), default=0)
-
-
-def _without_system(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """Merge system turns into the next user turn, for templates without a system role."""
-    return tuple(_folded(turns))
-
-
-def _folded(turns: Sequence[Message]) -> Iterator[Message]:
-    waiting: list[str] = []
-    for turn in turns:
-        if turn.role == "system":
-            waiting.append(turn.content)
-        elif turn.role == "user" and waiting:
-            yield turn.model_copy(update={"content": "\n\n".join([*waiting, turn.content])})
-            waiting = []
-        else:
-            yield turn
-
-
-def _parse_arguments(arguments: str) -> object:
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
 
 
 def _unsupported(problem: str, hint: str) -> BackendError:

@@ -104,10 +104,26 @@ def test_a_template_may_trim_the_text_but_not_change_it(
         assert reading.places == (len(whole) - 2,)
         tokenizer.chat_template = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
         reader = RewardModel(classifier(PROCESS), tokenizer)._reader
-        with pytest.raises(bw.BackendError, match="chat template changes the path's text"):
+        with pytest.raises(bw.BackendError, match=r"refuses it \(it leaves out assistant, user turns\); use roles"):
             reader.read(path("So 42."))
         tokenizer.chat_template = "{{ raise_exception('nothing pleases me') }}"
-        with pytest.raises(bw.BackendError, match=r"refuses the conversation \(nothing pleases me\); use"):
+        with pytest.raises(bw.BackendError, match=r"refuses it \(nothing pleases me\); use"):
+            RewardModel(classifier(OUTCOME), tokenizer)._reader.read(path("So 42."))
+    finally:
+        tokenizer.chat_template = own
+
+
+def test_a_template_that_reads_parts_gets_parts(tokenizer: PreTrainedTokenizerBase) -> None:
+    own = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = (
+            "{% for m in messages %}{{ m.role }}: {% for p in m.content %}{{ p.text }}{% endfor %};{% endfor %}"
+        )
+        for kind in (PROCESS, OUTCOME):
+            reading = RewardModel(classifier(kind), tokenizer)._reader.read(path("So 42.", "6 * 7?"))
+            assert tokenizer.decode(list(reading.tokens)).endswith("user: 6 * 7?;assistant: So 42.;")
+        tokenizer.chat_template = "{% for m in messages if m.role != 'assistant' %}{{ m.content }}{% endfor %}"
+        with pytest.raises(bw.BackendError, match=r"refuses it \(it leaves out assistant turns\)"):
             RewardModel(classifier(OUTCOME), tokenizer)._reader.read(path("So 42."))
     finally:
         tokenizer.chat_template = own
