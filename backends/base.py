@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from branchwise.backends.stream import Extension
-from branchwise.core.errors import BackendError, require
+from branchwise.core.errors import BackendError, ContextLengthError
 from branchwise.core.messages import Messages
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
@@ -41,14 +41,15 @@ class Capabilities:
     changes: tuple[str, ...] = ()
     """Descriptions of everything that changes the model's distribution, such as quantized weights."""
 
-    def check_prompt(self, tokens: int) -> None:
-        """Raise ConfigError if a prompt of this length leaves no room for a sampled token."""
-        require(
-            tokens < self.context,
-            "question",
-            f"its prompt is {tokens} tokens long, the model's context is {self.context}",
-            "shorten it, or use a model with a longer context",
-        )
+    def check_prompt(self, tokens: int, *, exact: bool = True) -> None:
+        """Raise ContextLengthError if a prompt leaves no room for a sampled token. `tokens` may be a lower bound."""
+        if tokens >= self.context:
+            length = f"{tokens} tokens long" if exact else f"at least {tokens} tokens long"
+            raise ContextLengthError(
+                "question",
+                f"its prompt is {length}, the model's context is {self.context}",
+                "shorten it, or use a model with a longer context",
+            )
 
 
 @dataclass(frozen=True, slots=True)

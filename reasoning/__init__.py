@@ -21,6 +21,7 @@ from branchwise.core.errors import (
     BudgetError,
     CallError,
     ConfigError,
+    ContextLengthError,
     MissingExtraError,
     ModelError,
 )
@@ -117,6 +118,7 @@ __all__ = [
     "Cancel",
     "Capabilities",
     "ConfigError",
+    "ContextLengthError",
     "Decision",
     "DeepConf",
     "DeepConfOnline",

@@ -128,7 +128,8 @@ class Engine(Backend):
         return dtype
 
     async def root(self, messages: Messages, key: int) -> Path:
-        tokens = self._prompts.tokens(messages)
+        self._capabilities.check_prompt(self._prompts.least_tokens(messages), exact=False)
+        tokens = await asyncio.to_thread(self._prompts.tokens, messages)
         if not tokens:
             raise ConfigError("question", "has no tokens", "ask something")
         self._capabilities.check_prompt(len(tokens))

@@ -33,8 +33,18 @@ class PromptEncoder:
         if self._template:
             self._template.check(Escaper(self._special_tokens, Messages(turns=())))
         self._anchor = self._ids(_ANCHOR)
+        # Twice the longest token, as tokenizers may compose characters first.
+        self._most_characters = 2 * max(map(len, tokenizer.get_vocab()), default=1)
         # SentencePiece tokenizers treat the start of a text as the start of a word.
         self._marks_word_starts = self._ids("a") != self._ids(_ANCHOR + "a")[len(self._anchor) :]
+
+    def least_tokens(self, messages: Messages) -> int:
+        """Return a lower bound of the prompt's length in tokens, from the lengths of its texts alone.
+
+        It refuses a prompt of megabytes before the template and the tokenizer take seconds for it.
+        """
+        texts = (messages.prefix, *(turn.content or "" for turn in messages.turns))
+        return len(messages.turns) + sum(len(text) for text in texts) // self._most_characters
 
     def tokens(self, messages: Messages) -> tuple[int, ...]:
         """Return the tokens of a prompt as the chat template writes it.

@@ -131,7 +131,8 @@ class VLLMBackend(Backend):
         return self._info.capabilities
 
     async def root(self, messages: Messages, key: int) -> Path:
-        tokens = self._prompts.tokens(messages)
+        self.capabilities.check_prompt(self._prompts.least_tokens(messages), exact=False)
+        tokens = await asyncio.to_thread(self._prompts.tokens, messages)
         require(bool(tokens), "question", "has no tokens", "ask something")
         self.capabilities.check_prompt(len(tokens))
         return Path(parent=None, key=key, token_ids=tokens, text="", messages=messages)

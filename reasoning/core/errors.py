@@ -2,6 +2,7 @@
 
 BranchwiseError
 ├── ConfigError(field, problem, fix)     an argument is invalid (also a ValueError)
+│   └── ContextLengthError               a prompt is too long for the model's context
 ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
 ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
 ├── BudgetError(limit)                   a branch was not started because the budget is exhausted
@@ -9,6 +10,8 @@ BranchwiseError
 ├── CallError(what, error)               a user's code (a verifier, an answer format, an observer) failed
 └── BackendError(problem, retryable, hint)   a model failed while it processed a request
 """
+
+from typing import Self
 
 
 class BranchwiseError(Exception):
@@ -27,6 +30,14 @@ class ConfigError(BranchwiseError, ValueError):
         self.field = field
         self.problem = problem
         self.fix = fix
+
+    def renamed(self, field: str) -> Self:
+        """Return the same error of a field that has another name where the value came from."""
+        return type(self)(field, self.problem, self.fix)
+
+
+class ContextLengthError(ConfigError):
+    """A prompt is too long for the model's context."""
 
 
 class ModelError(BranchwiseError):

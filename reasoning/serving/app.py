@@ -28,6 +28,9 @@ except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "server") from error
 
 
+_MAX_PATH = 100  # characters of a client's path or model that a reply repeats
+
+
 class Service:
     """One model behind the routes, with its queue and metrics."""
 
@@ -125,12 +128,12 @@ async def _client_disconnected(request: Request, error: Exception) -> Response:
 
 async def _routing_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    route = f"{request.method} {request.url.path}"
+    route = f"{request.method} {request.url.path[:_MAX_PATH]}"
     if status == 405:
         return error_response(HTTPError(405, f"{route}: the method is not allowed", code="method_not_allowed"))
     return error_response(HTTPError(status, f"{route}: not found", code="not_found"))
 
 
 def _unknown_model(name: str) -> HTTPError:
-    message = f"the model {name[:200]!r} is not served; GET /v1/models lists the models"
+    message = f"the model {name[:_MAX_PATH]!r} is not served; GET /v1/models lists the models"
     return HTTPError(404, message, code="model_not_found", param="model")

@@ -5,7 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 
 from branchwise.backends.base import Backend
 from branchwise.core.result import Outcome, Result
@@ -19,6 +19,9 @@ from branchwise.serving.reply import ReplyHeader, choices
 from branchwise.serving.request import ChatRequest
 from branchwise.serving.resolve import ResolvedRequest, request_field_names, resolve
 from branchwise.serving.stream import ReplyStream
+
+Slot = Callable[[], AbstractAsyncContextManager[None]]
+"""Returns the context that a run needs, such as its turn in a queue."""
 
 _RANDOM = random.SystemRandom()
 
@@ -63,20 +66,24 @@ class ChatCompletions:
             has_verifier=self.verifier is not None,
         )
 
-    async def reply(self, request: ResolvedRequest) -> ChatCompletionBody:
-        """Return the whole reply. Cancelling it stops every branch. Raises BranchwiseError."""
+    async def reply(self, request: ResolvedRequest, slot: Slot = nullcontext) -> ChatCompletionBody:
+        """Return the whole reply. Cancelling it stops every branch. Raises BranchwiseError.
+
+        `slot` is entered for the time of the run; entering it may wait, or raise HTTPError.
+        """
         keep_texts = request.streams_text or request.is_plain
         progress = RunProgress(keep_texts, standings=False)
-        result = await self._run(request, progress)
+        result = await self._run(request, progress, slot)
         return self._header(request).completion(result, request, choices(result, request, progress.branch_texts()))
 
-    async def stream(self, request: ResolvedRequest) -> AsyncGenerator[str, None]:
+    async def stream(self, request: ResolvedRequest, slot: Slot = nullcontext) -> AsyncGenerator[str, None]:
         """Yield the reply as server-sent events, "data: [DONE]" last. Closing it stops every branch.
 
-        Raises BranchwiseError before the first event; later errors become an event.
+        Raises BranchwiseError before the first event; later errors become an event. The slot is free when the run
+        ends, however long the client takes to read.
         """
         progress = RunProgress(request.streams_text or request.is_plain)
-        run = asyncio.create_task(self._run(request, progress))
+        run = asyncio.create_task(self._run(request, progress, slot))
         stream = ReplyStream(request, self._header(request), progress)
         try:
             async with aclosing(stream.events(run)) as events:
@@ -94,25 +101,26 @@ class ChatCompletions:
     def _header(self, request: ResolvedRequest) -> ReplyHeader:
         return ReplyHeader(f"chatcmpl-{uuid.uuid4().hex}", int(self._clock()), request.request.model)
 
-    async def _run(self, request: ResolvedRequest, progress: RunProgress) -> Result:
+    async def _run(self, request: ResolvedRequest, progress: RunProgress, slot: Slot) -> Result:
         """Return the result of the run. Raises the first error if every path failed."""
         stop = Stop()
-        self._stops.add(stop)
-        try:
-            with request_field_names():
-                result = await solve(
-                    request.messages,
-                    self.backend,
-                    strategy=request.strategy,
-                    task=request.task,
-                    budget=request.budget,
-                    seed=request.seed,
-                    verifier=self.verifier,
-                    observer=together(progress, self._observer),
-                    stop=stop,
-                )
-                if result.outcome is Outcome.FAILED:
-                    raise progress.errors[0]
-            return result
-        finally:
-            self._stops.discard(stop)
+        async with slot():
+            self._stops.add(stop)
+            try:
+                with request_field_names():
+                    result = await solve(
+                        request.messages,
+                        self.backend,
+                        strategy=request.strategy,
+                        task=request.task,
+                        budget=request.budget,
+                        seed=request.seed,
+                        verifier=self.verifier,
+                        observer=together(progress, self._observer),
+                        stop=stop,
+                    )
+                    if result.outcome is Outcome.FAILED:
+                        raise progress.errors[0]
+                return result
+            finally:
+                self._stops.discard(stop)

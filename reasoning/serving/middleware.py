@@ -75,6 +75,9 @@ class AccessMiddleware:
 
     def _rejection(self, path: str, headers: Headers) -> HTTPError | None:
         """Return why the request may not pass; None if it may."""
+        if "content-length" in headers and "transfer-encoding" in headers:  # servers disagree on where such a body ends
+            message = "send Content-Length or Transfer-Encoding, not both"
+            return HTTPError(400, message, code="ambiguous_length", headers={"connection": "close"})
         if self._local and not is_loopback(host_of(headers.get("host", ""))):
             return HTTPError(403, "this server answers only under the name localhost", code="host_not_allowed")
         if self._keys is None or path in _PUBLIC_PATHS or self._keys.accept(headers.get("authorization")):

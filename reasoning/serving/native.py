@@ -22,7 +22,7 @@ def native_field_names() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(error.field.removeprefix(f"{KEY}."), error.problem, error.fix) from error
+        raise error.renamed(error.field.removeprefix(f"{KEY}.")) from error
 
 
 def parse_native_request(body: JsonValue, model: str) -> ChatRequest:

@@ -91,7 +91,7 @@ def request_field_names() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(_REQUEST_NAMES.get(error.field, error.field), error.problem, error.fix) from error
+        raise error.renamed(_REQUEST_NAMES.get(error.field, error.field)) from error
 
 
 def resolve(

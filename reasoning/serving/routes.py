@@ -1,18 +1,16 @@
 """The two routes that answer questions, shared by `branchwise serve` and the plugin of `vllm serve`."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import nullcontext
 from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from branchwise.serving.completion import ChatCompletionBody
-from branchwise.serving.completions import ChatCompletions
+from branchwise.serving.completions import ChatCompletions, Slot
 from branchwise.serving.connection import EventStream, read_json, run_while_connected
 from branchwise.serving.native import native_body, native_field_names, parse_native_request
 from branchwise.serving.request import ChatRequest
-from branchwise.serving.resolve import ResolvedRequest
 
 CHAT_PATH = "/v1/chat/completions"
 NATIVE_PATH = "/v1/branchwise"
@@ -39,9 +37,9 @@ class ChatRoutes:
         self,
         models: Models,
         max_body_bytes: int,
-        slot: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        slot: Slot = nullcontext,
     ) -> None:
-        """`slot` is entered while a question is answered; entering it may wait, or raise HTTPError."""
+        """`slot` is entered for the time of each run; entering it may wait, or raise HTTPError."""
         self._models = models
         self._max_body_bytes = max_body_bytes
         self._slot = slot
@@ -67,15 +65,5 @@ class ChatRoutes:
         completions = await self._models.completions_for(chat)
         resolved = completions.resolve(chat)
         if chat.stream:
-            return await EventStream.start(request.receive, self._events(completions, resolved))
-        return await run_while_connected(request.receive, self._reply(completions, resolved))
-
-    async def _reply(self, completions: ChatCompletions, resolved: ResolvedRequest) -> ChatCompletionBody:
-        async with self._slot():
-            return await completions.reply(resolved)
-
-    async def _events(self, completions: ChatCompletions, resolved: ResolvedRequest) -> AsyncGenerator[str, None]:
-        """Yield the events. Closing it frees the slot after every branch has stopped."""
-        async with self._slot(), aclosing(completions.stream(resolved)) as events:
-            async for event in events:
-                yield event
+            return await EventStream.start(request.receive, completions.stream(resolved, self._slot))
+        return await run_while_connected(request.receive, completions.reply(resolved, self._slot))

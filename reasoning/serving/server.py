@@ -1,14 +1,18 @@
 """The HTTP server: uvicorn with a shutdown that lets running questions finish."""
 
 import asyncio
+import errno
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 from branchwise.core.errors import ConfigError, MissingExtraError
 from branchwise.driver import GRACE_SECONDS
 from branchwise.serving.app import Service
+from branchwise.serving.http_protocol import ConnectionLimits, GuardedProtocol, connection_limits
 
 try:
     import uvicorn
@@ -18,7 +22,10 @@ except ImportError as error:
 
 _FLUSH_SECONDS = 5.0
 """Time for the last answers to reach their clients."""
-_BACKLOG = 2048
+_SILENT_SECONDS = 60.0
+"""Time between two logs of connections that could not be accepted."""
+
+log = logging.getLogger("branchwise.server")
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -58,18 +65,21 @@ class Server(uvicorn.Server):
         app: FastAPI,
         *,
         drain_seconds: float = 30.0,
+        connections: ConnectionLimits | None = None,
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
+        limits = connections or connection_limits()
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]  # called like the class
                 log_config=None,
                 access_log=False,
                 lifespan="off",
                 ws="none",
                 server_header=False,
                 proxy_headers=False,
-                backlog=_BACKLOG,
+                backlog=limits.backlog,
                 timeout_graceful_shutdown=int(_FLUSH_SECONDS),
             )
         )
@@ -78,11 +88,22 @@ class Server(uvicorn.Server):
         self._on_start = on_start
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._silent_until = 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._log_quietly)
         await super().startup(sockets)
         self._on_start()
+
+    def _log_quietly(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """Log that connections can't be accepted once a minute: asyncio reports it for each, thousands of times."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+            loop.default_exception_handler(context)
+        elif loop.time() >= self._silent_until:
+            self._silent_until = loop.time() + _SILENT_SECONDS
+            log.error("too many open files: new connections have to wait; raise the limit (ulimit -n)")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start draining in the event loop; uvicorn calls this as a signal handler."""
@@ -108,7 +129,7 @@ class Server(uvicorn.Server):
                 await queue.wait_idle()
         except TimeoutError:
             completions.stop()
-            with suppress(TimeoutError):  # a client that does not read keeps its slot
+            with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_SECONDS + _FLUSH_SECONDS):
                     await queue.wait_idle()
         self.should_exit = True

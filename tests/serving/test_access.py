@@ -104,5 +104,5 @@ async def test_logs_contain_no_prompts_or_replies(logs: pytest.LogCaptureFixture
     assert [(fields["method"], fields["route"], fields["status"]) for fields in requests] == [
         ("POST", CHAT, 200),
         ("POST", CHAT, 200),
-        ("POST", CHAT, 422),
+        ("POST", CHAT, 400),
     ]

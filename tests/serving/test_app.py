@@ -30,7 +30,7 @@ async def test_errors_have_openai_s_form() -> None:
             (await served.http.get(CHAT), 405),
             (await served.http.post("/health"), 405),
             (await served.http.post(CHAT, content=b"{}", headers={"content-type": "text/plain"}), 415),
-            (await served.http.post(CHAT, json={}), 422),
+            (await served.http.post(CHAT, json={}), 400),
         ]
     for response, status in wrong:
         assert response.status_code == status

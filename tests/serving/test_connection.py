@@ -101,11 +101,11 @@ async def test_invalid_json_is_rejected(body: bytes) -> None:
 async def test_json_without_an_object_is_rejected(body: bytes) -> None:
     async with serving(ScriptedBackend({"": ["42"]})) as served:
         response = await served.http.post(CHAT, content=body, headers={"content-type": "application/json"})
-    assert (response.status_code, response.json()["error"]["param"]) == (422, "body")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "body")
 
 
 async def test_unpaired_surrogates_are_rejected() -> None:
     body = b'{"model": "scripted", "messages": [{"role": "user", "content": "\\ud800"}]}'
     async with serving(ScriptedBackend({"": ["42"]})) as served:
         response = await served.http.post(CHAT, content=body, headers={"content-type": "application/json"})
-    assert (response.status_code, response.json()["error"]["param"]) == (422, "body")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "body")

@@ -28,7 +28,7 @@ async def test_requests_and_questions_are_counted() -> None:
     assert values['branchwise_questions_total{outcome="complete",strategy="self-consistency"}'] == 2
     assert values['branchwise_question_seconds_count{strategy="self-consistency"}'] == 2
     assert values['branchwise_requests_total{route="/v1/chat/completions",status="200"}'] == 3
-    assert values['branchwise_requests_total{route="/v1/chat/completions",status="422"}'] == 1
+    assert values['branchwise_requests_total{route="/v1/chat/completions",status="400"}'] == 1
     assert values['branchwise_requests_total{route="none",status="404"}'] == 2
     assert values["branchwise_questions_running"] == values["branchwise_questions_queued"] == 0
     assert 0 < values["branchwise_serving_cpu_seconds_total"] < 60

@@ -22,13 +22,13 @@ async def test_native_route_returns_the_whole_result() -> None:
 @pytest.mark.parametrize(
     ("status", "field", "body"),
     [
-        (422, "paths", {"question": "q", "paths": 1000}),
-        (422, "budget.tokens", {"question": "q", "budget": {"tokens": 10**9}}),
-        (422, "question", {"paths": 2}),
-        (422, "question", {"question": "q", "messages": [{"role": "user", "content": "q"}]}),
-        (422, "question", {"question": 7}),
-        (422, "branchwise", {"question": "q", "branchwise": {}}),
-        (422, "body", ["q"]),
+        (400, "paths", {"question": "q", "paths": 1000}),
+        (400, "budget.tokens", {"question": "q", "budget": {"tokens": 10**9}}),
+        (400, "question", {"paths": 2}),
+        (400, "question", {"question": "q", "messages": [{"role": "user", "content": "q"}]}),
+        (400, "question", {"question": 7}),
+        (400, "branchwise", {"question": "q", "branchwise": {}}),
+        (400, "body", ["q"]),
         (404, "model", {"question": "q", "model": "another"}),
     ],
 )

@@ -67,10 +67,10 @@ async def test_invalid_fields_are_named() -> None:
             for stream in (False, True):
                 response = await served.chat(**body, stream=stream)
                 error = response.json()["error"]
-                assert (response.status_code, error["param"]) == (422, field), (body, error)
+                assert (response.status_code, error["param"]) == (400, field), (body, error)
                 assert error["type"] == "invalid_request_error"
                 assert error["message"].startswith(field)
-        with pytest.raises(openai.UnprocessableEntityError, match=r"branchwise\.paths"):
+        with pytest.raises(openai.BadRequestError, match=r"branchwise\.paths"):
             await served.client.chat.completions.create(
                 model="scripted", messages=[], extra_body={"branchwise": {"paths": "many"}}
             )

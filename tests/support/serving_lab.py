@@ -20,6 +20,7 @@ from branchwise.driver import Observer, Verifier, together
 from branchwise.serving.access import APIKeys
 from branchwise.serving.app import Service, create_app
 from branchwise.serving.completions import ChatCompletions
+from branchwise.serving.http_protocol import ConnectionLimits
 from branchwise.serving.limits import Limits
 from branchwise.serving.metrics import Metrics
 from branchwise.serving.queue import RequestQueue
@@ -112,6 +113,7 @@ async def serving(
     key: str | None = None,
     local: bool = False,
     drain_seconds: float = 10.0,
+    connections: ConnectionLimits | None = None,
     verifier: Verifier | None = None,
     observer: Observer | None = None,
     traced: Callable[[Mapping[str, str]], AbstractContextManager[object]] = nullcontext,
@@ -127,6 +129,7 @@ async def serving(
         service,
         create_app(service, keys=None if key is None else APIKeys([key]), local=local, traced=traced),
         drain_seconds=drain_seconds,
+        connections=connections,
         on_start=started.set,
     )
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
