@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 Kind = Literal["value", "equation", "inequality"]
 """A value; the left side of "f = 0", equal up to a factor; the left side of "f < 0", equal up to a positive factor."""
 
+_WORKER = Path(__file__).with_name("worker.py")
 _START_SECONDS = 60.0  # the worker imports its mathematics in about 1 s, more slowly on a loaded machine
 
 
@@ -88,7 +90,7 @@ class WorkerProcess:
 
     def _popen(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "branchwise.answers.worker"],
+            [sys.executable, "-P", str(_WORKER)],  # -P: the modules beside it have names of the standard library
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

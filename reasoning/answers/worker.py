@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
@@ -40,7 +41,8 @@ from sympy import (
 )
 from sympy.core.function import AppliedUndef
 
-from branchwise.answers.process import Kind
+if TYPE_CHECKING:  # an import of branchwise would double the time to start
+    from branchwise.answers.process import Kind
 
 _CONVERSION = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _SIGNS = (1, 1, -1)  # of the variables at each point
@@ -98,7 +100,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise _SlowError
 
 
-def fingerprint(latex: str, kind: Kind = "value") -> str:
+def fingerprint(latex: str, kind: "Kind" = "value") -> str:
     """Return the fingerprint of an expression. Raises NoFingerprintError or an error of the parser without one."""
     tree = latex2sympy(latex, conversion_config=_CONVERSION)
     if isinstance(tree, MatrixBase):
@@ -107,7 +109,7 @@ def fingerprint(latex: str, kind: Kind = "value") -> str:
     return _of_expression(tree, kind)
 
 
-def _of_expression(tree: Expr, kind: Kind) -> str:
+def _of_expression(tree: Expr, kind: "Kind") -> str:
     if not isinstance(tree, Expr):
         raise NoFingerprintError
     names = sorted({symbol.name for symbol in tree.free_symbols if symbol.name != "i"})
