@@ -12,13 +12,12 @@ JSON may be written as Python writes it, and may end in a brace too many.
 """
 
 import ast
-import json
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from branchwise.chat.call import Call, read_calls
 from branchwise.chat.literals import bracket_end, decode, literal, parse_expression
 from branchwise.chat.tool_set import ToolSet
 
@@ -49,13 +48,6 @@ UNFINISHED = re.compile(
     re.DOTALL,
 )
 """Text that may become a call when it continues: an open tag, the mark, or the beginning of a list or bare call."""
-
-
-class Call(NamedTuple):
-    """A call before it gets an id."""
-
-    name: str
-    arguments: dict[str, JsonValue]
 
 
 class ParsedText(NamedTuple):
@@ -107,7 +99,7 @@ def _tagged(text: str, at: int, tools: ToolSet) -> _Found | None:
         return _Found(calls, at)
     values = _values(text, at)
     closed = _TAG_CLOSED.match(text, values.end)
-    return None if closed is None else _Found(_all_calls(values.values, tools), closed.end())
+    return None if closed is None else _Found(read_calls(values.values, tools), closed.end())
 
 
 def _function(text: str, tag: re.Match[str], tools: ToolSet) -> _Found | None:
@@ -117,7 +109,7 @@ def _function(text: str, tag: re.Match[str], tools: ToolSet) -> _Found | None:
     if decoded is not None:
         closed = _BODY_CLOSED.match(text, decoded.end)
         values: list[JsonValue] = [{"name": name, "arguments": decoded.value}]
-        return None if closed is None else _Found(_all_calls(values, tools), closed.end())
+        return None if closed is None else _Found(read_calls(values, tools), closed.end())
     arguments: dict[str, JsonValue] = {}
     while parameter := _PARAMETER.match(text, at):
         key, argument = parameter.group("key").strip(), parameter.group("text")
@@ -125,14 +117,14 @@ def _function(text: str, tag: re.Match[str], tools: ToolSet) -> _Found | None:
             arguments[key] = tools.typed(name, key, argument)
         at = parameter.end()
     closed = _PARAMETERS_CLOSED.match(text, at)
-    return None if closed is None else _Found(_all_calls([{"name": name, "arguments": arguments}], tools), closed.end())
+    return None if closed is None else _Found(read_calls([{"name": name, "arguments": arguments}], tools), closed.end())
 
 
 def _parse_marked(text: str, tools: ToolSet) -> ParsedText:
     for mark in _MARK.finditer(text):
         decoded = decode(text, mark.end())
         if decoded is not None and isinstance(decoded.value, list):
-            calls = _all_calls(decoded.value, tools)
+            calls = read_calls(decoded.value, tools)
             if calls:
                 return ParsedText((text[: mark.start()] + text[decoded.end :]).strip(), calls)
     return ParsedText(text, [])
@@ -171,7 +163,7 @@ def _python_calls(source: str, tools: ToolSet) -> list[Call]:
         except ValueError:
             return []
         values.append({"name": ast.unparse(item.func), "arguments": arguments})
-    return _all_calls(values, tools)
+    return read_calls(values, tools)
 
 
 class _Values(NamedTuple):
@@ -201,7 +193,7 @@ def parse_bare_calls(text: str, tools: ToolSet) -> ParsedText:
     is_whole = end == len(text) and all(
         isinstance(value, dict) and {"arguments", "parameters"} & value.keys() for value in values
     )
-    calls = _all_calls(values, tools) if is_whole else []
+    calls = read_calls(values, tools) if is_whole else []
     return ParsedText("" if calls else text, calls)
 
 
@@ -209,48 +201,3 @@ def _skip_separators(text: str, at: int) -> int:
     """Return the index of the next bare value."""
     separators = _AROUND_BARE.match(text, at)
     return at if separators is None else separators.end()
-
-
-def _all_calls(values: Sequence[JsonValue], tools: ToolSet) -> list[Call]:
-    """Return every value as a call; empty if one of them is not a call."""
-    calls = [call for value in values if (call := _as_call(value, tools)) is not None]
-    return calls if len(calls) == len(values) else []
-
-
-def _as_call(value: JsonValue, tools: ToolSet) -> Call | None:
-    if not isinstance(value, dict):
-        return None
-    name = value.get("name")
-    arguments = value.get("arguments", value.get("parameters"))
-    if isinstance(arguments, str) and arguments.strip():
-        decoded = decode(arguments, len(arguments) - len(arguments.lstrip()))
-        arguments = decoded.value if decoded is not None and not arguments[decoded.end :].strip() else arguments
-    elif arguments is None or isinstance(arguments, str):
-        arguments = {}  # a tool without parameters
-    if not isinstance(name, str) or not isinstance(arguments, dict) or not tools.accepts(name, arguments):
-        return None
-    call = Call(name, arguments)
-    try:
-        canonical([call]).encode()
-    except (UnicodeEncodeError, RecursionError):  # an unpaired surrogate, or nesting too deep to serialize
-        return None
-    return call
-
-
-def canonical(calls: Sequence[Call]) -> str:
-    """Return the calls as JSON text in canonical form: equal calls give equal texts."""
-    return json.dumps(
-        [{"name": call.name, "arguments": _normalize(call.arguments)} for call in calls], ensure_ascii=False
-    )
-
-
-def _normalize(value: JsonValue) -> JsonValue:
-    match value:
-        case dict():
-            return {key: _normalize(value[key]) for key in sorted(value)}
-        case list():
-            return [_normalize(item) for item in value]
-        case float() if value.is_integer():
-            return int(value)
-        case _:
-            return value

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from branchwise.answers.formats import AnswerFormat
-from branchwise.chat.tool_call_parser import UNFINISHED, Call, canonical, parse_bare_calls, parse_calls
+from branchwise.chat.call import Call, canonical
+from branchwise.chat.tool_call_parser import UNFINISHED, parse_bare_calls, parse_calls
 from branchwise.chat.tool_set import ToolSet
 from branchwise.core.messages import ToolCall
 

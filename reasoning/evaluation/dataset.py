@@ -1,7 +1,6 @@
 """Data sets: questions with reference answers, from local files and Hugging Face datasets."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -35,7 +34,7 @@ def read_rows(source: str, skip: int = 0, limit: int | None = None, columns: Col
     require(skip < len(raw), "skip", f"is {skip}, but {place} has {len(raw)} rows", "skip fewer")
     column_map, name = ColumnMap(place, raw[:INSPECTED_ROWS], columns), source_name(source)
     rows = [column_map.row(fields, f"{name}-{index}") for index, fields in enumerate(raw[skip:end], skip)]
-    _check_ids(rows, place)
+    _check_ids(rows, raw[skip:end])
     _check_graders(rows)
     return rows
 
@@ -86,8 +85,11 @@ def _check_graders(rows: Sequence[Row]) -> None:
         check_metrics()
 
 
-def _check_ids(rows: Sequence[Row], source: str) -> None:
-    repeated = [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
-    if repeated:
-        problem = f"{source} holds the id {repeated[0]!r} more than once"
-        raise ConfigError("data", problem, "give every row an id of its own")
+def _check_ids(rows: Sequence[Row], raw: Sequence[RawRow]) -> None:
+    """Raise ConfigError for the first row whose id an earlier one has."""
+    places: dict[str, str] = {}
+    for row, origin in zip(rows, raw, strict=True):
+        if row.id in places:
+            problem = f"{origin.place}, id: {row.id!r} is also that of {places[row.id]}"
+            raise ConfigError("data", problem, "give every row an id of its own")
+        places[row.id] = origin.place.rpartition(", ")[2]

@@ -87,7 +87,7 @@ CUT = gzip.compress((LINES * 2_000).encode(), mtime=0)[:-400]
         ("x.csv", "question,answer,question\nq,1,q\n", "x.csv has two columns question; name every column once"),
         ("x.csv", 'question,answer\n"a\nb",1\nq,\n', "line 4, answer: is empty"),
         ("x.csv", "a,b\nq,1\n", "question_column: can't be detected in .*x.csv; name it: the columns are a, b"),
-        ("x.csv", "id,question,answer\n1,q,1\n1,q,2\n", "x.csv holds the id '1' more than once"),
+        ("x.csv", "id,question,answer\n1,q,1\n1,q,2\n", "x.csv, line 3, id: '1' is also that of line 2"),
         ("x.jsonl", "", "holds no rows"),
         ("x.jsonl", f"{WHOLE}\n{WHOLE[:-1]},}}\n", "line 2, JSON: (Illegal trailing comma|Expecting property name)"),
         ("x.jsonl", f'{WHOLE}\n{{"question": "q\0", "answer": 1}}\n', "line 2: holds a NUL byte; give JSON Lines"),
@@ -139,5 +139,5 @@ def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_eval_names_file_and_line(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("question,answer,answer_type\nq,1,number\nq,one,number\n")
-    assert_rejected(run("eval", "rows.csv", cwd=tmp_path), "rows.csv, line 3, answer: 'one' is not a number; fix it")
+    (tmp_path / "rows.csv").write_text("question,answer,answer_type\nq,1,number\nq,many,number\n")
+    assert_rejected(run("eval", "rows.csv", cwd=tmp_path), "rows.csv, line 3, answer: 'many' is not a number; fix it")

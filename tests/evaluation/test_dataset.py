@@ -54,7 +54,7 @@ def test_files_are_found_by_path_or_by_name(monkeypatch: pytest.MonkeyPatch) -> 
         ('"q"', "line 1, JSON: got str, must be an object"),
         (f"{GOOD}\n\n{{}}", "line 3, answer: is missing"),
         ("", "holds no rows"),
-        (f"{GOOD}\n{GOOD}", "holds the id 'a' more than once"),
+        (f"{GOOD}\n{GOOD}", "line 2, id: 'a' is also that of line 1"),
         ("\udcff", "line 1: is not UTF-8; give JSON Lines"),
         (f"{GOOD}\n\udcff", "line 2: is not UTF-8"),
     ],

@@ -122,7 +122,7 @@ def test_a_missing_column_or_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(bw.ConfigError, match=r"^data: hf:x+/x+ can't be loaded"):
         read_rows(f"hf:{'x' * 3000}/{'x' * 3000}")
     same = [{"id": "a", "question": "q", "answer": "1"}] * 2
-    with pytest.raises(bw.ConfigError, match=r"holds the id 'a' more than once"):
+    with pytest.raises(bw.ConfigError, match=r"row 1, id: 'a' is also that of row 0; give every row"):
         read_rows(save(tmp_path / "same", test=same))
 
 
