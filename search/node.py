@@ -21,6 +21,8 @@ class Node:
     """True if the path has ended and can't be continued."""
     answer: Answer | None = None
     """The answer of an ended path, if it states one."""
+    stated: Answer | None = None
+    """The answer that the path states so far, ended or not."""
     value: float | None = None
     """None before the node is valued, and if valuing it failed."""
     failure: str = ""

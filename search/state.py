@@ -67,8 +67,9 @@ class SearchState(Samples):
         return {answer: votes / total for answer, votes in answers.items()}
 
     def add_node(self, parent: Node, path: Path, *, ended: bool, answer: Answer | None, cost: Usage) -> Node:
-        """Add and return a child of a node."""
+        """Add and return a child of a node; `answer` is the one that its path states, ended or not."""
         node = Node(len(self.nodes), parent, path, ended, answer if ended else None, cost=cost)
+        node.stated = answer
         self.nodes.append(node)
         parent.children.append(node)
         return node

@@ -63,9 +63,9 @@ class SampledSteps(StepGenerator):
             return
         length = self._step_end(expansion.node.path, event)
         if length is not None:
-            expansion.add_child(path.cut(length), ended=False, answer=None, cost=cost)
+            expansion.add_child(path.cut(length), ended=False, answer=event.answer, cost=cost)
         elif not path.token_ids:  # without tokens a path can't be cut, so the stop string ends the step
-            expansion.add_child(path, ended=False, answer=None, cost=cost)
+            expansion.add_child(path, ended=False, answer=event.answer, cost=cost)
         else:
             handler = partial(self._sampled, expansion, cost)
             expansion.send(Extend(path, 1, self._step_sampling(path), resume=True), handler)

@@ -143,7 +143,7 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
         """Sample the best unfinished path to its end, or a new one without any; none if a path states an answer."""
         failed = state.completed and state.nodes[-1].parent is not state.completed[-1]
         spent = state.budget_spent or len(state.completed) >= self.paths or self._free_nodes(state) < 1
-        if failed or spent or self.conclude(state).answer is not None:
+        if failed or spent or self._votes(state):
             return
         unfinished = [node for node in state.nodes[1:] if not node.ended and not node.children]
         allowed = [node for node in unfinished if node.depth < self.max_steps and node not in state.completed]
@@ -196,8 +196,8 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
 
     def conclude(self, state: StateT) -> Decision:
         """Return the best answer so far, without the tree."""
-        unvalued = len(state.nodes) > 1 and not _any_valued(state)
-        votes = [*self._node_votes(state, unvalued), *self._rollout_votes(state)]
+        votes = self._votes(state) or self._votes_of_unfinished(state)
+        unvalued = _is_unvalued(state)
         plain = count(vote.answer for vote in votes)
         best: dict[Answer, float] = {}
         for vote in votes:
@@ -210,6 +210,16 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
             weighted = weigh((vote.answer, max(0.0, vote.score)) for vote in votes)
             return Decision(leader(weighted), None, weighted, tallies)
         return Decision(leader(best if self.choose == "best" else plain), None, plain, tallies)
+
+    def _votes(self, state: StateT) -> list[_Vote]:
+        """Return the votes of ended paths, rollouts included. Without any, rollouts that could not be valued vote."""
+        votes = [*self._node_votes(state, _is_unvalued(state)), *self._rollout_votes(state)]
+        return votes or [_Vote(end.answer, 0.0, 0.0) for end in state.rollouts if end.answer is not None]
+
+    def _votes_of_unfinished(self, state: StateT) -> list[_Vote]:
+        """Return the votes of unfinished paths that state an answer so far: better than no answer at all."""
+        stating = [(node, node.stated) for node in state.nodes]
+        return [_Vote(stated, self.score(node), self.rank(node)) for node, stated in stating if stated is not None]
 
     def _node_votes(self, state: StateT, unvalued: bool) -> list[_Vote]:
         """Return the votes of `voting_nodes`, or of all ended nodes if none of those states an answer.
@@ -234,6 +244,11 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
             shares = state.answer_shares()
             return [_Vote(answer, shares[answer], shares[answer]) for answer, _ in ends]
         return [_Vote(answer, value, value) for answer, value in ends if value is not None]
+
+
+def _is_unvalued(state: SearchState) -> bool:
+    """Return True if the tree has nodes besides the prompt, and none could be valued."""
+    return len(state.nodes) > 1 and not _any_valued(state)
 
 
 def _any_valued(state: SearchState) -> bool:

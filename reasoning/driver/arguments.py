@@ -1,6 +1,7 @@
 """Arguments of `solve`, checked before anything runs: names become objects, and what can't be used is explained."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields
 from os import PathLike
 
 from pydantic import BaseModel
@@ -31,7 +32,21 @@ def strategy_of(value: AnyStrategy | str | None) -> AnyStrategy:
     if isinstance(value, str):
         return make_strategy(value, DEFAULT_PATHS, Sampling())
     _check_instance(value, Strategy, "strategy", "use its name or an object such as SelfConsistency(paths=8)")
+    _check_instance(getattr(value, "sampling", Sampling()), Sampling, "sampling", "use Sampling(temperature=...)")
     return value
+
+
+def check_names(given: Collection[str], known: Collection[str]) -> None:
+    """Raise TypeError for a keyword argument that does not exist, with the place of what belongs to a strategy."""
+    unknown = sorted(set(given) - set(known))
+    if not unknown:
+        return
+    hint = f"use one of {', '.join(known)}"
+    if unknown[0] == "paths":
+        hint = "it belongs to the strategy: strategy=SelfConsistency(paths=...)"
+    elif unknown[0] in {field.name for field in fields(Sampling)}:
+        hint = f"it belongs to the strategy: strategy=SelfConsistency(sampling=Sampling({unknown[0]}=...))"
+    raise TypeError(f"{', '.join(unknown)}: unknown keyword argument; {hint}")
 
 
 def task_of(value: Task | str | None, answer_type: type[BaseModel] | None) -> Task:

@@ -17,6 +17,7 @@ from branchwise.driver.arguments import (
     budget_of,
     check_backend,
     check_callable,
+    check_names,
     question_list,
     seed_of,
     stop_of,
@@ -129,10 +130,7 @@ def run_sync(start: Callable[[], Coroutine[None, None, Returned]], stop: Stop) -
 
 def _config(backend: Backend, options: SolveOptions) -> RunConfig:
     """Return the run's configuration. Raises TypeError for an option that does not exist, ConfigError for a value."""
-    unknown = options.keys() - SolveOptions.__annotations__.keys()
-    if unknown:
-        known = ", ".join(SolveOptions.__annotations__)
-        raise TypeError(f"{', '.join(sorted(unknown))}: unknown keyword argument; use one of {known}")
+    check_names(options, SolveOptions.__annotations__)
     check_backend(backend)
     check_callable(options.get("verifier"), "verifier")
     check_callable(options.get("observer"), "observer")

@@ -73,6 +73,7 @@ class Model(BaseModel):
     [
         ({"strategy": bw.SelfConsistency}, "strategy: is the class SelfConsistency; make an object of it: SelfConsis"),
         ({"strategy": bw.MCTS}, "strategy: is the class MCTS; make an object of it: MCTS(...)"),
+        ({"strategy": bw.SelfConsistency(4, 0.7)}, "sampling: is 0.7, of type float; use Sampling("),  # type: ignore[arg-type]
         ({"strategy": 8}, "strategy: is 8, of type int; use its name or an object"),
         ({"strategy": "self-consistancy"}, "strategy: 'self-consistancy' is unknown; did you mean self-consistency?"),
         ({"strategy": "esc:window=one"}, "strategy: esc: window is 'one'; use an integer"),
@@ -99,6 +100,21 @@ class Model(BaseModel):
 )
 def test_what_can_not_be_used_is_explained(options: Mapping[str, object], error: str) -> None:
     assert refusal(**options).startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("paths", "it belongs to the strategy: strategy=SelfConsistency(paths=...)"),
+        ("max_tokens", "it belongs to the strategy: strategy=SelfConsistency(sampling=Sampling(max_tokens=...))"),
+        ("temperature", "it belongs to the strategy: strategy=SelfConsistency(sampling=Sampling(temperature=...))"),
+        ("model", "use one of strategy, task,"),
+    ],
+)
+def test_an_unknown_option_is_explained(name: str, hint: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        solve(**{name: 1})
+    assert str(caught.value).startswith(f"{name}: unknown keyword argument; {hint}")
 
 
 @pytest.mark.parametrize("model", ["SmolLM2-135M-Instruct", "owner/name", Path("models/mine"), "model.gguf"])

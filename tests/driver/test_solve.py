@@ -45,5 +45,5 @@ async def test_two_questions_share_one_budget() -> None:
 
 
 def test_an_unknown_option_raises_and_names_the_known_ones() -> None:
-    with pytest.raises(TypeError, match=r"paths: unknown keyword argument; use one of strategy, .*stop"):
-        bw.solve_sync("q", ONE, paths=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"path: unknown keyword argument; use one of strategy, .*stop"):
+        bw.solve_sync("q", ONE, path=3)  # type: ignore[call-arg]

@@ -32,7 +32,8 @@ def rarely_answering(salt: int, share: float) -> ScriptedBackend:
         lines = path.whole_text.count("\n")
         chance = zlib.crc32(f"{salt} {path.whole_text} {before}".encode()) / (1 << 32)
         ended = "I am not sure." if chance > 0.7 or lines >= 4 else f"Step {lines}.{before} of {chance:.3f}\nAnd so on."
-        return Reply(STATED if chance < share else ended, logprob=-chance)
+        stated = f"{STATED}\nAnd so on." if salt % 2 and lines < 4 else STATED
+        return Reply(stated if chance < share else ended, logprob=-chance)
 
     return ScriptedBackend(reply, scores=SCORES)
 
@@ -45,6 +46,22 @@ def test_an_answer_that_a_branch_states_is_never_lost(name: str, salt: int, shar
     stated = any(branch.answer is not None for branch in result.paths)
     assert (result.answer is not None) == stated
     assert result.outcome is (bw.Outcome.COMPLETE if stated else bw.Outcome.NO_ANSWER)
+
+
+@pytest.mark.parametrize("value", ["verifier", "rollouts,final=verifier"])
+@pytest.mark.parametrize("name", SEARCHES)
+@settings(max_examples=15, deadline=None)
+@given(salt=st.integers(0, 1 << 30), paths=st.integers(1, 8))
+def test_an_answer_that_can_not_be_valued_is_never_lost(name: str, value: str, salt: int, paths: int) -> None:
+    async def verifier(path: bw.Path) -> float:
+        chance = zlib.crc32(f"{salt} {path.answer_text}".encode()) % 5
+        if chance < 3:
+            raise ValueError("the path can't be valued")
+        return chance / 5
+
+    searched = strategy(f"{name}:value={value}", paths)
+    result = bw.solve_sync("q", rarely_answering(salt, 0.05), strategy=searched, verifier=verifier)
+    assert (result.answer is not None) == any(branch.answer is not None for branch in result.paths)
 
 
 @pytest.mark.parametrize("name", RESTARTING)
