@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from branchwise.answers.characters import plain, visible
 from branchwise.answers.extraction import boxed, list_is_unfinished, statements
+from branchwise.answers.languages import CONJUNCTION
 from branchwise.answers.numbers import bare, clean, read_number, write_number
 from branchwise.answers.statement import retracts, stated_value, without_ending
 from branchwise.answers.turn import first_stated
@@ -59,6 +60,8 @@ _CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)", "= 1")
 # A text that is nothing but a fenced line.
 _FENCED = re.compile(r"`{3,}\w*\n([^\n]*)\n`{3,}")
 _TIME = re.compile(r"(?<=\d)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)  # "10:30 a.m.", "10:30AM"
+# Between values: "2 o 3", "x = 2 oder x = 3", "2或3".
+_AND = re.compile(rf"(?<=[\d)}}])\s*(?! ?(?:or|and)\b){CONJUNCTION}\s*(?=[-+]?[\d\\(]|[A-Za-z]\s*=)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,19 @@ class Math(AnswerFormat):
 
     def normal(self, answer: str) -> str:
         number = read_number(answer)
-        return _write_times(clean(answer)) if number is None else write_number(number)
+        return _without_words(clean(answer)) if number is None else write_number(number)
 
 
-def _write_times(text: str) -> str:
-    return clean(_TIME.sub(lambda found: f" {found[1].lower()}.m.", text))
+def _without_words(text: str) -> str:
+    """Write times as "5:30 p.m.", and a comma for "and" and "or" of other languages than English."""
+    return clean(_AND.sub(", ", _TIME.sub(lambda found: f" {found[1].lower()}.m.", text)))
 
 
 # End of a sentence, but not after "St." and the like.
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\"'*])(?<!\b[SM]t)(?<!\b[MD]r)(?<!\bMs)(?<!\bMrs)\.\s+(?=[A-Z])|[。।]")
 _ABBREVIATION = re.compile(r"(?<![\w.])(?:[^\W\d_]\.)+[^\W\d_](?!\w)\.?")  # "U.S.", "a.m."
+_EXCLAMATION = re.compile(r"(?<=[^\W\d_]{2})!+$")
+_DASH = re.compile("[–—]")
 _ARTICLE = re.compile(r"^(?:(?:the|an?)\s+)+(?=\w)")
 
 
@@ -126,7 +132,7 @@ class Text(AnswerFormat):
 
 def _without_variants(text: str) -> str:
     """Remove what two spellings of one text may differ in."""
-    text = _TIME.sub(r" \1m", plain(bare(text)).casefold())
+    text = _EXCLAMATION.sub("", _DASH.sub("-", _TIME.sub(r" \1m", plain(bare(text)).casefold())))
     return _ARTICLE.sub("", _ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text))
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _MARKUP = r"[*_]*"
-_VALUE = r"(?=\s*\(?[-+]?[\d$\\(])|(?=\s+(?-i:[A-Z])(?!\w))"  # without a verb: "జవాబు 42", "Ответ B"
+_REMARK = r"(?:\s*\([^()\n]{1,40}\)(?=\s*[:=：]))?"  # "Answer (in dollars): 5"
+_VALUE = r"(?=\s*\(?[-+]?[\d$\\])|(?=\s*\([A-Za-z]\))|(?=\s+(?-i:[A-Z])(?!\w))"  # without a verb: "జవాబు 42", "Ответ B"
 
 
 class _Language(NamedTuple):
-    """How a language announces an answer. Alternatives are divided by "|"; the patterns are regular expressions."""
+    """Words with which a language announces an answer, as regular expressions; "|" divides alternatives."""
 
     nouns: str
     links: str
@@ -122,7 +123,7 @@ def _pattern(language: _Language) -> re.Pattern[str]:
     negated = rf"|{space}(?=(?:{language.negated}){edge})" if language.negated else ""
     possessive = r"|['’]s(?=\s+(?:(?-i:[^a-z\s])|(?:yes|no|true|false)\b))" if language is _ENGLISH else ""
     return _compile(
-        rf"{start}{before}(?:{language.nouns}){edge}{_MARKUP}{complement}"
+        rf"{start}{before}(?:{language.nouns}){edge}{_MARKUP}{complement}{_REMARK}"
         rf"(?:\s*(?:[:=：＝→⇒]|->)|{space}(?:{language.links}){edge}{bare}{negated}{possessive}){_MARKUP}\s?[:：]?"
     )
 

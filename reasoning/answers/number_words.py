@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from branchwise.answers.units import is_unit
+from branchwise.answers.units import is_unit, scale
 
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -19,7 +19,7 @@ _MAX_WORDS = 32
 
 
 def read_words(text: str) -> Fraction | None:
-    """Return the number that the words name, a unit of one word ignored; None if they name none."""
+    """Return the number that the words name, a unit of one word left aside; None if they name none."""
     words = text.lower().split(maxsplit=_MAX_WORDS)
     if not words or len(words) > _MAX_WORDS:
         return None
@@ -28,6 +28,7 @@ def read_words(text: str) -> Fraction | None:
     number = _number(words)
     if number is None and len(words) > 1 and words[-1] not in _NAMES and is_unit(words[-1], apart=True):
         number = _number(words[:-1])
+        number = None if number is None else number * scale(words[-1])
     return -number if negative and number is not None else number
 
 

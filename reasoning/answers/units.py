@@ -68,8 +68,13 @@ def is_unit(text: str, apart: bool) -> bool:
 
 def scale(unit: str) -> Fraction:
     """Return the factor that a unit begins with: 1,000,000 for "million dollars", 1 for "dollars"."""
-    word = unit.split()[0].lower()
-    return SCALES.get(word) or SCALES.get(word.removesuffix("s")) or Fraction(_CHINESE_SCALES.get(unit[0], 1))
+    factor = Fraction(_CHINESE_SCALES.get(unit[0], 1))
+    for word in unit.lower().split():
+        size = SCALES.get(word) or SCALES.get(word.removesuffix("s"))
+        if size is None:
+            break
+        factor *= size
+    return factor
 
 
 def _may_be_unit(word: str) -> bool:

@@ -90,6 +90,8 @@ def test_exclamations_differ_from_factorials(text: str, answer: str) -> None:
         (M, "```python\nprint(72)\n```", None),
         (M, "```\n71\n72\n```", None),
         (M, '{"total": 72}', None),
+        (T, "**Final Answer:**\n> ) ]", "> ) ]"),
+        (T, "Answer:\n- Paris", "Paris"),
     ],
 )
 def test_answers_in_json_and_blocks_are_found(format_: AnswerFormat, text: str, answer: str | None) -> None:
@@ -112,6 +114,7 @@ def test_answers_in_json_and_blocks_are_found(format_: AnswerFormat, text: str, 
         ("The answer is:\n\n- 42", "42"),
         ("Final Answer → 42", "42"),
         ("Ans: 42", "42"),
+        ("Answer (in dollars): 42", "42"),
         ("The answers are 3 and 5.", "3 and 5"),
         ("The answer is twelve.", "twelve"),
         ("The answer is 1,234 or so.", "1,234"),
@@ -156,6 +159,10 @@ def test_letters_are_found_as_people_write_them(text: str, letter: str | None) -
         (M, "10:30 a.m.", "10:30 AM"),
         (M, "5:30PM", "5:30 p.m."),
         (M, "7²", "7^{2}"),
+        (M, "$2$ o $3$", "2, 3"),
+        (M, "x = 2 oder x = 3", "x = 2, x = 3"),
+        (M, "2或3", "2, 3"),
+        (M, "2 и 3", "2, 3"),
         (Y, "Y", "yes"),
         (Y, "sí", "yes"),
         (T, "10:30 a.m.", "10:30 am"),
@@ -167,6 +174,8 @@ def test_letters_are_found_as_people_write_them(text: str, letter: str | None) -
         (T, "Ｐａｒｉｓ", "paris"),
         (T, "Straße", "STRASSE"),
         (T, "“New York”", "New York"),
+        (T, "New York!", "New York"),
+        (T, "1990–1995", "1990-1995"),
     ],
 )
 def test_spellings_of_one_answer_have_one_normal_form(format_: AnswerFormat, first: str, second: str) -> None:
@@ -179,12 +188,14 @@ def test_spellings_of_one_answer_have_one_normal_form(format_: AnswerFormat, fir
         (M, "10:30 a.m.", "10:30 p.m."),
         (M, "5k", "5000"),
         (M, "x²", "x2"),
+        (M, "2x y", "2x, y"),
         (T, "The", ""),
         (T, "1.5", "15"),
         (T, "Theodore", "odore"),
         (T, "①", "②"),
         (T, "x²", "x2"),
         (T, "🎉", "🎈"),
+        (T, "n!", "n"),
     ],
 )
 def test_different_answers_have_different_normal_forms(format_: AnswerFormat, first: str, second: str) -> None:

@@ -159,6 +159,8 @@ from branchwise.answers.numbers import read_number, write_number
         ("37℃", 37),
         ("🎉42🎉", 42),
         ("twelve apples", 12),
+        ("two dozen", 24),
+        ("2 hundred thousand dollars", 200_000),
         ("minus one hundred and five", -105),
         ("two million three hundred thousand and one", 2_300_001),
         ("two-thirds", Fraction(2, 3)),
