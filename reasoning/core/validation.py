@@ -1,6 +1,8 @@
 """Checks of values that users pass, and the first field that pydantic rejects, for the text of a ConfigError."""
 
+import contextlib
 import math
+import operator
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 from pydantic import ValidationError
@@ -41,22 +43,25 @@ def first_field_error(error: ValidationError) -> FieldError:
 
 
 def shortened(value: object) -> str:
-    """Return a value as errors show it."""
-    shown = repr(value)
+    """Return a value as errors show it: on one line."""
+    shown = repr(value).replace("\n", " ")
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"
 
 
 def whole_number(field: str, value: object, fix: str) -> int:
     """Return an integer of any type (numpy's included) as int. Raises ConfigError for other values and booleans."""
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
-        return value.__index__()
+        with contextlib.suppress(TypeError):  # of an array
+            return operator.index(value)
     raise wrong_type(field, value, fix)
 
 
 def finite_number(field: str, value: object, fix: str) -> float:
     """Return a finite number. Raises ConfigError for other values, booleans and text."""
-    if isinstance(value, SupportsFloat) and not isinstance(value, bool) and math.isfinite(value):
-        return value if isinstance(value, int | float) else float(value)
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, OverflowError):  # of an array, or an integer beyond all floats
+            if math.isfinite(value):
+                return value if isinstance(value, int | float) else float(value)
     raise wrong_type(field, value, fix)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import branchwise as bw
 
-NO_NUMBERS = ["100", b"1", True, False, [1], {}, 1j, object(), float("nan"), float("inf")]
+NO_NUMBERS: list[object] = ["100", b"1", True, False, [1], {}, 1j, object(), float("nan"), float("inf")]
+NO_NUMBERS += [numpy.array([1, 2]), numpy.array([[1.0], [2.0]])]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS)
@@ -40,8 +41,9 @@ def test_numbers_of_other_types_become_plain() -> None:
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k", "min_p", "logprobs", "max_tokens"])
 @pytest.mark.parametrize("value", NO_NUMBERS)
 def test_sampling_takes_numbers_only(field: str, value: object) -> None:
-    with pytest.raises(bw.ConfigError, match=rf"^{field}: is .*, of type \w+; use "):
+    with pytest.raises(bw.ConfigError, match=rf"^{field}: is .*, of type \w+; use ") as caught:
         bw.Sampling(**{field: value})  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("stop", [3, [1], None, {"a"}, b"a"])
