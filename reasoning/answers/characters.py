@@ -19,6 +19,7 @@ _LOW = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙᵢₖₘ", "01
 _POWER, _INDEX = re.compile(f"[{''.join(_HIGH)}]+"), re.compile(f"[{''.join(_LOW)}]+")
 _FRACTION = re.compile(f"(?<![{''.join(_HIGH)}])({_POWER.pattern})⁄({_INDEX.pattern})")
 # A dash in front of a number is a sign. Between two numbers it is a range, and after a space it divides a sentence.
+_HIGH_SIGN = re.compile(r"⁻(?<![\w)\]}].)(?=\d)")
 _SIGN = re.compile(r"[‒–](?<![\w)\]}°%'\"].)(?=\.?\d|\\(?!\))|[√∛π])|—(?<![^\s(\[{$=,].)(?=\.?\d)")
 
 _ALIKE = {
@@ -63,6 +64,7 @@ def plain(text: str) -> str:
     text = visible(text)
     if text.isascii():
         return text
+    text = _HIGH_SIGN.sub("-", text)
     text = _FRACTION.sub(lambda found: rf"\frac{{{_read(found[1], _HIGH)}}}{{{_read(found[2], _LOW)}}}", text)
     text = _POWER.sub(lambda found: f"^{{{_read(found[0], _HIGH)}}}", text)
     text = _INDEX.sub(lambda found: f"_{{{_read(found[0], _LOW)}}}", text)
@@ -86,8 +88,8 @@ def _table() -> dict[int, str]:
     """Return the replacements of single characters."""
     digits = ((code, unicodedata.decimal(chr(code), None)) for code in range(0x80, 0x20000))
     table = {code: str(digit) for code, digit in digits if digit is not None}
-    # Full-width forms, and the letters of mathematics except the double-struck ones, which name sets.
-    for code in (*range(0xFF01, 0xFF5F), *range(0x1D400, 0x1D538), *range(0x1D56C, 0x1D7CC)):
+    # Small and full-width forms, and the letters of mathematics except the double-struck ones, which name sets.
+    for code in (*range(0xFE50, 0xFE6C), *range(0xFF01, 0xFF5F), *range(0x1D400, 0x1D538), *range(0x1D56C, 0x1D7CC)):
         table[code] = unicodedata.normalize("NFKC", chr(code))
     for code in (*range(0xBC, 0xBF), *range(0x2150, 0x215F), 0x2189):
         top, _, bottom = unicodedata.normalize("NFKC", chr(code)).partition("⁄")

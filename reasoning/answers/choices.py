@@ -17,7 +17,7 @@ _END = (
     r"(?:[\s*_.,:;!)\]}\"'`$]*$|[*_\"'\]}`$]*[.,:;!)][*_\"'`]*(?:\s|$)|[*_]*\s+[–—(-]"
     rf"|[*_]*\s+(?:because|since|as|so|which|for|{REASONS})(?![^\W\d_]))"
 )
-_LETTER_END = rf"(?:{_END}|\s*[\u0530-\u1fff\u3040-\ud7af])"  # "Bです"
+_LETTER_END = rf"(?:{_END}|[*_]*[.:,)]?\s*[\u0530-\u1fff\u3040-\ud7af])"  # "Bです"
 # "A or B" is no choice.
 _BOTH = rf"(?!\W*(?:(?:{CONJUNCTION}|/|,|&)\W*[A-HJ-Z](?![A-Za-z])|{CONJUNCTION}\W*$))"
 _LETTER = re.compile(

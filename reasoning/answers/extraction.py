@@ -38,7 +38,7 @@ _VALUE = re.compile(r"'([^'\n]*)'|(['\"][^\n]*|[^\n,}\]]*)")  # of a key in JSON
 _DECODER = json.JSONDecoder()
 # Text between a lead and its statement: white space with line breaks, bold marks, a bullet, an opening of display
 # mathematics or of a block.
-_GAP = re.compile(r"(?:[\s:：,、，]|(?<=\n)[-•][ \t]+|\*\*|__|(?:\\\[|\$\$|```\w*)(?=\s*\n))*")
+_GAP = re.compile(r"(?:[\s:：,、，→⇒]|(?<=\n)[-•][ \t]+|\*\*|__|(?:\\\[|\$\$|```\w*)(?=\s*\n))*")
 _MAX_LENGTH = 400  # characters read of a statement
 _MAX_LEADS = 50  # a text with more of them repeats itself
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from branchwise.answers.characters import plain, visible
 from branchwise.answers.extraction import boxed, list_is_unfinished, statements
-from branchwise.answers.languages import CONJUNCTION
+from branchwise.answers.languages import LIST_WORD
 from branchwise.answers.numbers import bare, clean, read_number, write_number
 from branchwise.answers.statement import retracts, stated_value, without_ending
 from branchwise.answers.turn import first_stated
@@ -60,8 +60,6 @@ _CONTINUATIONS = ("0", "x", "\nx", " or $1$", " or (B)", "= 1")
 # A text that is nothing but a fenced line.
 _FENCED = re.compile(r"`{3,}\w*\n([^\n]*)\n`{3,}")
 _TIME = re.compile(r"(?<=\d)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)  # "10:30 a.m.", "10:30AM"
-# Between values: "2 o 3", "x = 2 oder x = 3", "2或3".
-_AND = re.compile(rf"(?<=[\d)}}])\s*(?! ?(?:or|and)\b){CONJUNCTION}\s*(?=[-+]?[\d\\(]|[A-Za-z]\s*=)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class Math(AnswerFormat):
 
 def _without_words(text: str) -> str:
     """Write times as "5:30 p.m.", and a comma for "and" and "or" of other languages than English."""
-    return clean(_AND.sub(", ", _TIME.sub(lambda found: f" {found[1].lower()}.m.", text)))
+    return clean(LIST_WORD.sub(", ", _TIME.sub(lambda found: f" {found[1].lower()}.m.", text)))
 
 
 # End of a sentence, but not after "St." and the like.

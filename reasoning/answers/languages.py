@@ -175,6 +175,13 @@ CONJUNCTION = (
     r"(?:(?<![^\W\d_])(?:or|and|o|u|y|e|ou|et|oder|und|или|и|na|au)(?![^\W\d_])|或者|或|和|与|與|と|か|또는|และ|หรือ)"
 )
 """Pattern of a word between two answers."""
+LIST_WORD = re.compile(
+    r"(?<=[\d)}])(?:\s+(?:o|ou|et|oder|und|или|и|na|au)\s+|\s*(?:或者|或|和|与|與|と|または|또는|และ|หรือ)\s*)"
+    r"(?=[-+]?[\d\\(]|[A-Za-z]\s*=)"
+    r"|(?<=[\d)}])\s+(?:y|u|e|i)\s+(?=\d|\\d?frac|[A-Za-z]\s*=)",  # a sign would make them variables: "3 y -2"
+    re.IGNORECASE,
+)
+"""A word between two values: "2 o 3", "x = 2 oder x = 3", "2或3"."""
 ENDINGS = "'[dt][ıiuü]r|です|である|でした|だ|입니다|이다|이에요|예요| है| हैं| হবে"
 """Verbs that follow the value."""
 OPTIONS = (
@@ -182,10 +189,10 @@ OPTIONS = (
     "|选项|選項|選択肢|ตัวเลือก|ข้อ|বিকল্প|विकल्प|ఎంపిక|chaguo|보기"
 )
 YES = (
-    "yes|true|y|sí|si|oui|ja|sim|sì|да|так|是的|是|对|はい|예|네|ใช่|ndiyo|হ্যাঁ|అవును|हाँ|हां|نعم|evet|ya|có"
+    "yes|true|y|t|sí|si|oui|ja|sim|sì|да|так|是的|是|对|はい|예|네|ใช่|ndiyo|হ্যাঁ|అవును|हाँ|हां|نعم|evet|ya|có"
     "|verdadero|verdadeiro|vrai|wahr|vero|верно|истина|正确|真|จริง"
 )
 NO = (
-    "no|false|n|non|nein|nee|não|нет|否|不对|いいえ|아니요|아니오|ไม่ใช่|ไม่|hapana|না|కాదు|नहीं|لا|hayır|tidak|không"
+    "no|false|n|f|non|nein|nee|não|нет|否|不对|いいえ|아니요|아니오|ไม่ใช่|ไม่|hapana|না|కాదు|नहीं|لا|hayır|tidak|không"
     "|falso|faux|falsch|неверно|ложь|错误|假|เท็จ"
 )

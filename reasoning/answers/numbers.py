@@ -66,12 +66,18 @@ def _strip_formatting(text: str) -> str:
 
 
 def _is_formatting(character: str) -> bool:
-    return character in ' *`"' or "\u2600" <= character <= "\u27bf" or "\U0001f000" <= character <= "\U0001faff"
+    return (
+        character in ' *`"'
+        or "\u2600" <= character <= "\u27bf"
+        or "\u2b00" <= character <= "\u2bff"
+        or "\U0001f000" <= character <= "\U0001faff"
+    )
 
 
 def bare(text: str) -> str:
     """Remove the formatting of a text: bold, quotes, `\\text`, extra white space, the full stop."""
     text = re.sub(r"\s+", " ", _TEXT.sub(r" \1", visible(text)).replace("**", ""))
+    text = re.sub(r"^\s*\*(?!\s)([^*]+)(?<!\s)\*(?=\W*$)", r"\1", text)
     return text.strip(' .。।`"“”「」『』【】') or text.strip()
 
 

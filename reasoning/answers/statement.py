@@ -36,7 +36,9 @@ _RETRACTED = re.compile(
 _ENDING = re.compile(rf"(?:{ENDINGS})\W*$")
 _LIST = re.compile(rf",|\\begin|{CONJUNCTION}", re.IGNORECASE)
 # A word, or a letter that names no variable.
-_WORD = re.compile(rf"[A-Za-z]{{2,}}(?![A-Za-z])|[A-Za-z]*[À-ɏ]|{_FOREIGN}")
+_WORD = re.compile(rf"[A-Za-z]{{2,}}(?![A-Za-z_])|[A-Za-z]*[À-ɏ]|{_FOREIGN}")
+_TERM = r"[-+]?\(*[A-Za-z]['!]*\)*"
+_LETTERS = re.compile(rf"{_TERM}(?:\s*[-+*/^=]\s*{_TERM})*")  # "x", "a + b", "n!"
 _EQUALS = re.compile(r"(?<![<>!:=≠≤≥])=(?!=)")
 
 
@@ -86,7 +88,9 @@ def _after_equals(text: str) -> str:
 
 def _is_mathematics(text: str) -> bool:
     """Return True if the text can be a mathematical answer; a sentence is not one, even if it contains a number."""
-    if read_number(text) is not None:
+    if read_number(text) is not None or _LETTERS.fullmatch(text):
         return True
     first = _WORD.match(text)
-    return bool(re.search(r"\d|\\", text)) and (first is None or MATHEMATICAL.fullmatch(first.group()) is not None)
+    return bool(re.search(r"[\d\\∞√π∅±ℝℤℚℕℂ]", text)) and (
+        first is None or MATHEMATICAL.fullmatch(first.group()) is not None
+    )

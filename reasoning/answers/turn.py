@@ -27,7 +27,8 @@ _QUESTION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _TAG = re.compile(r"(?P<open><(?:final[_ ]?)?answer>|\[ANSWER\])|</(?:final[_ ]?)?answer>|\[/ANSWER\]", re.IGNORECASE)
-_STYLE = re.compile(r"<(b|strong|em|i|u|mark|code)>([^<>]*)</\1>", re.IGNORECASE)
+_STYLE = re.compile(r"<(b|strong|em|i|u|mark|code|p|span|div|li)>([^<>]*)</\1>", re.IGNORECASE)
+_BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 
 
 def first_stated(text: str, find: Callable[[str], str | None]) -> str | None:
@@ -42,7 +43,7 @@ def first_stated(text: str, find: Callable[[str], str | None]) -> str | None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    text = _STYLE.sub(r"\2", _own_turn(_without_thoughts(text)))
+    text = _STYLE.sub(r"\2", _BREAK.sub("\n", _own_turn(_without_thoughts(text))))
     tagged, closed = _tagged(text)
     if tagged:
         yield tagged
