@@ -27,7 +27,7 @@ _QUESTION = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _TAG = re.compile(r"(?P<open><(?:final[_ ]?)?answer>|\[ANSWER\])|</(?:final[_ ]?)?answer>|\[/ANSWER\]", re.IGNORECASE)
-_STYLE = re.compile(r"<(b|strong|em|i|u|mark|code|p|span|div|li)>([^<>]*)</\1>", re.IGNORECASE)
+_STYLE_END = re.compile(r"</(b|strong|em|i|u|mark|code|p|span|div|li)>", re.IGNORECASE)
 _BREAK = re.compile(r"<br\s?/?>", re.IGNORECASE)
 
 
@@ -43,7 +43,7 @@ def first_stated(text: str, find: Callable[[str], str | None]) -> str | None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    text = _STYLE.sub(r"\2", _BREAK.sub("\n", _own_turn(_without_thoughts(text))))
+    text = _without_html(_own_turn(_without_thoughts(text)))
     tagged, closed = _tagged(text)
     if tagged:
         yield tagged
@@ -76,6 +76,13 @@ def _own_turn(text: str) -> str:
             return text[begin : token.start()]
         begin = token.end()
     return text[begin:]
+
+
+def _without_html(text: str) -> str:
+    """Remove the tags of a style that is closed somewhere; "a<b>c" alone may be an inequality."""
+    text = _BREAK.sub("\n", text)
+    names = "|".join({found[1].lower() for found in _STYLE_END.finditer(text)})
+    return re.sub(rf"</?(?:{names})>", "", text, flags=re.IGNORECASE) if names else text
 
 
 def _tagged(text: str) -> tuple[str, bool]:
