@@ -43,6 +43,8 @@ class Choices(NamedTuple):
             index = self.options.index(text)
         elif re.fullmatch("[A-Z]", text):
             index = _LETTERS.index(text)
+        elif (named := re.fullmatch(r"\(?([A-Z])[.):]+\s*(.+)", text, re.DOTALL)) and named.group(2) in self.options:
+            index = _LETTERS.index(named.group(1))
         else:
             index = int(text) - (1 if self.labels else first) if _is_number(text) else -1
         return _LETTERS[index] if 0 <= index < min(len(self.options), len(_LETTERS)) else None

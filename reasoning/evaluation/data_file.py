@@ -89,12 +89,13 @@ def _array_rows(file: Path, text: str) -> Iterator[RawRow]:
 
 
 def _decode(place: str, text: str) -> object:
-    """Decode JSON, with numbers that have a fraction or exponent as they are written."""
+    """Decode JSON: numbers with a fraction or exponent as they are written, NaN as None (pandas writes it for both)."""
     try:
-        value: object = json.loads(text, parse_float=str)
+        value: object = json.loads(text, parse_float=str, parse_constant=lambda _: None)
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if "\n" in text.strip() else ""
-        raise ConfigError("data", f"{place}{line}, JSON: {error.msg} (column {error.colno})", "fix it") from error
+        fix = "write each row in one line, or all rows as an array"
+        raise ConfigError("data", f"{place}{line}, JSON: {error.msg} (column {error.colno})", fix) from error
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or deep nesting
         raise ConfigError("data", f"{place}, JSON: {error}", "fix the row or leave it out") from error
     return value
@@ -130,7 +131,7 @@ def _records(file: Path, lines: Iterator[str], delimiter: str) -> Sequence[tuple
         delimiter = ";"
     records: list[tuple[int, list[str]]] = []
     limit = csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         begin = 1
         for cells in reader:

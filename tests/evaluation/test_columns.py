@@ -58,6 +58,7 @@ CASES: list[tuple[list[dict[str, object]], list[tuple[str, str, str]]]] = [
     ([{"question": "Q?", "choices": OPTIONS, "answer": 2}], [(CHOICE, "C", "letter")]),
     ([{"question": "Q?", "choices": OPTIONS, "answer": "two"}], [(CHOICE, "B", "letter")]),
     ([{"question": "Q?", "options": OPTIONS, "answer": "B"}], [(CHOICE, "B", "letter")]),
+    ([{"question": "Q?", "options": OPTIONS, "answer": "B. two"}], [(CHOICE, "B", "letter")]),
     ([{"question": "Q?", "options": BY_LETTER, "answer": "three"}], [(CHOICE, "C", "letter")]),
     ([{"question": "Q?", **BY_LETTER, "answer": "B"}], [(CHOICE, "B", "letter")]),
     (  # 3 of 3: they count from 1

@@ -89,6 +89,9 @@ CUT = gzip.compress((LINES * 2_000).encode(), mtime=0)[:-400]
         ("x.csv", "a,b\nq,1\n", "question_column: can't be detected in .*x.csv; name it: the columns are a, b"),
         ("x.csv", "id,question,answer\n1,q,1\n1,q,2\n", "x.csv, line 3, id: '1' is also that of line 2"),
         ("x.jsonl", "", "holds no rows"),
+        ("x.json", '{\n"question": "q",\n"answer": 1\n}', "line 1, JSON: .*; write each row in one line, or all rows"),
+        ("x.jsonl", f"{WHOLE},\n{WHOLE}", "line 1, JSON: Extra data"),
+        ("x.jsonl", '{"question": "q", "answer": NaN}', "line 1, answer: is empty"),
         ("x.jsonl", f"{WHOLE}\n{WHOLE[:-1]},}}\n", "line 2, JSON: (Illegal trailing comma|Expecting property name)"),
         ("x.jsonl", f'{WHOLE}\n{{"question": "q\0", "answer": 1}}\n', "line 2: holds a NUL byte; give JSON Lines"),
         ("x.jsonl", WHOLE.encode("utf-16-le"), "line 1: holds a NUL byte"),  # without its byte order mark
@@ -130,6 +133,11 @@ def test_cells_may_be_long_and_hold_line_breaks(tmp_path: Path) -> None:
     limit, long = csv.field_size_limit(), "word\n" * 100_000
     rows = read(tmp_path, "x.csv", f'question,answer\n"{long}",1\n')
     assert (rows[0].question, rows[0].answer, csv.field_size_limit()) == (long, "1", limit)
+
+
+def test_blanks_and_quotes_after_a_comma_are_no_part_of_a_cell(tmp_path: Path) -> None:
+    (row,) = read(tmp_path, "x.csv", 'question, answer\n"1, 2 or 3?", "1,072"\n')
+    assert (row.question, row.answer) == ("1, 2 or 3?", "1,072")
 
 
 def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
