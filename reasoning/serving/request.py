@@ -18,6 +18,7 @@ from branchwise.serving.unsupported_fields import reject_unsupported
 from branchwise.strategies.actions import DEFAULT_PATHS
 
 _MAX_STOPS = 64
+_MAX_TOOLS = 1024
 
 
 class BudgetBody(BaseModel):
@@ -73,7 +74,7 @@ class ChatRequest(SamplingOptions):
 
     model: str
     messages: tuple[MessageBody, ...]
-    tools: tuple[dict[str, JsonValue], ...] = ()
+    tools: tuple[dict[str, JsonValue], ...] = Field(default=(), max_length=_MAX_TOOLS)
     tool_choice: str | ToolChoice | None = None
     """auto, none, required, or the function that must be called."""
     parallel_tool_calls: bool = True

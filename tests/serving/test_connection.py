@@ -109,3 +109,12 @@ async def test_unpaired_surrogates_are_rejected() -> None:
     async with serving(ScriptedBackend({"": ["42"]})) as served:
         response = await served.http.post(CHAT, content=body, headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "body")
+
+
+async def test_a_body_of_many_objects_is_refused_at_once() -> None:
+    async with serving(ScriptedBackend({"": ["42"]})) as served:
+        began = time.monotonic()
+        refused = await served.chat(messages=[{"role": "user", "content": "x"}] * 100_000)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
+        assert time.monotonic() - began < 3
+        assert (await served.chat(messages=[{"role": "user", "content": "x"}] * 1000)).status_code == 200
