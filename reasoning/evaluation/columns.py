@@ -17,8 +17,8 @@ INSPECTED_ROWS = 100
 """First rows of a data set, from which columns and answer type are detected, whichever rows are asked."""
 _QUESTIONS = ("question", "problem", "prompt", "input", "query")
 _ANSWERS = (
-    *("answer", "answerKey", "target", "label", "final_answer", "solution"),
-    *("expected_answer", "expected", "correct_answer", "ground_truth", "reference", "output"),
+    *("answer", "answerKey", "target", "label", "final_answer", "expected_answer", "expected"),
+    *("correct_answer", "ground_truth", "reference", "output", "solution"),
 )
 _SOLUTIONS = ("solution", "rationale", "explanation", "reasoning")
 

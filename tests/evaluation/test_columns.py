@@ -48,6 +48,7 @@ LABELLED = [{"label": key, "text": text} for key, text in BY_LETTER.items()]
 CASES: list[tuple[list[dict[str, object]], list[tuple[str, str, str]]]] = [
     ([{"question": "q", "answer": GSM}], [("q", "42", "number")]),
     ([{"problem": "q", "solution": MATH}], [("q", "x^{2}", "latex")]),
+    ([{"problem": "q", "solution": MATH, "expected_answer": "7"}], [("q", "7", "number")]),
     ([{"prompt": "q", "target": "Paris"}], [("q", "Paris", "text")]),
     ([{"Question": "q", "Correct Answer": 7}], [("q", "7", "number")]),
     ([{"question": "q", "answer": [7]}], [("q", "7", "number")]),
