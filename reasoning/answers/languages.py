@@ -7,6 +7,7 @@ noun occurs in the text.
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 _MARKUP = r"[*_]*"
@@ -112,6 +113,7 @@ _LANGUAGES = (
 )
 
 
+@cache
 def _pattern(language: _Language) -> re.Pattern[str]:
     """Return the pattern of a lead: noun, complement, link."""
     before = "".join(f"(?<!{text})" for text in language.not_after)
@@ -128,6 +130,7 @@ def _pattern(language: _Language) -> re.Pattern[str]:
     )
 
 
+@cache
 def _title(language: _Language) -> re.Pattern[str]:
     """Return the pattern of a heading with nothing but the noun and words like "final"."""
     first = r"(?:[^\W\d]+[ ]){0,2}" if language.spaced else r"\w{0,6}"
@@ -147,15 +150,15 @@ def _gates(language: _Language) -> tuple[str, ...]:
     return tuple({re.split(r" |\\s\+|s\?", noun)[0] for noun in nouns.split("|")})
 
 
-_LEADS = tuple((_gates(language), _pattern(language), _title(language)) for language in _LANGUAGES)
+_GATES = tuple((_gates(language), language) for language in _LANGUAGES)
 
 
 def lead_ends(text: str) -> Iterator[int]:
     """Yield the positions after the leads ("the answer is", "Answer:", a heading "### Answer") of every language."""
     lowered = text.lower()
-    for words, *patterns in _LEADS:
+    for words, language in _GATES:
         if any(word in lowered for word in words):
-            for pattern in patterns:
+            for pattern in (_pattern(language), _title(language)):
                 yield from (found.end() for found in pattern.finditer(text))
 
 

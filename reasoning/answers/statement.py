@@ -21,7 +21,7 @@ _SENTENCE = re.compile(r"(?<!\\)(?P<mark>!{2,}[.!?]*|!(?![.!]|\s*[-+*/=^×·])\?
 _REASON = re.compile(
     rf"[,;]\s+(?!{CONJUNCTION}|(?:sqrt|pi|sin|cos|tan|log|ln){_END})(?=[^\W\d_]{{2,}})|[,;]\s*(?={_FOREIGN})|;\s"
     r"|\s[–—]\s|\s-\s(?!sqrt|sin|cos|tan|log)(?=[A-Za-z]{3,})|\s(?:->|→|⇒)\s"
-    r"|\s(?=(?:or so|because|since|as|so|which|where|when|if|after|for|due|given|we|i\.e|that|but)\b)"
+    r"|\s(?=(?:or so|because|since|as|so|which|where|when|if|after|for|due|given|we|i\.e|that|but|then)\b)"
     rf"|\s*(?<![^\W\d_])(?=(?:{REASONS})(?![a-zа-я]))",
     re.IGNORECASE,
 )

@@ -1,6 +1,8 @@
 """Texts around an answer: thoughts, `<answer>` tags, special tokens and a next question."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from branchwise.answers.choices import Letter, YesNo
 from branchwise.answers.formats import AnswerFormat, Math, Text
@@ -109,3 +111,51 @@ def test_the_answer_of_the_models_own_turn_is_found(format_: AnswerFormat, text:
 )
 def test_truncated_turns_state_final_answers_only(format_: AnswerFormat, text: str, answer: str | None) -> None:
     assert format_.extract_cut(text) == answer
+
+
+PIECES = (
+    [
+        "The answer is ",
+        "Answer:",
+        "答えは",
+        "Respuesta: ",
+        '{"answer": ',
+        "I pick ",
+        "\\boxed{",
+        "}",
+        "####",
+        "Question:",
+    ],
+    ["<answer>", "</answer>", "<think>", "</think>", "<|im_end|>", "\n", "\u2028", "\u200b", "\u200d", "e\u0301"],
+    ["1", "234", "½", "²", "–", "٣", "ｘ", "twelve", "million", "万", "+", "=", "!", ",", ".", "$", "\\text{", "\\"],
+    [
+        "(B)",
+        "b. ",
+        "A",
+        "yes",
+        "sí",
+        "U.S.",
+        " a.m.",
+        "the ",
+        " or ",
+        " o ",
+        "或",
+        "です",
+        "。",
+        "**",
+        "`",
+        '"',
+        "🎉",
+        " ",
+    ],
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([piece for row in PIECES for piece in row]), max_size=9).map("".join))
+def test_any_mixture_is_read_consistently(text: str) -> None:
+    for format_ in (M, L, Y, T):
+        answer = format_.extract(text)
+        assert answer != ""
+        assert format_.extract_cut(text) in (answer, None)
+        assert answer is None or format_.normal(format_.normal(answer)) == format_.normal(answer)
