@@ -121,7 +121,7 @@ def test_a_template_that_reads_parts_gets_parts(tokenizer: PreTrainedTokenizerBa
         )
         for kind in (PROCESS, OUTCOME):
             reading = RewardModel(classifier(kind), tokenizer)._reader.read(path("So 42.", "6 * 7?"))
-            assert tokenizer.decode(list(reading.tokens)).endswith("user: 6 * 7?;assistant: So 42.;")
+            assert str(tokenizer.decode(list(reading.tokens))).endswith("user: 6 * 7?;assistant: So 42.;")
         tokenizer.chat_template = "{% for m in messages if m.role != 'assistant' %}{{ m.content }}{% endfor %}"
         with pytest.raises(bw.BackendError, match=r"refuses it \(it leaves out assistant turns\)"):
             RewardModel(classifier(OUTCOME), tokenizer)._reader.read(path("So 42."))
