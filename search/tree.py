@@ -148,8 +148,8 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
         unfinished = [node for node in state.nodes[1:] if not node.ended and not node.children]
         allowed = [node for node in unfinished if node.depth < self.max_steps and node not in state.completed]
         best = max(self.surviving(state, allowed), key=self.rank, default=state.root_node)
-        if best is state.root_node and not self.restarts:
-            return
+        if best is state.root_node and not (self.restarts and self.sampling.temperature > 0):
+            return  # without a temperature, a new path is the same again
         best.pruned = False
         state.completed.append(best)
         self._start(state, best, 1, SampledSteps("path", self.sampling), lambda _: None)

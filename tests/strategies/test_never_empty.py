@@ -92,6 +92,13 @@ def test_a_search_without_any_answer_ends_after_its_paths(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RESTARTING)
+def test_greedy_paths_are_not_sampled_again(name: str) -> None:
+    backend = ScriptedBackend(lambda path, before: "No idea.", scores=SCORES)
+    greedy = make_strategy(name, 4, bw.Sampling(temperature=0))
+    assert len(bw.solve_sync("q", backend, strategy=greedy).tree.nodes) - 1 <= 4
+
+
+@pytest.mark.parametrize("name", RESTARTING)
 def test_nodes_and_budget_end_a_search_without_an_answer(name: str) -> None:
     backend = ScriptedBackend(lambda path, before: "No idea.", scores=SCORES)
     limited = bw.solve_sync("q", backend, strategy=strategy(f"{name}:nodes=5", 4))
