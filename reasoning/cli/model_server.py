@@ -3,19 +3,23 @@
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import typer
 
 from branchwise.backends.base import Backend
 from branchwise.driver import Verifier, together
 from branchwise.observability.logs import ROOT, Format
-from branchwise.serving.access import APIKeys
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.limits import Limits
 from branchwise.serving.queue import RequestQueue
+
+if TYPE_CHECKING:
+    from branchwise.serving.access import APIKeys
+    from branchwise.serving.key_file import KeyFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,9 @@ class ModelServer:
     strategy: str
     """Default strategy of requests that ask for one."""
     verifier: Verifier | None
-    keys: APIKeys | None
+    keys: "APIKeys | KeyFile | None"
+    cors: Sequence[str]
+    """Origins whose web pages may read replies."""
     host: str
     drain_seconds: float
 
@@ -50,7 +56,13 @@ class ModelServer:
             self.backend, self.limits, observer=observer, strategy=self.strategy, verifier=self.verifier
         )
         service = Service(completions, queue, metrics)
-        app = create_app(service, keys=self.keys, local=local_only and self.keys is None, traced=_trace_context(spans))
+        app = create_app(
+            service,
+            keys=self.keys,
+            local=local_only and self.keys is None,
+            cors=self.cors,
+            traced=_trace_context(spans),
+        )
         port = listener.getsockname()[1]
         server = Server(service, app, drain_seconds=self.drain_seconds, on_start=lambda: self._print_greeting(port))
         try:

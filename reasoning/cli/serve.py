@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +15,13 @@ from branchwise.core.errors import require
 from branchwise.core.sampling import Sampling
 from branchwise.observability.logs import Format
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
-from branchwise.serving.access import APIKeys, is_loopback
+from branchwise.serving.hosts import is_loopback
 from branchwise.serving.limits import Limits
 from branchwise.verifiers.registry import verifier as find_verifier
+
+if TYPE_CHECKING:
+    from branchwise.serving.access import APIKeys
+    from branchwise.serving.key_file import KeyFile
 
 SERVER, LIMITS = "Server", "Limits"
 _DEFAULTS = Limits()
@@ -43,6 +48,17 @@ def serve(
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Accept requests without an API key from anyone.", rich_help_panel=SERVER)
     ] = False,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of API keys and quotas, in place of the variable; read again when it changes.",
+            rich_help_panel=SERVER,
+        ),
+    ] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="Origin whose web pages may use the server; repeatable, * for any.", rich_help_panel=SERVER),
+    ] = None,
     drain_seconds: Annotated[
         float,
         typer.Option(
@@ -98,7 +114,7 @@ def serve(
     )
     require(drain_seconds >= 0, "drain_seconds", f"is {drain_seconds:g}", "use 0 or more")
     require_verifier({strategy: parse_strategy(strategy, 1, Sampling()).strategy}, verifier)
-    keys = _read_keys(host, api_key_env, no_auth)
+    keys = _read_keys(host, api_key_env, keys_file, no_auth)
     checked_format = _check_format(log_format)
     model_options = ModelOptions(
         model=model,
@@ -122,6 +138,7 @@ def serve(
             strategy=strategy,
             verifier=loaded_verifier,
             keys=keys,
+            cors=cors or (),
             host=host,
             drain_seconds=drain_seconds,
         )
@@ -129,12 +146,19 @@ def serve(
         asyncio.run(server.serve(listener, local_only=local_only, log_format=checked_format, spans=telemetry))
 
 
-def _read_keys(host: str, variable: str, no_auth: bool) -> APIKeys | None:
+def _read_keys(host: str, variable: str, file: Path | None, no_auth: bool) -> "APIKeys | KeyFile | None":
     """Return the accepted API keys; None if requests need none.
 
     Raises ConfigError if other machines could send requests without a key, unless `no_auth` allows it.
     """
+    from branchwise.serving.access import APIKeys  # needs the extra `server`
+    from branchwise.serving.key_file import KeyFile
+
     keys = APIKeys.parse(os.environ.get(variable, ""))
+    if file is not None:
+        require(not no_auth, "no_auth", "is set together with a file of keys", "leave one of them out")
+        require(keys is None, "keys_file", f"is given, but {variable} has keys", "use one of them")
+        return KeyFile(file)
     if no_auth:
         require(keys is None, "no_auth", f"is set, but {variable} has keys", "unset it, or leave --no-auth out")
         return None

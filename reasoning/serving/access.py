@@ -1,47 +1,34 @@
-"""Access control: API keys, and the host names under which a local server answers."""
+"""API keys and their owners."""
 
 import hashlib
 import hmac
-import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from branchwise.core.errors import require
+from branchwise.serving.clients import Client
 
 
 class APIKeys:
     """The accepted API keys. They are stored as digests and never shown."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        """Raises ConfigError if there is no key or an empty one."""
+    def __init__(self, keys: Mapping[str, Client]) -> None:
+        """Set the owner of each key. Raises ConfigError if there is no key or an empty one."""
         require(bool(keys) and all(keys), "api_key", "is empty", "give at least one key")
-        self._digests = [_digest(key) for key in keys]
+        self._clients = {_digest(key): client for key, client in keys.items()}
 
     @classmethod
     def parse(cls, text: str) -> "APIKeys | None":
         """Return the keys in a text, separated by commas or white space; None without a key."""
         keys = [key for key in re.split(r"[,\s]+", text) if key]
-        return cls(keys) if keys else None
+        return cls({key: Client(f"key {number}") for number, key in enumerate(keys, 1)}) if keys else None
 
-    def accept(self, authorization: str | None) -> bool:
-        """Return whether an Authorization header has an accepted key, in constant time for all keys."""
+    def accept(self, authorization: str | None) -> Client | None:
+        """Return the owner of the key in an Authorization header, in constant time for all keys; None without one."""
         scheme, _, given = (authorization or "").partition(" ")
         digest = _digest(given.strip())
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return any(matches) and scheme.lower() == "bearer"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether `host` is a loopback address or localhost."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
-
-
-def host_of(header: str) -> str:
-    """Return the host of a Host header, without the port."""
-    return header.rpartition("]")[0] + "]" if header.startswith("[") else header.partition(":")[0]
+        owners = [client for known, client in self._clients.items() if hmac.compare_digest(digest, known)]
+        return owners[0] if owners and scheme.lower() == "bearer" else None
 
 
 def _digest(key: str) -> bytes:

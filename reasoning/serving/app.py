@@ -1,13 +1,13 @@
 """The ASGI application of `branchwise serve`: the chat routes, the list of models, health and metrics."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from branchwise.core.errors import BranchwiseError, MissingExtraError
 from branchwise.core.sampling import Sampling
 from branchwise.registry import STRATEGIES
-from branchwise.serving.access import APIKeys
+from branchwise.serving.clients import Charge, Client
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.errors import HTTPError
 from branchwise.serving.queue import RequestQueue
@@ -17,12 +17,15 @@ from branchwise.verifiers.registry import uses_verifier
 try:
     from fastapi import FastAPI
     from starlette.exceptions import HTTPException
+    from starlette.middleware.cors import CORSMiddleware
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse, Response
 
     from branchwise.serving.connection import CLIENT_CLOSED_REQUEST, error_response
     from branchwise.serving.metrics import Metrics
-    from branchwise.serving.middleware import AccessMiddleware
+    from branchwise.serving.middleware import AccessMiddleware, Keys
+    from branchwise.serving.openapi import describe
+    from branchwise.serving.quotas import Quotas
     from branchwise.serving.routes import CHAT_PATH, NATIVE_PATH, ChatRoutes
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "server") from error
@@ -39,7 +42,8 @@ class Service:
         self.completions = completions
         self.queue = queue
         self.metrics = metrics
-        self.routes = ChatRoutes(self, completions.limits.body_bytes, queue.slot)
+        self.quotas = Quotas()
+        self.routes = ChatRoutes(self, completions.limits.body_bytes, self._turn)
         self._created = int(time.time())
 
     @property
@@ -71,6 +75,13 @@ class Service:
         """GET /metrics."""
         return Response(self.metrics.text(), media_type=self.metrics.media_type)
 
+    @asynccontextmanager
+    async def _turn(self, client: Client) -> AsyncIterator[Charge]:
+        """Wait for the client's turn. Raises HTTPError beyond its quota, or if the queue is full."""
+        with self.quotas.question(client) as charge:
+            async with self.queue.slot():
+                yield charge
+
     def _names(self) -> list[str]:
         has_verifier = self.completions.verifier is not None
         usable = [name for name, make in STRATEGIES.items() if has_verifier or not uses_verifier(make(1, Sampling()))]
@@ -89,12 +100,16 @@ class Service:
 def create_app(
     service: Service,
     *,
-    keys: APIKeys | None = None,
+    keys: Keys | None = None,
     local: bool = False,
+    cors: Sequence[str] = (),
     traced: Callable[[Mapping[str, str]], AbstractContextManager[object]] = nullcontext,
 ) -> FastAPI:
-    """Return the routes behind an AccessMiddleware, which takes the keyword arguments."""
-    app = FastAPI(title="branchwise", openapi_url=None, redirect_slashes=False)
+    """Return the routes behind an AccessMiddleware, which takes the keyword arguments.
+
+    `cors` names the origins whose web pages may read replies.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
     routes: dict[str, tuple[str, Callable[..., Awaitable[Response]]]] = {
         CHAT_PATH: ("POST", service.routes.chat),
         NATIVE_PATH: ("POST", service.routes.native),
@@ -105,11 +120,16 @@ def create_app(
     }
     for path, (method, endpoint) in routes.items():
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
+    describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
     app.add_exception_handler(BranchwiseError, _rejected)
     app.add_exception_handler(Exception, _internal_error)
-    app.add_middleware(AccessMiddleware, keys=keys, local=local, metrics=service.metrics, traced=traced)
+    app.add_middleware(
+        AccessMiddleware, keys=keys, local=local, metrics=service.metrics, quotas=service.quotas, traced=traced
+    )
+    if cors:  # outermost: a browser asks for permission without a key
+        app.add_middleware(CORSMiddleware, allow_origins=list(cors), allow_methods=["GET", "POST"], allow_headers=["*"])
     return app
 
 

@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 from branchwise.backends.base import Backend
 from branchwise.core.result import Outcome, Result
@@ -20,8 +20,15 @@ from branchwise.serving.request import ChatRequest
 from branchwise.serving.resolve import ResolvedRequest, request_field_names, resolve
 from branchwise.serving.stream import ReplyStream
 
-Slot = Callable[[], AbstractAsyncContextManager[None]]
-"""Returns the context that a run needs, such as its turn in a queue."""
+Turn = Callable[[], AbstractAsyncContextManager[Callable[[int], None]]]
+"""Returns the context that a run needs, such as its place in a queue. It takes the number of sampled tokens."""
+
+
+@asynccontextmanager
+async def free_turn() -> AsyncIterator[Callable[[int], None]]:
+    """Let every run begin at once, and count nothing."""
+    yield lambda _sampled: None
+
 
 _RANDOM = random.SystemRandom()
 
@@ -66,24 +73,24 @@ class ChatCompletions:
             has_verifier=self.verifier is not None,
         )
 
-    async def reply(self, request: ResolvedRequest, slot: Slot = nullcontext) -> ChatCompletionBody:
+    async def reply(self, request: ResolvedRequest, turn: Turn = free_turn) -> ChatCompletionBody:
         """Return the whole reply. Cancelling it stops every branch. Raises BranchwiseError.
 
-        `slot` is entered for the time of the run; entering it may wait, or raise HTTPError.
+        `turn` is entered for the time of the run; entering it may wait, or raise HTTPError.
         """
         keep_texts = request.streams_text or request.is_plain
         progress = RunProgress(keep_texts, standings=False)
-        result = await self._run(request, progress, slot)
+        result = await self._run(request, progress, turn)
         return self._header(request).completion(result, request, choices(result, request, progress.branch_texts()))
 
-    async def stream(self, request: ResolvedRequest, slot: Slot = nullcontext) -> AsyncGenerator[str, None]:
+    async def stream(self, request: ResolvedRequest, turn: Turn = free_turn) -> AsyncGenerator[str, None]:
         """Yield the reply as server-sent events, "data: [DONE]" last. Closing it stops every branch.
 
-        Raises BranchwiseError before the first event; later errors become an event. The slot is free when the run
+        Raises BranchwiseError before the first event; later errors become an event. The turn is over when the run
         ends, however long the client takes to read.
         """
         progress = RunProgress(request.streams_text or request.is_plain)
-        run = asyncio.create_task(self._run(request, progress, slot))
+        run = asyncio.create_task(self._run(request, progress, turn))
         stream = ReplyStream(request, self._header(request), progress)
         try:
             async with aclosing(stream.events(run)) as events:
@@ -101,10 +108,10 @@ class ChatCompletions:
     def _header(self, request: ResolvedRequest) -> ReplyHeader:
         return ReplyHeader(f"chatcmpl-{uuid.uuid4().hex}", int(self._clock()), request.request.model)
 
-    async def _run(self, request: ResolvedRequest, progress: RunProgress, slot: Slot) -> Result:
+    async def _run(self, request: ResolvedRequest, progress: RunProgress, turn: Turn) -> Result:
         """Return the result of the run. Raises the first error if every path failed."""
         stop = Stop()
-        async with slot():
+        async with turn() as charge:
             self._stops.add(stop)
             try:
                 with request_field_names():
@@ -124,3 +131,4 @@ class ChatCompletions:
                 return result
             finally:
                 self._stops.discard(stop)
+                charge(progress.sampled)

@@ -1,19 +1,24 @@
 """The two routes that answer questions, shared by `branchwise serve` and the plugin of `vllm serve`."""
 
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from branchwise.serving.clients import Charge, Client
 from branchwise.serving.completion import ChatCompletionBody
-from branchwise.serving.completions import ChatCompletions, Slot
+from branchwise.serving.completions import ChatCompletions, Turn, free_turn
 from branchwise.serving.connection import EventStream, read_json, run_while_connected
 from branchwise.serving.native import native_body, native_field_names, parse_native_request
 from branchwise.serving.request import ChatRequest
 
 CHAT_PATH = "/v1/chat/completions"
 NATIVE_PATH = "/v1/branchwise"
+CLIENT = "branchwise.client"
+"""Key of the `Client` in a request's scope."""
 
 
 class Models(Protocol):
@@ -37,12 +42,12 @@ class ChatRoutes:
         self,
         models: Models,
         max_body_bytes: int,
-        slot: Slot = nullcontext,
+        turn: Callable[[Client], AbstractAsyncContextManager[Charge]] | None = None,
     ) -> None:
-        """`slot` is entered for the time of each run; entering it may wait, or raise HTTPError."""
+        """`turn` returns the context of a client's run; entering it may wait, or raise HTTPError."""
         self._models = models
         self._max_body_bytes = max_body_bytes
-        self._slot = slot
+        self._turn = turn
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions: read the body and answer it."""
@@ -65,5 +70,8 @@ class ChatRoutes:
         completions = await self._models.completions_for(chat)
         resolved = completions.resolve(chat)
         if chat.stream:
-            return await EventStream.start(request.receive, completions.stream(resolved, self._slot))
-        return await run_while_connected(request.receive, completions.reply(resolved, self._slot))
+            return await EventStream.start(request.receive, completions.stream(resolved, self._turn_of(request)))
+        return await run_while_connected(request.receive, completions.reply(resolved, self._turn_of(request)))
+
+    def _turn_of(self, request: Request) -> Turn:
+        return free_turn if self._turn is None else partial(self._turn, request.scope.get(CLIENT, Client("anyone")))

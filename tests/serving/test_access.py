@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.errors import ConfigError
-from branchwise.serving.access import APIKeys, host_of, is_loopback
+from branchwise.serving.access import APIKeys
+from branchwise.serving.hosts import host_of, is_loopback
 from tests.support.serving_lab import CHAT, chat_body, serving
 
 
@@ -57,7 +58,7 @@ def test_keys_are_parsed_one_by_one() -> None:
     assert "one" not in repr(keys)
     assert APIKeys.parse(" ,\n") is None
     with pytest.raises(ConfigError):
-        APIKeys([])
+        APIKeys({})
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,9 @@ async def test_branchwise_key_selects_a_strategy() -> None:
 @pytest.mark.parametrize(
     ("model", "key", "strategy", "paths"),
     [
-        ("scripted@self-consistency", None, "self-consistency", 8),
+        ("scripted@self-consistency", None, "self-consistency", 16),
         ("scripted@esc:window=2", {"paths": 4}, "esc:window=2", 2),
-        ("scripted", {}, "adaptive-path-consistency", 2),
+        ("scripted", {}, "adaptive-path-consistency", 3),
         ("scripted", {"strategy": "greedy"}, "greedy", 1),
     ],
 )

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.http_protocol import ConnectionLimits
 from branchwise.serving.limits import Limits
 from branchwise.serving.metrics import Metrics
+from branchwise.serving.middleware import Keys
 from branchwise.serving.queue import RequestQueue
 from branchwise.serving.server import Server, listen
 
@@ -111,6 +112,8 @@ async def serving(
     limits: Limits | None = None,
     *,
     key: str | None = None,
+    keys: Keys | None = None,
+    cors: Sequence[str] = (),
     local: bool = False,
     drain_seconds: float = 10.0,
     connections: ConnectionLimits | None = None,
@@ -127,7 +130,9 @@ async def serving(
     service = Service(completions, queue, metrics)
     server = Server(
         service,
-        create_app(service, keys=None if key is None else APIKeys([key]), local=local, traced=traced),
+        create_app(
+            service, keys=APIKeys.parse(key or "") if keys is None else keys, local=local, cors=cors, traced=traced
+        ),
         drain_seconds=drain_seconds,
         connections=connections,
         on_start=started.set,
