@@ -123,12 +123,14 @@ def _line(text: str, end: int) -> str:
 
 
 def _json_value(text: str, begin: int) -> str:
-    """Return the value after a key, a string without its quotes."""
+    """Return the value after a key, a string without its quotes; "" for null and objects."""
     try:
         value, length = _DECODER.raw_decode(text[begin : begin + _MAX_LENGTH])
     except (json.JSONDecodeError, RecursionError):
         found = _VALUE.match(text, begin)
         return "" if found is None else (found[1] or found[2] or "").strip()
+    if value is None or isinstance(value, dict):
+        return ""
     return value.strip() if isinstance(value, str) else text[begin : begin + length]
 
 

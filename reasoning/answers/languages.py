@@ -42,31 +42,31 @@ _ENGLISH = _Language(
 _LANGUAGES = (
     _ENGLISH,
     _Language(  # Spanish
-        "respuesta|opción correcta|alternativa correcta",
+        "respuestas?|opción correcta|alternativa correcta",
         "es|son|sería|será|debe ser",
         "final|correcta|a|al|de|del|para|en|entonces",
         negated="no es",
     ),
     _Language(  # Portuguese
-        "resposta|opção correta|alternativa correta",
+        "respostas?|opção correta|alternativa correta",
         "é|são|seria|será|deve ser",
         "final|correta|certa|à|ao|a|para|da|do",
         negated="não é",
     ),
     _Language(  # French
-        "réponse|reponse|option correcte",
+        "réponses?|reponse|option correcte",
         "est|sont|serait|sera|doit être",
         "finale|correcte|exacte|à|au|de|du|pour",
         negated="n'est",
     ),
     _Language(  # Italian
-        "risposta|opzione corretta",
+        "risposta|risposte|opzione corretta",
         "è|e'|sono|sarebbe|sarà",
         "finale|corretta|esatta|giusta|alla|al|per",
         negated="non è",
     ),
     _Language(  # German
-        "antwort|endantwort|richtige option|korrekte option",
+        "antwort|antworten|endantwort|richtige option|korrekte option",
         "ist|sind|lautet|wäre|beträgt",
         "auf|für|zu|also|daher|somit",
         not_after=("schritt-",),
@@ -79,7 +79,7 @@ _LANGUAGES = (
     _Language("cevap|yanıt|cevabı|yanıtı", "şudur", bare=True),  # Turkish
     _Language("odpowiedź|odpowiedz", "to|jest|brzmi|wynosi", "końcowa|prawidłowa|poprawna|na"),  # Polish
     _Language(  # Russian
-        "ответ|ответом|правильный вариант",
+        "ответ|ответы|ответом|правильный вариант",
         "есть|будет|равен|это|является|[—–-](?=\\s)",
         "на|к|задачи|в",
         negated="не",

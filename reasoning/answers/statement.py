@@ -39,6 +39,7 @@ _LIST = re.compile(rf",|\\begin|{CONJUNCTION}", re.IGNORECASE)
 _WORD = re.compile(rf"[A-Za-z]{{2,}}(?![A-Za-z_])|[A-Za-z]*[À-ɏ]|{_FOREIGN}")
 _TERM = r"[-+]?\(*[A-Za-z]['!]*\)*"
 _LETTERS = re.compile(rf"{_TERM}(?:\s*[-+*/^=]\s*{_TERM})*")  # "x", "a + b", "n!"
+_KEY = re.compile(r"[\"']\s*:")
 _EQUALS = re.compile(r"(?<![<>!:=≠≤≥])=(?!=)")
 
 
@@ -91,6 +92,8 @@ def _is_mathematics(text: str) -> bool:
     if read_number(text) is not None or _LETTERS.fullmatch(text):
         return True
     first = _WORD.match(text)
+    if _KEY.search(text):  # {"total": 72}
+        return False
     return bool(re.search(r"[\d\\∞√π∅±ℝℤℚℕℂ]", text)) and (
         first is None or MATHEMATICAL.fullmatch(first.group()) is not None
     )

@@ -30,6 +30,8 @@ ROWS: list[tuple[AnswerFormat, str, str | None]] = [
     (M, "উত্তর: ৪২", "42"),
     (M, "Antwort: 42", "42"),
     (M, "Respuesta: 42", "42"),
+    (M, "Las respuestas son 3 y 5.", "3, 5"),
+    (M, "Die Antworten sind 3 und 5.", "3, 5"),
     (M, "Réponse: 42", "42"),
     (M, "Réponse : 42", "42"),
     (M, "答え: 42", "42"),
