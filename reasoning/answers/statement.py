@@ -2,7 +2,7 @@
 
 import re
 
-from branchwise.answers.languages import CONJUNCTION, ENDINGS, FILLERS, NEGATIONS, REASONS
+from branchwise.answers.languages import CONJUNCTION, ENDINGS, FILLERS, LIST_WORD, NEGATIONS, REASONS
 from branchwise.answers.numbers import clean, read_number
 from branchwise.answers.units import MATHEMATICAL
 
@@ -34,7 +34,8 @@ _RETRACTED = re.compile(
     rf"\W*(?:not|unknown|unclear|undetermined|undefined|impossible|cannot|can't|{NEGATIONS}){_END}", re.IGNORECASE
 )
 _ENDING = re.compile(rf"(?:{ENDINGS})\W*$")
-_LIST = re.compile(rf",|\\begin|{CONJUNCTION}", re.IGNORECASE)
+_LIST = re.compile(rf",|\\begin|\bor\b|\band\b|{LIST_WORD.pattern}", re.IGNORECASE)
+_IMPLICIT = re.compile(r"\d\s*[a-z](?![A-Za-z])|(?<![A-Za-z\\])[a-z]\s*\^")  # "3x - y = 0", "x^2 + y^2 = 0"
 # A word, or a letter that names no variable.
 _WORD = re.compile(rf"[A-Za-z]{{2,}}(?![A-Za-z_])|[A-Za-z]*[À-ɏ]|{_FOREIGN}")
 _TERM = r"[-+]?\(*[A-Za-z]['!]*\)*"
@@ -80,10 +81,15 @@ def _first_sentence(text: str) -> str:
 
 
 def _after_equals(text: str) -> str:
-    """Return the right side of an equation: 8 for "x = 8". "x = 2, y = 3" and "x = 2 or x = 3" stay whole."""
+    """Return the right side of an equation: 8 for "x = 8" or "6 + 2 = 8".
+
+    "x = 2, y = 3", "x = 2 or x = 3" and "3x - y = 0" stay whole.
+    """
     if len(parts := _EQUALS.split(text)) < 2 or _LIST.search(text):
         return text
     last = parts[-1].strip()
+    if last == "0" and _IMPLICIT.search(parts[0]):
+        return text
     return last if last.count("(") == last.count(")") and last.count("{") == last.count("}") else text
 
 
