@@ -13,6 +13,7 @@ from typing import NamedTuple
 from branchwise.core.errors import ConfigError
 from branchwise.core.sampling import Sampling
 from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import apply_options, join_options, split_options
 from branchwise.strategies.strategy import AnyStrategy, Strategy
 from branchwise.strategies.user_code import load_object
@@ -85,21 +86,22 @@ class NamedStrategy(NamedTuple):
     strategy: AnyStrategy
 
 
-def make_strategy(spec: str, paths: int, sampling: Sampling) -> AnyStrategy:
+def make_strategy(spec: str, paths: int | None, sampling: Sampling) -> AnyStrategy:
     """Return the strategy that `spec` describes; see `parse_strategy`."""
     return parse_strategy(spec, paths, sampling).strategy
 
 
-def parse_strategy(spec: str, paths: int, sampling: Sampling) -> NamedStrategy:
+def parse_strategy(spec: str, paths: int | None, sampling: Sampling) -> NamedStrategy:
     """Return the strategy that `NAME` or `NAME:option=value,option=value` describes, and its normalized text.
 
+    `paths` is the maximum number of paths; None keeps the default of the strategy.
     Options are the strategy's fields of plain types; `none` is None. A comma in a value is written `\\,`, and a
     backslash before a comma or another backslash `\\\\`. The name of a class of the user's own loads its code. Raises
     ConfigError with the closest name if the strategy or an option is unknown, and if a value is invalid.
     """
     name, options = split_spec(spec)
     if name in STRATEGIES:
-        default = STRATEGIES[name](paths, sampling)
+        default = STRATEGIES[name](DEFAULT_PATHS if paths is None else paths, sampling)
     elif ":" in name or name.endswith(".py"):
         default = _own_strategy(name, paths, sampling)
     else:
@@ -132,7 +134,7 @@ def _unknown(name: str) -> ConfigError:
     return ConfigError("strategy", f"{name!r} is unknown", hint)
 
 
-def _own_strategy(spec: str, paths: int, sampling: Sampling) -> AnyStrategy:
+def _own_strategy(spec: str, paths: int | None, sampling: Sampling) -> AnyStrategy:
     """Return the strategy at MODULE:CLASS or FILE.py:CLASS, with `paths` and `sampling` set if it has such fields."""
     found = load_object(spec, "strategy", "CLASS")
     if isinstance(found, Strategy):
@@ -143,7 +145,7 @@ def _own_strategy(spec: str, paths: int, sampling: Sampling) -> AnyStrategy:
         raise ConfigError("strategy", f"{spec} is not a strategy but {kind}", fix)
     try:
         fields = inspect.signature(found).parameters
-        settings = {"paths": paths, "sampling": sampling}
+        settings = {"sampling": sampling} if paths is None else {"paths": paths, "sampling": sampling}
         made: AnyStrategy = found(**{name: value for name, value in settings.items() if name in fields})
     except ConfigError:
         raise

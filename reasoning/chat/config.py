@@ -28,8 +28,8 @@ class ChatConfig(BaseModel):
 
     strategy: str = DEFAULT_STRATEGY
     """Name of a strategy, such as greedy, self-consistency or best-of-n."""
-    paths: int = DEFAULT_PATHS
-    """Maximum number of paths per question."""
+    paths: int | None = None
+    """Maximum number of paths per question; None: the strategy's default, 16."""
     answers: str | None = None
     """Task whose answer format reads the paths for the vote; the prompt stays as it is. None: math, which reads numbers
     and expressions in a box or after "answer is", "Answer:" or "####". Multiple choice by letter needs `choice`."""
@@ -78,7 +78,8 @@ class ChatConfig(BaseModel):
 
     def check(self) -> None:
         """Raise ConfigError for an invalid value, before a model is loaded."""
-        check_paths(self.paths)
+        if self.paths is not None:
+            check_paths(self.paths)
         self.resolve_task()
         self.resolve_strategy(self.override(Sampling()))
         self.budget()
@@ -92,7 +93,7 @@ class ChatConfig(BaseModel):
         require(
             sampling.temperature > 0 or self.paths == 1 or self.strategy == "greedy",
             "temperature",
-            f"is 0, so all {self.paths} paths would be the same (greedy decoding)",
+            f"is 0, so all {self.paths or DEFAULT_PATHS} paths would be the same (greedy decoding)",
             "set temperature=0.7 among the model's arguments, or strategy=greedy",
         )
         return find_strategy(self.strategy, self.paths, sampling)

@@ -26,7 +26,7 @@ from branchwise.evaluation.settings import RunSettings
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import parse_strategy
-from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
+from branchwise.strategies.actions import check_paths
 
 
 def evaluate(
@@ -39,7 +39,7 @@ def evaluate(
     ],
     strategy: options.StrategySpecs = None,
     verifier: options.VerifierSpec = None,
-    paths: options.Paths = DEFAULT_PATHS,
+    paths: options.Paths = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -124,7 +124,8 @@ def evaluate(
 
     Prints accuracy, sampled tokens and time of each strategy; the first one is the baseline.
     """
-    check_paths(paths)
+    if paths is not None:
+        check_paths(paths)
     _check_counts(alternatives=alternatives, concurrency=concurrency, skip=skip, limit=limit)
     sampling = Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, logprobs=alternatives)
     strategies = dict(parse_strategy(spec, paths, sampling) for spec in strategy or COMPARED)

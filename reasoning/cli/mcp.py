@@ -7,12 +7,11 @@ from branchwise.chat.config import ChatConfig
 from branchwise.cli import options
 from branchwise.cli.model_options import ModelOptions
 from branchwise.registry import DEFAULT_STRATEGY
-from branchwise.strategies.actions import DEFAULT_PATHS
 
 
 def mcp(
     strategy: options.StrategySpec = DEFAULT_STRATEGY,
-    paths: options.Paths = DEFAULT_PATHS,
+    paths: options.Paths = None,
     task: options.TaskName = "math",
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,

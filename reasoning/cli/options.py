@@ -8,6 +8,7 @@ import typer
 from branchwise.backends.models.names import DEFAULT_MODEL
 from branchwise.prompts.library import TASKS
 from branchwise.registry import DEFAULT_STRATEGY
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.verifiers.registry import VERIFIERS
 
 # The groups of options in the help.
@@ -50,7 +51,13 @@ VerifierSpec = Annotated[
         rich_help_panel=REASONING,
     ),
 ]
-Paths = Annotated[int, typer.Option(help="Maximum number of paths per question.", rich_help_panel=REASONING)]
+Paths = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Maximum number of paths per question. [default: {DEFAULT_PATHS}, or that of a strategy of your own]",
+        rich_help_panel=REASONING,
+    ),
+]
 TaskName = Annotated[
     str, typer.Option(help=f"Prompt and answer format: {', '.join(TASKS)}.", rich_help_panel=REASONING)
 ]

@@ -30,7 +30,7 @@ from branchwise.driver import solve_sync
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
-from branchwise.strategies.actions import DEFAULT_PATHS, check_paths
+from branchwise.strategies.actions import check_paths
 from branchwise.verifiers.registry import NamedVerifier
 
 
@@ -38,7 +38,7 @@ def solve(
     question: Annotated[str, typer.Argument(help="The question, or - to read it from standard input.")],
     strategy: options.StrategySpec = DEFAULT_STRATEGY,
     verifier: options.VerifierSpec = None,
-    paths: options.Paths = DEFAULT_PATHS,
+    paths: options.Paths = None,
     task: options.TaskName = "math",
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,
@@ -84,7 +84,8 @@ def solve(
     Prints the answer, its confidence, the votes and the cost. Exit status: 0 with an answer, 1 without one, 2 for
     invalid arguments. Ctrl-C stops early and prints the best answer so far.
     """
-    check_paths(paths)
+    if paths is not None:
+        check_paths(paths)
     text = _read_question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
     chosen = parse_strategy(strategy, paths, sampling)

@@ -18,7 +18,6 @@ from branchwise.prompts.library import structured
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
 from branchwise.registry import make_strategy
-from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.strategy import AnyStrategy, Strategy
 from branchwise.strategies.voting.adaptive_path_consistency import AdaptivePathConsistency
 
@@ -30,7 +29,7 @@ def strategy_of(value: AnyStrategy | str | None) -> AnyStrategy:
     if value is None:
         return AdaptivePathConsistency()
     if isinstance(value, str):
-        return make_strategy(value, DEFAULT_PATHS, Sampling())
+        return make_strategy(value, None, Sampling())
     _check_instance(value, Strategy, "strategy", "use its name or an object such as SelfConsistency(paths=8)")
     _check_instance(getattr(value, "sampling", Sampling()), Sampling, "sampling", "use Sampling(temperature=...)")
     return value

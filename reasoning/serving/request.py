@@ -15,7 +15,6 @@ from branchwise.core.question import as_prompt
 from branchwise.core.sampling import Sampling
 from branchwise.core.validation import first_field_error, shortened
 from branchwise.serving.unsupported_fields import reject_unsupported
-from branchwise.strategies.actions import DEFAULT_PATHS
 
 _MAX_STOPS = 64
 _MAX_TOOLS = 1024
@@ -37,8 +36,8 @@ class StrategyOptions(BaseModel):
 
     strategy: str | None = None
     """Name of a strategy, with options as on the command line (esc:window=4); None: the server's default."""
-    paths: int = DEFAULT_PATHS
-    """Maximum number of paths."""
+    paths: int | None = None
+    """Maximum number of paths; None: the strategy's default, within the server's limit."""
     budget: BudgetBody | None = None
     task: str | None = None
     """Task whose instruction is added to the prompt and whose format reads the paths."""

@@ -17,6 +17,7 @@ from branchwise.prompts.thinking import Thinking
 from branchwise.registry import check_named, parse_strategy
 from branchwise.serving.limits import Limits
 from branchwise.serving.request import BudgetBody, ChatRequest, StrategyOptions
+from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import options_of
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.strategies.voting.self_consistency import SelfConsistency
@@ -155,9 +156,10 @@ def _resolve_strategy(
 ) -> ResolvedRequest:
     """Return a run of a strategy whose paths vote."""
     require(request.n == 1, "n", f"is {request.n}", "request more paths instead: branchwise.paths")
-    require(1 <= key.paths <= limits.paths, "paths", f"is {key.paths}", f"use 1 to {limits.paths}")
+    paths = limits.paths if key.paths is None and limits.paths < DEFAULT_PATHS else key.paths
+    require(paths is None or 1 <= paths <= limits.paths, "paths", f"is {paths}", f"use 1 to {limits.paths}")
     sampling = _sampling(request, Sampling().temperature, limits)
-    chosen = parse_strategy(strategy_name, key.paths, sampling)
+    chosen = parse_strategy(strategy_name, paths, sampling)
     strategy = chosen.strategy
     _check_options(strategy, limits)
     require(

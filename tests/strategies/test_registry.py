@@ -3,15 +3,19 @@
 import inspect
 
 import pytest
+from pydantic import JsonValue
 
 import branchwise as bw
+from branchwise.backends import ScriptedBackend
 from branchwise.chat.config import ChatConfig
 from branchwise.cli import eval as eval_command
 from branchwise.cli import mcp as mcp_command
 from branchwise.cli import solve as solve_command
 from branchwise.integrations import mcp
 from branchwise.registry import STRATEGIES, make_strategy, parse_strategy
-from branchwise.serving.request import StrategyOptions
+from branchwise.serving.completions import ChatCompletions
+from branchwise.serving.limits import Limits
+from branchwise.serving.request import ChatRequest, StrategyOptions
 from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import field_docs, format_value, join_options, options_of
 
@@ -100,7 +104,20 @@ def test_every_strategy_has_one_default_of_paths() -> None:
     assert bw.WeightedVote.cisc() == STRATEGIES["cisc"](DEFAULT_PATHS, bw.Sampling())
 
 
-def test_commands_requests_and_adapters_share_the_default_of_paths() -> None:
+def test_commands_requests_and_adapters_keep_the_default_of_the_strategy() -> None:
     commands = (solve_command.solve, eval_command.evaluate, mcp_command.mcp)
-    assert {inspect.signature(command).parameters["paths"].default for command in commands} == {DEFAULT_PATHS}
-    assert ChatConfig().paths == mcp.DEFAULTS.paths == StrategyOptions().paths == DEFAULT_PATHS
+    assert {inspect.signature(command).parameters["paths"].default for command in commands} == {None}
+    assert ChatConfig().paths is mcp.DEFAULTS.paths is StrategyOptions().paths is None
+    assert ChatConfig().resolve_strategy(bw.Sampling()) == bw.AdaptivePathConsistency()
+    assert make_strategy("self-consistency", None, bw.Sampling()) == bw.SelfConsistency()
+
+
+@pytest.mark.parametrize(("most", "paths"), [(64, DEFAULT_PATHS), (5, 5)])
+def test_a_server_keeps_the_default_within_its_limit(most: int, paths: int) -> None:
+    served = ChatCompletions(ScriptedBackend({"": ["42"]}), Limits(paths=most))
+    body: JsonValue = {
+        "model": "scripted",
+        "messages": [{"role": "user", "content": "q"}],
+        "branchwise": {"strategy": "esc"},
+    }
+    assert served.resolve(ChatRequest.parse(body)).strategy == bw.EarlyStopping(paths)

@@ -77,6 +77,7 @@ def test_a_strategy_of_a_file_or_a_module(own: Path, place: str) -> None:
     assert (name, options["paths"].value, options["extra"].value) == (f"{place}:Own:extra=true", 5, True)
     result = bw.solve_sync("q", ScriptedBackend({"": ["42"]}), strategy=f"{place}:Own:paths=2,extra=true")
     assert len(result.paths) == 3
+    assert options_of(make_strategy(f"{place}:Own", None, SAMPLING))["paths"].value == 3
     assert options_of(make_strategy(f"{place}:ready", 5, SAMPLING))["paths"].value == 7
     assert options_of(make_strategy(f"{place}:Plain", 5, SAMPLING))["paths"].value == 2
 
