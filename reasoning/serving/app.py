@@ -57,11 +57,11 @@ class Service:
 
     async def models(self) -> Response:
         """GET /v1/models: the model alone and with each strategy after @."""
-        return JSONResponse({"object": "list", "data": [self._model(name) for name in self._names()]})
+        return JSONResponse({"object": "list", "data": [self._model(name) for name in self.names()]})
 
     async def model(self, name: str) -> Response:
         """GET /v1/models/{name}."""
-        if name not in self._names():
+        if name not in self.names():
             raise _unknown_model(name)
         return JSONResponse(self._model(name))
 
@@ -82,7 +82,8 @@ class Service:
             async with self.queue.slot():
                 yield charge
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Return the names that requests may give: the model alone and with each strategy after @."""
         has_verifier = self.completions.verifier is not None
         usable = [name for name, make in STRATEGIES.items() if has_verifier or not uses_verifier(make(1, Sampling()))]
         return [self.default_model, *(f"{self.default_model}@{name}" for name in usable)]
@@ -120,7 +121,7 @@ def create_app(
     }
     for path, (method, endpoint) in routes.items():
         app.add_api_route(path, endpoint, methods=[method], response_model=None)
-    describe(app)
+    describe(app, service.names())
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
     app.add_exception_handler(BranchwiseError, _rejected)

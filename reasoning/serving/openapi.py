@@ -1,5 +1,6 @@
 """The OpenAPI description of the server's routes. Bodies are read by hand, so FastAPI does not know them."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -23,23 +24,24 @@ _ERRORS = {
 Schema = dict[str, Any]
 
 
-def describe(app: FastAPI) -> None:
-    """Add the bodies and errors of the routes to /openapi.json."""
+def describe(app: FastAPI, models: Sequence[str]) -> None:
+    """Add the bodies and errors of the routes to /openapi.json. `models` are the names that requests may give."""
 
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            app.openapi_schema = _openapi(app)
+            app.openapi_schema = _openapi(app, models)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _openapi(app: FastAPI) -> Schema:
+def _openapi(app: FastAPI, models: Sequence[str]) -> Schema:
     schema: Schema = get_openapi(title="branchwise", version=version("branchwise"), routes=app.routes)
     components: Schema = schema.setdefault("components", {}).setdefault("schemas", {})
     chat, options = (model.model_json_schema(ref_template=_REFERENCE) for model in (ChatRequest, StrategyOptions))
     for body in (chat, options):
         components.update(body.pop("$defs", {}))
+    chat["properties"]["model"]["enum"] = list(models)
     components["ChatRequest"] = chat
     shared = {name: field for name, field in chat["properties"].items() if name != KEY}
     question = {"type": "string", "description": "Replaces `messages`."}
