@@ -7,7 +7,6 @@ from branchwise.chat.config import ChatConfig
 from branchwise.chat.reply import Reply, reply_from
 from branchwise.core.keys import repeat_seed, root_key
 from branchwise.core.messages import Messages
-from branchwise.core.question import as_messages
 from branchwise.core.sampling import Sampling
 from branchwise.driver import Stop, solve_batch
 
@@ -19,8 +18,8 @@ class RepeatCounter:
         self._seen: Counter[int] = Counter()  # by the prompt's key
 
     def count(self, prompt: Messages) -> int:
-        """Return how often the prompt was counted before, and count it. Raises ConfigError if it is invalid."""
-        key = root_key(0, as_messages(prompt).model_dump_json())
+        """Return how often the prompt was counted before, and count it. It may be invalid: its answer says so."""
+        key = root_key(0, repr(prompt))  # has half characters escaped, which JSON has not
         self._seen[key] += 1
         return self._seen[key] - 1
 

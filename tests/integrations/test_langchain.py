@@ -130,7 +130,7 @@ def test_most_paths_decide_what_is_called() -> None:
 
 
 def test_most_paths_may_rather_say_something() -> None:
-    said = model(Talk(["It is 42.", SUM, "Forty-two.", SUM, "42, as I said."])).bind_tools([add]).invoke("q")
+    said = model(Talk(["It is 42.", SUM, "It may be so.", SUM, "42, as I said."])).bind_tools([add]).invoke("q")
     assert (said.content, said.tool_calls) == ("It is 42.", [])
     assert said.response_metadata["branchwise"]["votes"]["(prose)"] == 3.0
 

@@ -200,9 +200,9 @@ def test_a_run_in_which_everything_fails_has_no_score(evaluate: Evaluate) -> Non
 
 def test_a_vote_without_answers_is_logged(evaluate: Evaluate, caplog: pytest.LogCaptureFixture) -> None:
     lm = BranchwiseLM(
-        backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"), strategy="self-consistency", paths=3
+        backend=RecordingBackend("Rather B.", "ANSWER: none", "Rather C."), strategy="self-consistency", paths=3
     )
-    assert texts(evaluate(lm)) == [["ANSWER: B"]] * 2  # the first path's
+    assert texts(evaluate(lm)) == [["Rather B."]] * 2  # the first path's
     assert "2 of 2 questions: no path states an answer in the format math" in caplog.text
     lettered = BranchwiseLM(
         backend=RecordingBackend("ANSWER: B", "ANSWER: C", "ANSWER: C"),
