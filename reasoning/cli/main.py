@@ -12,6 +12,7 @@ from branchwise.cli.eval import evaluate
 from branchwise.cli.mcp import mcp
 from branchwise.cli.models import models
 from branchwise.cli.report import report
+from branchwise.cli.sandbox import sandbox
 from branchwise.cli.serve import serve
 from branchwise.cli.show import show
 from branchwise.cli.solve import solve
@@ -124,6 +125,7 @@ Examples:
 """,
 )(strategies)
 app.add_typer(models, name="models")
+app.add_typer(sandbox, name="sandbox")
 
 
 def _print_version(requested: bool) -> None:

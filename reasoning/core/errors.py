@@ -6,7 +6,7 @@ BranchwiseError
 ├── ModelError(problem, fix)             a model cannot be found, fetched or loaded
 ├── MissingExtraError(package, extra)    an optional dependency is not installed (also an ImportError)
 ├── BudgetError(limit)                   a branch was not started because the budget is exhausted
-├── SandboxError(problem, fix)           programs cannot run safely here (branchwise.sandbox.sandbox)
+├── SandboxError(problem, fix)           programs cannot run safely here (branchwise.sandbox.outcome)
 ├── CallError(what, error)               a user's code (a verifier, an answer format, an observer) failed
 └── BackendError(problem, retryable, hint)   a model failed while it processed a request
 """

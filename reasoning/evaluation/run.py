@@ -20,7 +20,7 @@ from branchwise.evaluation.answered import Answered, CurvePoint, make_answered
 from branchwise.evaluation.grading import Grade, grade
 from branchwise.evaluation.prompting import Prompting
 from branchwise.evaluation.row import Row
-from branchwise.sandbox.sandbox import SandboxError
+from branchwise.sandbox.outcome import SandboxError
 from branchwise.strategies.strategy import AnyStrategy
 
 

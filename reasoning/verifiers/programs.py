@@ -12,7 +12,8 @@ from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
-from branchwise.sandbox.sandbox import LIMITS, Limits, run_program
+from branchwise.sandbox.outcome import LIMITS, Limits
+from branchwise.sandbox.sandbox import run_program
 from branchwise.verifiers.examples import beginning, examples, function
 from branchwise.verifiers.question import question_text
 

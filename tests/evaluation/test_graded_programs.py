@@ -19,7 +19,7 @@ from branchwise.evaluation.dataset import read_rows
 from branchwise.evaluation.grading import grade, is_correct
 from branchwise.evaluation.row import Row
 from branchwise.evaluation.run import Plan, evaluate
-from branchwise.sandbox.sandbox import SandboxError
+from branchwise.sandbox.outcome import SandboxError
 from tests.support.commands import quick, run
 from tests.support.tiny_models import tiny_llama, tiny_tokenizer
 

@@ -5,7 +5,7 @@ import pytest
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.evaluation import Row, is_correct
-from branchwise.sandbox.sandbox import SandboxError
+from branchwise.sandbox.outcome import SandboxError
 from tests.support.evaluations import evaluate_rows, numbered_rows
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from branchwise.sandbox.sandbox import Kind
+from branchwise.sandbox.outcome import Kind
 from tests.support.sandboxes import SECRET, Run, Setup, is_plain
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs run on Linux alone")

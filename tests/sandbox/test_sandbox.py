@@ -11,7 +11,8 @@ import pytest
 import branchwise as bw
 from branchwise.sandbox import sandbox
 from branchwise.sandbox.jail.messages import Ending, Request
-from branchwise.sandbox.sandbox import Kind, Limits, SandboxError, run_program
+from branchwise.sandbox.outcome import Kind, Limits, SandboxError
+from branchwise.sandbox.sandbox import run_program
 from tests.support.sandboxes import PATIENCE, Run, Setup, all_gone, folders, is_plain, processes, served
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs run on Linux alone")

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from branchwise.sandbox import jail
-from branchwise.sandbox.sandbox import Kind, Limits, Outcome, SandboxError
+from branchwise.sandbox.outcome import Kind, Limits, Outcome, SandboxError
 
 SECRET = "BRANCHWISE_TEST_SECRET", "a key that nobody may read"
 
 _SERVE = """
 import json, os, sys
-from branchwise.sandbox.sandbox import Limits, SandboxError, run_program
+from branchwise.sandbox.outcome import Limits, SandboxError
+from branchwise.sandbox.sandbox import run_program
 user, sys.executable, namespaces = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "namespaces"
 if user:
     os.setgroups([])

@@ -9,7 +9,7 @@ import branchwise as bw
 from branchwise.answers.code import Code
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.path import Path, StopReason
-from branchwise.sandbox.sandbox import Limits, SandboxError
+from branchwise.sandbox.outcome import Limits, SandboxError
 from branchwise.verifiers.examples import examples
 from branchwise.verifiers.programs import DocstringExamples, UnitTests, assemble
 

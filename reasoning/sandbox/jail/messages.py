@@ -15,6 +15,7 @@ class Request(NamedTuple):
     output: int  # bytes
     files: int  # bytes
     namespaces: bool
+    strict: bool  # refuse unless namespaces, or Landlock with the system call filter, hold
     report: int  # file descriptor to which the proof or the failure is written
     proof: int  # file descriptor from which the proof is read
 
@@ -25,6 +26,7 @@ class Ready(NamedTuple):
     problem: str | None = None
     fix: str = ""
     folder: str | None = None  # temporary folder to remove
+    layers: tuple[str, ...] = ()  # those that hold: "namespaces", "landlock", "seccomp"
 
 
 class Ending(NamedTuple):
@@ -35,6 +37,7 @@ class Ending(NamedTuple):
     cpu: float = 0.0  # seconds
     problem: str | None = None
     fix: str = ""
+    layers: tuple[str, ...] = ()
 
 
 def encode(message: Request | Ready | Ending) -> bytes:

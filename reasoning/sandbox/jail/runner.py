@@ -22,6 +22,7 @@ _OPEN_FILES = 64
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PERMIT = "permit user namespaces, or use a kernel that has them"
+_ALLOW = f"{_PERMIT}; or set BRANCHWISE_WEAK_SANDBOX=1 to run programs with what holds"
 _LONGEST = 8000  # bytes reported of an error's text
 _FRAMES = 8
 _PROGRAM = "<program>"
@@ -93,17 +94,22 @@ def _confine(request: Request, isolated: bool) -> Ready:
         why = f"the user that runs programs cannot read {sys.base_prefix}"
         return Ready(why, "install Python where every user can read it", made)
     os.chdir(folder)
-    confined = private_root or _succeeds(lambda: landlock.confine(readable, (folder, *_DEVICES)))
+    writable = (folder, *_DEVICES, *(["/dev/shm"] if private_root else []))
+    confined = _succeeds(lambda: landlock.confine(readable, writable))
     filtered = _succeeds(lambda: system_calls.restrict(alone=isolated, private_root=private_root))
-    if not (isolated or filtered):
-        return Ready("neither namespaces nor a system call filter is available", _PERMIT, made)
-    if not (private_root or was_root or (confined and filtered)):
-        return Ready(
-            "files cannot be protected: no private root, and no Landlock with a system call filter", _PERMIT, made
-        )
+    held = {"namespaces": isolated and private_root, "landlock": confined, "seccomp": filtered}
+    layers = tuple(name for name, holds in held.items() if holds)
+    whole = held["namespaces"] or (confined and filtered)
+    if not whole and (request.strict or not was_root or not (isolated or filtered)):
+        return Ready(_missing(held), _ALLOW if was_root and (isolated or filtered) else _PERMIT, made, layers)
     os.environ.update(HOME=folder, TMPDIR=folder, PATH=os.defpath)
     tempfile.tempdir = None  # recomputed from TMPDIR
-    return Ready(folder=made)
+    return Ready(folder=made, layers=layers)
+
+
+def _missing(held: dict[str, bool]) -> str:
+    missing = ", ".join(name for name, holds in held.items() if not holds)
+    return f"too few layers hold: {missing} missing; it needs namespaces, or landlock and seccomp"
 
 
 def _succeeds(layer: Callable[[], None]) -> bool:

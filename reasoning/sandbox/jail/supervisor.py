@@ -37,7 +37,7 @@ def main() -> None:
         status, cpu = _end(child)
         if setup.folder is not None:
             _remove(setup.folder)
-    os.write(_OUTPUT, encode(Ending(how, status, cpu, setup.problem, setup.fix)))
+    os.write(_OUTPUT, encode(Ending(how, status, cpu, setup.problem, setup.fix, setup.layers)))
 
 
 def _line() -> bytes:
