@@ -15,7 +15,8 @@ LEVEL = 0.95
 RESAMPLES = 9_999
 BINS = 10
 """Bins of the expected calibration error."""
-_RESAMPLES_PER_BATCH = 1_000  # limits memory, which grows with the questions
+_RESAMPLES_PER_BATCH = 1_000
+_VALUES_PER_BATCH = 10_000_000  # limits memory: with more questions a batch has fewer resamples
 
 
 class Estimate(NamedTuple):
@@ -115,7 +116,7 @@ def _bootstrap(data: tuple[Sequence[float], ...], statistic: Callable[..., objec
             confidence_level=LEVEL,
             paired=True,
             vectorized=True,
-            batch=_RESAMPLES_PER_BATCH,
+            batch=max(1, min(_VALUES_PER_BATCH // len(arrays[0]), _RESAMPLES_PER_BATCH)),
             method="percentile",
             rng=np.random.default_rng(0),
         )

@@ -175,13 +175,47 @@ def test_the_page_marks_the_best_path_and_opens_it(tmp_path: Path) -> None:
     assert "confidence 50.0%, " in text
 
 
+def page_of(tree: Tree, folder: Path, **fields: JsonValue) -> str:
+    """Return the page that `show` writes."""
+    done = run("show", str(trace(folder, tree, **fields)), "--html", str(folder / "tree.html"))
+    assert done.returncode == 0, done.stderr
+    return (folder / "tree.html").read_text()
+
+
 def test_deep_trees_have_pages(tmp_path: Path) -> None:
-    for tree, deepest in ((line(2000), 0), (comb(2000), 2000)):
-        done = run("show", str(trace(tmp_path, tree)), "--html", str(tmp_path / "tree.html"))
-        assert done.returncode == 0, done.stderr
-        page = Page((tmp_path / "tree.html").read_text())
-        assert page.deepest == deepest
-        assert "Step 1999." in page.text
+    page = Page(page_of(line(2000), tmp_path))
+    assert page.deepest == 0
+    assert "Step 1999." in page.text
+    assert "left out" not in page.text
+    page = Page(page_of(comb(2000), tmp_path))
+    assert page.deepest == 100
+    assert "Step 98." in page.text
+    assert "3,802 of 4,001 nodes are left out." in page.text
+    assert "… 3,802 more nodes below node 197" in page.text
+
+
+def test_a_tree_with_too_many_nodes_shows_the_best_path(tmp_path: Path) -> None:
+    """The best path ends at the last of 100,000 nodes."""
+    nodes = [TreeNode(0, None, "", 0), TreeNode(1, 0, "Left", 1), TreeNode(2, 0, "Right", 1)]
+    nodes += [TreeNode(n, 1, f"Branch {n}.", 3, "2", state=NodeState.ENDED) for n in range(3, 100_000)]
+    nodes.append(TreeNode(100_000, 2, "The best.", 3, "1", state=NodeState.ENDED))
+    html = page_of(Tree(tuple(nodes)), tmp_path, answer="1", votes={str(vote): 1.0 for vote in range(50_000)})
+    page = Page(html)
+    assert len(html) < 10_000_000
+    assert "The best." in page.text
+    assert "Branch 9998." in page.text
+    assert "Branch 9999." not in page.text
+    assert "90,001 of 100,001 nodes are left out." in page.text
+    assert "… 90,001 more nodes below node 1" in page.text
+    assert "… 49,900 more answers" in page.text
+
+
+def test_long_texts_of_a_tree_are_cut(tmp_path: Path) -> None:
+    nodes = [TreeNode(0, None, "", 0), *(TreeNode(n, 0, f"{n} " * 100_000, 9) for n in range(1, 200))]
+    html = page_of(Tree(tuple(nodes)), tmp_path, question="q" * 3_000_000)
+    assert len(html) < 11_000_000
+    assert "99 of 200 nodes are left out." in html
+    assert "(2,900,000 more characters)" in html
 
 
 def test_graphml_and_json_contain_the_tree(tmp_path: Path) -> None:

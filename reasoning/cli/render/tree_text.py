@@ -29,7 +29,7 @@ def print_tree(console: Console, trace: Trace, depth: int | None, full: bool) ->
         levels = max(1, (console.width - _TEXT_WIDTH) // _INDENT)
     else:
         levels = depth
-        width = _INDENT * min(depth, _count_levels(trace)) + _TEXT_WIDTH
+        width = _INDENT * min(depth, max(count_levels(trace))) + _TEXT_WIDTH
         console = Console(file=console.file, width=max(console.width, width))
     for tree in _rich_trees(trace, levels, full):
         console.print(tree, highlight=False)
@@ -37,7 +37,7 @@ def print_tree(console: Console, trace: Trace, depth: int | None, full: bool) ->
 
 def _rich_trees(trace: Trace, levels: int, full: bool) -> Iterator[RichTree]:
     """Yield a tree per prompt. Iterative, because a tree can be deeper than Python's recursion limit."""
-    descendants = _count_descendants(trace)
+    descendants = count_descendants(trace)
     for root in trace.tree.roots:
         chain = trace.chain(root)
         top = RichTree(_label(trace, chain, full), guide_style="dim")
@@ -53,7 +53,7 @@ def _rich_trees(trace: Trace, levels: int, full: bool) -> Iterator[RichTree]:
         yield top
 
 
-def _count_descendants(trace: Trace) -> list[int]:
+def count_descendants(trace: Trace) -> list[int]:
     """Return the number of descendants of every node, shape [nodes]."""
     descendants = [0 for _ in trace.tree.nodes]
     for node in reversed(trace.tree.nodes):
@@ -62,14 +62,14 @@ def _count_descendants(trace: Trace) -> list[int]:
     return descendants
 
 
-def _count_levels(trace: Trace) -> int:
-    """Return the largest number of branching nodes above a node."""
+def count_levels(trace: Trace) -> list[int]:
+    """Return the number of branching nodes above every node, shape [nodes]."""
     levels = [0 for _ in trace.tree.nodes]
     for node in trace.tree.nodes:
         if node.parent is not None:
             branches = len(trace.tree.children(node.parent)) > 1
             levels[node.number] = levels[node.parent] + (1 if branches else 0)
-    return max(levels)
+    return levels
 
 
 def _label(trace: Trace, chain: tuple[int, ...], full: bool) -> Group:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARKERS = "osD^vP*Xhd<>p"
+_CURVE_POINTS = 1_000
 
 
 def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, bytes]:
@@ -51,7 +52,7 @@ def plot(summary: DataSummary, answered: Sequence[Answered]) -> Mapping[str, byt
 
 def _plot_strategy(axes: "Axes", place: int, one: StrategySummary, answered: Sequence[Answered]) -> None:
     color, marker = f"C{place % 10}", _MARKERS[place % len(_MARKERS)]
-    if curve := accuracy_curve(answered):
+    if curve := _thin(accuracy_curve(answered)):
         axes.plot([x for x, _ in curve], [100 * y for _, y in curve], color=color, alpha=0.5, linewidth=1)
     value, low, high = (100 * share for share in one.accuracy)
     axes.errorbar(
@@ -63,3 +64,15 @@ def _plot_strategy(axes: "Axes", place: int, one: StrategySummary, answered: Seq
         capsize=3,
         label=one.strategy,
     )
+
+
+def _thin(curve: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return at most about 1,000 points: the first ones, then at places that grow by a constant factor, and the last.
+
+    On the plot's logarithmic scale they are evenly spaced.
+    """
+    if len(curve) <= _CURVE_POINTS:
+        return curve
+    factor = len(curve) ** (1 / _CURVE_POINTS)
+    places = {min(int(factor**power), len(curve)) - 1 for power in range(_CURVE_POINTS + 1)}
+    return [curve[place] for place in sorted(places | {len(curve) - 1})]

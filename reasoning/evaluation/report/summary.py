@@ -1,6 +1,7 @@
 """The summary of an evaluation: accuracy, tokens and calibration of every strategy, compared with a baseline."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from pydantic import BaseModel, ConfigDict
 
@@ -179,12 +180,14 @@ def accuracy_curve(answered: Sequence[Answered]) -> list[tuple[float, float]]:
     if not any(one.curve for one in answered):
         return []
     curves = [one.curve or (CurvePoint(one.usage.sampled, one.correct),) for one in answered]
-    means = []
-    for length in range(1, max(map(len, curves)) + 1):
-        points = [curve[min(length, len(curve)) - 1] for curve in curves]
-        tokens = sum(point.sampled for point in points) / len(points)
-        means.append((tokens, sum(point.correct for point in points) / len(points)))
-    return means
+    length = max(map(len, curves))
+    sampled, correct = [0] * length, [0] * length  # what each branch adds to the sums over questions
+    for curve in curves:
+        for place, (before, point) in enumerate(zip((CurvePoint(0, False), *curve), curve, strict=False)):
+            sampled[place] += point.sampled - before.sampled
+            correct[place] += point.correct - before.correct
+    count = len(curves)
+    return [(x / count, y / count) for x, y in zip(accumulate(sampled), accumulate(correct), strict=True)]
 
 
 def _tokens_to(answered: Sequence[Answered], baseline: Sequence[Answered], share: float) -> float | None:

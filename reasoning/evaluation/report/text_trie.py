@@ -4,16 +4,17 @@ Paths are merged by their text alone, also when they were sampled independently.
 nodes are the branches and their parents, cut at token boundaries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
-from branchwise.evaluation.answered import Answered, AnsweredPath
+from branchwise.evaluation.answered import AnsweredPath
 
 _MIN_SHARED_CHARS = 12  # paths with a shorter common prefix stay apart
 
 
-@dataclass(slots=True)
-class PathEnd:
+class PathEnd(NamedTuple):
     """The end of a path."""
 
     path: AnsweredPath
@@ -26,39 +27,68 @@ class TrieNode:
     """A piece of text and the pieces that continue it."""
 
     text: str
+    paths: int
+    """Number of paths that contain this text."""
     children: list["TrieNode"] = field(default_factory=list)
     ends: list[PathEnd] = field(default_factory=list)
     """Paths that end with this text."""
 
-    @property
-    def paths(self) -> int:
-        """Number of paths that contain this text."""
-        return len(self.ends) + sum(child.paths for child in self.children)
+
+class _Range(NamedTuple):
+    """Paths below a node, as places in the sorted order."""
+
+    node: TrieNode
+    start: int
+    stop: int
+    depth: int
+    """Characters from the root to the end of the node's text."""
 
 
-def build_trie(answered: Answered) -> TrieNode:
-    """Return the root of the trie; its text is empty."""
-    ends = [PathEnd(path, right) for path, right in zip(answered.paths, answered.right, strict=True)]
-    return _build("", [(end.path.text, end) for end in ends])
+def build_trie(paths: Sequence[AnsweredPath], right: Sequence[bool]) -> TrieNode:
+    """Return the root of the trie; its text is empty. Iterative: paths may nest beyond the recursion limit."""
+    ends = [PathEnd(path, correct) for path, correct in zip(paths, right, strict=True)]
+    order = sorted(range(len(ends)), key=lambda place: ends[place].path.text)
+    texts = [ends[place].path.text for place in order]
+    shared = [0, *(_shared_chars(text, other) for text, other in pairwise(texts))]
+    root = TrieNode("", len(ends))
+    stack = [_Range(root, 0, len(ends), 0)]
+    while stack:
+        node, start, stop, depth = stack.pop()
+        first_child = start
+        while first_child < stop and len(texts[first_child]) == depth:
+            first_child += 1
+        node.ends = [ends[place] for place in order[start:first_child]]
+        groups = list(_groups(texts, shared, first_child, stop, depth))
+        for low, high in sorted(groups, key=lambda group: min(order[group[0] : group[1]])):
+            end = min(shared[low + 1 : high], default=len(texts[low]))
+            child = TrieNode(texts[low][depth:end], high - low)
+            node.children.append(child)
+            stack.append(_Range(child, low, high, end))
+    return root
 
 
-def _build(text: str, suffixes: Sequence[tuple[str, PathEnd]]) -> TrieNode:
-    """Return a node with the given text, above the remaining texts [(suffix, end of the path)]."""
-    node = TrieNode(text)
-    groups: dict[str, list[tuple[str, PathEnd]]] = {}
-    for suffix, end in suffixes:
-        if suffix:
-            groups.setdefault(suffix[:_MIN_SHARED_CHARS], []).append((suffix, end))
+def _groups(
+    texts: Sequence[str], shared: Sequence[int], start: int, stop: int, depth: int
+) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of sorted texts that continue alike after `depth` characters.
+
+    `shared`: characters that each text shares with the one before it, shape [texts].
+    """
+    low = start
+    for place in range(start + 1, stop + 1):
+        joined = place < stop and (shared[place] >= depth + _MIN_SHARED_CHARS or texts[place] == texts[place - 1])
+        if not joined:
+            yield low, place
+            low = place
+
+
+def _shared_chars(text: str, other: str) -> int:
+    """Return the length of the longest common prefix, by bisection: faster than a loop over characters."""
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text[low:middle] == other[low:middle]:
+            low = middle
         else:
-            node.ends.append(end)
-    for members in groups.values():
-        prefix = _common_prefix([suffix for suffix, _ in members])
-        node.children.append(_build(prefix, [(suffix[len(prefix) :], end) for suffix, end in members]))
-    return node
-
-
-def _common_prefix(texts: Sequence[str]) -> str:
-    """Return the longest common prefix: that of the first and the last text in sorted order."""
-    first, last = min(texts), max(texts)
-    length = next((index for index, char in enumerate(first) if last[index] != char), len(first))
-    return first[:length]
+            high = middle - 1
+    return low

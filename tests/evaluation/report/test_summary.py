@@ -1,5 +1,7 @@
 """Summaries: comparisons with the baseline, calibration, costs and tokens to a share of the gain."""
 
+import time
+
 import pytest
 
 from branchwise.evaluation import summarize
@@ -141,3 +143,14 @@ def test_tokens_to_the_baseline_by_hand() -> None:
     ]
     (summary,) = summarize("rows", flat, ["sc"]).strategies
     assert summary.tokens_to == {"75%": None, "90%": None, "99%": None}
+
+
+def test_the_curve_of_many_branches_takes_linear_time() -> None:
+    """One question of 100,000 branches among 500: points times questions would take minutes."""
+    short = [make_answered(str(row), curve=[CurvePoint(5, row % 2 == 0)]) for row in range(499)]
+    long = make_answered("long", curve=[CurvePoint(branch, branch % 2 == 0) for branch in range(100_000)])
+    started = time.monotonic()
+    curve = accuracy_curve([*short, long])
+    assert time.monotonic() - started < 5
+    assert (len(curve), curve[0]) == (100_000, (499 * 5 / 500, 251 / 500))
+    assert curve[-1] == ((499 * 5 + 99_999) / 500, 250 / 500)
