@@ -32,6 +32,8 @@ _CALLED = re.compile(
     rf"\s+(?:(?:option|choice|answer)\s+)?[*_]*(?:\(([A-Z])\)|([A-Z])(?={_END})){_BOTH})"
 )
 
+_MAX_LENGTH = 400  # characters read of a box
+
 
 @dataclass(frozen=True, slots=True)
 class Letter(AnswerFormat):
@@ -92,7 +94,7 @@ def _candidates(text: str) -> Iterator[str]:
     The last line counts only if it is the whole text or a single word.
     """
     if (found := boxed(text)) is not None:
-        yield clean(found)
+        yield clean(found[:_MAX_LENGTH])
     for statement in statements(text):
         yield clean(without_ending(statement))
     last = last_line(text)

@@ -17,16 +17,16 @@ _BRACES = re.compile(
     r"\\(?:boxed|fbox)\s*(?P<box>\{|(?P<bare>-?\d[\d,.]*\d|-?\d|[A-Z])(?![A-Za-z0-9]))|\\.|(?P<open>\{)|(?P<close>\})"
 )
 # Text between the boxes of one list: "$, $", " or $x=", ", and ".
-_SPACE = r"(?:[\s$~&*{}]|\\[()\[\],;:! ]|\\(?:q?quad|text|mbox)\b)*"
+_SPACE = r"(?:[\s$~&*{}]|\\[()\[\],;:! ]|\\(?:q?quad|text|mbox)\b)*+"
 _SEPARATOR = rf"(?:[,;，、]|{CONJUNCTION})"
 _NAME = r"[A-Za-z](?:_(?:\w|\{\w+\}))?"
-_BETWEEN = re.compile(rf"{_SPACE}{_SEPARATOR}{_SPACE}(?:{_SEPARATOR}{_SPACE})?(?:(?P<name>{_NAME})\s*=\s*)?{_SPACE}")
+_BETWEEN = re.compile(rf"{_SPACE}{_SEPARATOR}{_SPACE}(?:{_SEPARATOR}{_SPACE})?(?:(?P<name>{_NAME})\s*+=\s*+)?{_SPACE}")
 _NAMED = re.compile(rf"(?<![A-Za-z\\])(?P<name>{_NAME})\s*=\s*$")
 # The beginning of more of a list, in a truncated text.
 _WORD_CUT = r"\b(?:an?|o)\b"
 _UNFINISHED = re.compile(
     rf"{_SPACE}(?:{_SEPARATOR}|{_WORD_CUT}){_SPACE}(?:(?:{_SEPARATOR}|{_WORD_CUT}){_SPACE})?"
-    rf"(?:{_NAME})?\s*=?{_SPACE}(?:\\[a-z]*(?:\s*\{{.*)?)?",
+    rf"(?:{_NAME})?\s*+=?{_SPACE}(?:\\[a-z]*(?:\s*\{{.*)?)?",
     re.DOTALL,
 )
 _FOLLOWED_BY_NOTHING = re.compile(_SPACE)
@@ -127,7 +127,7 @@ def _json_value(text: str, begin: int) -> str:
     try:
         value, length = _DECODER.raw_decode(text[begin : begin + _MAX_LENGTH])
     except (json.JSONDecodeError, RecursionError):
-        found = _VALUE.match(text, begin)
+        found = _VALUE.match(text, begin, begin + _MAX_LENGTH)
         return "" if found is None else (found[1] or found[2] or "").strip()
     if value is None or isinstance(value, dict):
         return ""

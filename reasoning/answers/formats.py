@@ -80,7 +80,10 @@ class Math(AnswerFormat):
                 return ""
             if (stated := stated_value(statement)) is not None:
                 return stated
-        alone = _FENCED.sub(r"\1", text.strip()).rstrip("!")
+        alone = text.strip()
+        if fenced := _FENCED.fullmatch(alone):
+            alone = fenced[1]
+        alone = alone.rstrip("!")
         is_number = "\n" not in alone and read_number(alone) is not None
         return clean(alone) if is_number and (" " not in alone or re.search(r"\d", alone)) else None
 

@@ -23,7 +23,7 @@ _ROLE = re.compile(r"\s*(?:assistant|model|ai)?\s*", re.IGNORECASE)
 _QUESTION = re.compile(
     r"^[#*_ \t]*(?:(?:next|new|another) )?(?:question|q|problem|exercise|human|user|instruction|pregunta|problema|frage"
     r"|aufgabe|domanda|pergunta|вопрос|задача|问题|問題|题目|質問|질문|문제|คำถาม|โจทย์|swali|প্রশ্ন|ప్రశ్న|प्रश्न|सवाल"
-    r"|سؤال|السؤال|soru|câu hỏi|pertanyaan)[*_]*[ ]?:",
+    r"|سؤال|السؤال|soru|câu hỏi|pertanyaan)[*_]*[ ]?[:：]",
     re.IGNORECASE | re.MULTILINE,
 )
 _TAG = re.compile(r"(?P<open><(?:final[_ ]?)?answer>|\[ANSWER\])|</(?:final[_ ]?)?answer>|\[/ANSWER\]", re.IGNORECASE)
