@@ -288,9 +288,9 @@ def _both_signs(text: str) -> Sequence[str]:
     """Return "a + b" and "a - b" for "a \\pm b", and the text alone without such a sign."""
     if not _PLUS_MINUS.search(text):
         return (text,)
-    upper = {"\\pm": "+", "\\mp": "-"}
-    lower = {"\\pm": "-", "\\mp": "+"}
-    return tuple(_PLUS_MINUS.sub(lambda found, signs=signs: signs[found.group()], text) for signs in (upper, lower))
+    upper = _PLUS_MINUS.sub(lambda found: "+" if found.group() == "\\pm" else "-", text)
+    lower = _PLUS_MINUS.sub(lambda found: "-" if found.group() == "\\pm" else "+", text)
+    return upper, lower
 
 
 def _collection(keys: Sequence[Hashable]) -> Hashable:

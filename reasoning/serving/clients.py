@@ -12,7 +12,7 @@ Charge = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a client may use; None means no limit."""
+    """Limits of what a client may use; None means no limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
