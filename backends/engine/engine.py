@@ -33,7 +33,7 @@ from branchwise.backends.engine.speculation.verify import verify_keyed
 from branchwise.backends.stream import Ended, Extension
 from branchwise.backends.tokenization.detokenizer import Detokenizer
 from branchwise.backends.tokenization.prompt import PromptEncoder
-from branchwise.core.errors import ConfigError, ModelError
+from branchwise.core.errors import ConfigError, ModelError, require
 from branchwise.core.messages import Messages
 from branchwise.core.path import Path, StopReason
 from branchwise.core.usage import Usage
@@ -53,12 +53,20 @@ class Engine(Backend):
     ) -> None:
         """`draft_network`: a smaller model with the same tokenizer, required where the drafters name draft-model.
 
-        Raises ModelError for a network that the engine does not support, ConfigError for drafters that the networks do
-        not support.
+        Raises ModelError for a network that the engine does not support, ConfigError for settings that the networks or
+        the device do not support.
         """
         settings = settings or EngineSettings()
         self.settings = settings
-        self._model = engine_model(network, int8=settings.weights == "int8")
+        self._model = engine_model(
+            network, int8=settings.weights == "int8", deterministic=settings.deterministic is not False
+        )
+        require(
+            self._model.deterministic or not settings.deterministic,
+            "deterministic",
+            "is True, but the engine supports it only for Llama, Mistral and Qwen models on a CPU, without int8",
+            "leave it out",
+        )
         self._prompts = PromptEncoder(tokenizer)
         self._tokenizer = tokenizer
         capacity = self._model.capacity(settings.memory_bytes(self._model.device))

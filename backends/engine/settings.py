@@ -29,7 +29,8 @@ class EngineSettings:
     """int8: round the linear layers' weights to 8 bits, which halves their memory, changes the distribution and is
     reported in results; None: keep the weights."""
     speculation: str = "auto"
-    """auto: draft tokens where it saves time; off: never. The tokens are the same either way."""
+    """auto: draft tokens where it saves time; off: never. The tokens are the same either way where the model is
+    deterministic; elsewhere drafts may change a rounding."""
     drafters: tuple[str, ...] | None = None
     """Drafters in order of preference: siblings (from the question's other branches), lookup (from the branch's own
     text), store (from recent generations for any question), draft-model, layer-skip. None: the first three, which cost
@@ -44,6 +45,10 @@ class EngineSettings:
     """Verification of drafts. keyed: the tokens are those of plain decoding for any drafts. rejection: textbook
     speculative sampling, which accepts more of a draft model's tokens; the distribution is the same, the tokens are
     not, and results report it."""
+    deterministic: bool | None = None
+    """Compute a branch's tokens and log-probabilities from its path, key and sampling settings alone: what else is in
+    a step, cached or drafted does not change a rounding. None: where the engine supports it, which is Llama, Mistral
+    and Qwen models on a CPU without int8 weights; True: raise ConfigError elsewhere; False: never."""
     max_batch: int | None = None
     """Maximum number of branches in one pass; further ones wait. None: 64 on a CPU, 256 on a GPU."""
     prefill_chunk: int = 512
@@ -83,6 +88,12 @@ class EngineSettings:
     def _check_acceptance(self) -> None:
         require(
             self.acceptance in ("keyed", "rejection"), "acceptance", f"is {self.acceptance!r}", "use keyed or rejection"
+        )
+        require(
+            self.acceptance == "keyed" or not self.deterministic,
+            "deterministic",
+            "is True, but rejection samples by the drafts",
+            "use acceptance keyed, or leave it out",
         )
         # A budget that depends on the sampled drafts would change the distribution of the accepted tokens.
         names = self.all_drafters()

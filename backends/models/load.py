@@ -38,7 +38,12 @@ def load(
 
 
 def engine_settings(
-    *, device: str | None, dtype: str | None, speculation: str, draft_model: str | None
+    *,
+    device: str | None,
+    dtype: str | None,
+    speculation: str,
+    draft_model: str | None,
+    deterministic: bool | None = None,
 ) -> "EngineSettings":
     """Return the engine's settings from command-line options, checked before anything is fetched.
 
@@ -48,7 +53,9 @@ def engine_settings(
         from branchwise.backends.engine.settings import EngineSettings
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "engine") from error
-    settings = EngineSettings(dtype=dtype, device=device, speculation=speculation, draft_model=draft_model)
+    settings = EngineSettings(
+        dtype=dtype, device=device, speculation=speculation, draft_model=draft_model, deterministic=deterministic
+    )
     settings.torch_device()  # raises for an unknown device
     return settings
 

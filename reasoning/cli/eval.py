@@ -91,6 +91,7 @@ def evaluate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
+    deterministic: options.Deterministic = None,
     draft_model: options.DraftModel = None,
     temperature: options.Temperature = 0.7,
     top_p: options.TopP = 1.0,
@@ -147,6 +148,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         speculation=speculation,
+        deterministic=deterministic,
         draft_model=draft_model,
     )
     uses_model = opened_pool is None or live

@@ -22,6 +22,7 @@ def mcp(
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
+    deterministic: options.ServedDeterministic = False,
     draft_model: options.DraftModel = None,
     temperature: options.Temperature = 0.7,
     max_tokens: options.MaxTokens = None,
@@ -50,6 +51,7 @@ def mcp(
         device=device,
         dtype=dtype,
         speculation=speculation,
+        deterministic=deterministic,
         draft_model=draft_model,
     )
     model_options.check()

@@ -22,6 +22,8 @@ class ModelOptions:
     device: str | None
     dtype: str | None
     speculation: str
+    deterministic: bool | None
+    """None: where the engine supports it."""
     draft_model: str | None
 
     @property
@@ -33,6 +35,8 @@ class ModelOptions:
         """Raise ConfigError or ModelError for options that contradict each other, without network access."""
         backend = self._backend_name()
         require(backend in BACKENDS, "backend", f"is {backend!r}", f"use {' or '.join(BACKENDS)}")
+        problem = f"is not supported by the backend {backend}"
+        require(not self.deterministic or backend == ENGINE, "deterministic", problem, "leave it out")
         if self.base_url:
             require(
                 backend == SERVER, "base_url", f"is set, but {backend} runs the model here", "leave one of them out"
@@ -68,7 +72,11 @@ class ModelOptions:
 
     def _load_engine(self, progress: OnProgress) -> Backend:
         settings = engine_settings(
-            device=self.device, dtype=self.dtype, speculation=self.speculation, draft_model=self.draft_model
+            device=self.device,
+            dtype=self.dtype,
+            speculation=self.speculation,
+            draft_model=self.draft_model,
+            deterministic=self.deterministic,
         )
         return load(self.name, settings=settings, progress=progress)
 

@@ -61,7 +61,9 @@ Paths = Annotated[
 TaskName = Annotated[
     str, typer.Option(help=f"Prompt and answer format: {', '.join(TASKS)}.", rich_help_panel=REASONING)
 ]
-Seed = Annotated[int, typer.Option(help="Equal seeds give equal paths.", rich_help_panel=REASONING)]
+Seed = Annotated[
+    int, typer.Option(help="Equal seeds give equal paths; see --deterministic.", rich_help_panel=REASONING)
+]
 BudgetTokens = Annotated[
     int | None, typer.Option(help="Maximum number of sampled tokens per question.", rich_help_panel=REASONING)
 ]
@@ -103,8 +105,26 @@ Dtype = Annotated[
 Speculation = Annotated[
     str,
     typer.Option(
-        help="Speculative decoding: auto drafts tokens when that is faster, off never does. Both sample the same "
-        "tokens.",
+        help="Speculative decoding: auto drafts tokens when that is faster, off never does. With --deterministic both "
+        "sample the same tokens; otherwise rounding may choose others.",
+        rich_help_panel=MODEL,
+    ),
+]
+Deterministic = Annotated[
+    bool | None,
+    typer.Option(
+        "--deterministic/--no-deterministic",
+        help="Equal seeds give equal paths, whatever else is computed at the same time or was before. "
+        "[default: where the engine supports it]",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
+ServedDeterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Equal seeds give equal paths, whatever other requests are served. A few percent slower.",
         rich_help_panel=MODEL,
     ),
 ]

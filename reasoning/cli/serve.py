@@ -36,6 +36,7 @@ def serve(
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
+    deterministic: options.ServedDeterministic = False,
     draft_model: options.DraftModel = None,
     host: Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=SERVER)] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.", rich_help_panel=SERVER)] = 8000,
@@ -123,6 +124,7 @@ def serve(
         device=device,
         dtype=dtype,
         speculation=speculation,
+        deterministic=deterministic,
         draft_model=draft_model,
     )
     model_options.check()

@@ -49,6 +49,7 @@ def solve(
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
+    deterministic: options.Deterministic = None,
     draft_model: options.DraftModel = None,
     temperature: options.Temperature = 0.7,
     top_p: options.TopP = 1.0,
@@ -102,6 +103,7 @@ def solve(
         device=device,
         dtype=dtype,
         speculation=speculation,
+        deterministic=deterministic,
         draft_model=draft_model,
     )
     model_options.check()  # before a verifier is loaded

@@ -1,5 +1,8 @@
 """KV pool: keys, values and output-head inputs of the cached tokens, by slot. The radix tree assigns the slots."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -8,6 +11,8 @@ SCRATCH_SLOT = 0
 
 SlotIndex = slice | Tensor
 """Slots: a slice where they are consecutive (read without a copy), else [count] int64."""
+
+Slots = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class KVPool:
@@ -64,3 +69,18 @@ def _put(pool: Tensor, index: SlotIndex, rows: Tensor) -> None:
         pool[index] = rows
     else:
         pool.index_copy_(0, index, rows)
+
+
+def slot_index(slots: Sequence[int] | Slots, device: torch.device) -> SlotIndex:
+    """Return the slots as a slice where they are consecutive, else as a tensor."""
+    array = np.asarray(slots, dtype=np.int64)
+    if len(array) and array[-1] - array[0] == len(array) - 1 and bool((np.diff(array) == 1).all()):
+        return slice(int(array[0]), int(array[-1]) + 1)
+    return torch.from_numpy(array.copy()).to(device)
+
+
+def slot_array(index: SlotIndex) -> Slots:
+    """Return the slots as an array, on the CPU."""
+    if isinstance(index, slice):
+        return np.arange(index.start, index.stop, dtype=np.int64)
+    return np.asarray(index.cpu().numpy())

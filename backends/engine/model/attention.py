@@ -5,46 +5,26 @@ merge of FlashAttention, Dao et al. 2022, arXiv 2205.14135, section 3.1). So a p
 for all of them, whatever else each row reads. The step's plan says which rows read which slots.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.cache.kv_pool import SlotIndex
+from branchwise.backends.engine.model.attention_kernels import (
+    AttentionParams,
+    KVReader,
+    PartialAttention,
+    partial_attention,
+)
 from branchwise.backends.engine.model.plan import DecodeReads, Plan, Segment, Span, Tails
-
-
-class PartialAttention(NamedTuple):
-    """Attention over some of the keys."""
-
-    out: Tensor  # [..., queries, value_dim]
-    lse: Tensor  # [..., queries] log of the sum of exp(scores), float32 or better
-
-    def merge(self, other: "PartialAttention") -> "PartialAttention":
-        """Return attention over the keys of both."""
-        share = torch.sigmoid(other.lse - self.lse)[..., None]
-        out = torch.lerp(self.out.to(share.dtype), other.out.to(share.dtype), share)
-        return PartialAttention(out, torch.logaddexp(self.lse, other.lse))
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionParams:
-    """Parameters of a layer's attention."""
-
-    scale: float
-    window: int | None = None  # tokens that a query attends to, itself included
-    softcap: float | None = None
-    sinks: Tensor | None = None  # [heads] logits that take a share of the softmax and add nothing to the output
-
-
-KVReader = Callable[[SlotIndex], tuple[Tensor, Tensor]]
-"""Return a layer's keys and values [tokens, kv_heads, head_dim] at some slots."""
+from branchwise.backends.engine.model.tile_attention import attend_tiles
 
 
 def attend(query: Tensor, plan: Plan, read: KVReader, params: AttentionParams) -> Tensor:
     """Return the attention of all rows of a packed step. query [heads, rows, head_dim] -> [rows, heads, value_dim]."""
+    if plan.fixed_tiles:
+        part = attend_tiles(query, plan, read, params)
+        return _finish(part, query, params)
     outs = list(_outs(query, plan, read, params))
     return outs[0] if len(outs) == 1 else torch.cat(outs)
 
@@ -95,7 +75,7 @@ def _attend_segment(folded: Tensor, read: KVReader, segment: Segment, params: At
     shape = queries.shape[1:3]
     masked = None if segment.masked is None else segment.masked.repeat(shape[0], 1)[None, None]
     keys, values = keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
-    part = _attend(queries.flatten(1, 2)[None], keys, values, params, masked)
+    part = partial_attention(queries.flatten(1, 2)[None], keys, values, params, masked)
     out = part.out[0].unflatten(1, shape).permute(2, 0, 1, 3)
     return PartialAttention(out, part.lse[0].unflatten(1, shape).permute(2, 0, 1))
 
@@ -108,7 +88,7 @@ def _attend_tails(query: Tensor, read: KVReader, tails: Tails, params: Attention
     # [sequences, kv_heads, groups, width, dim]
     folded = queries.unflatten(1, (sequences, -1)).unflatten(0, (kv_heads, -1)).permute(2, 0, 1, 3, 4)
     groups = folded.shape[2]
-    part = _attend(
+    part = partial_attention(
         folded.flatten(2, 3),
         keys.unflatten(0, (sequences, -1)).transpose(1, 2),
         values.unflatten(0, (sequences, -1)).transpose(1, 2),
@@ -135,57 +115,9 @@ def _prefill(query: Tensor, plan: Plan, read: KVReader, span: Span, params: Atte
         keys, values = (torch.cat(pair, dim=1) for pair in zip(prefix, own, strict=True)) if prefix else own
         at = torch.arange(past + span.rows, device=query.device)
         masked = (at > at[past:, None]) | (at <= at[past:, None] - params.window)
-        part = _attend(query[None], keys[None], values[None], params, masked)
+        part = partial_attention(query[None], keys[None], values[None], params, masked)
         return PartialAttention(part.out[0], part.lse[0])
-    part = _attend(query[None], own[0][None], own[1][None], params, causal=True)
+    part = partial_attention(query[None], own[0][None], own[1][None], params, causal=True)
     if prefix:
-        part = part.merge(_attend(query[None], prefix[0][None], prefix[1][None], params))
+        part = part.merge(partial_attention(query[None], prefix[0][None], prefix[1][None], params))
     return PartialAttention(part.out[0], part.lse[0])
-
-
-def _attend(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    params: AttentionParams,
-    masked: Tensor | None = None,
-    causal: bool = False,
-) -> PartialAttention:
-    """Return attention of query [batch, heads, queries, dim] over keys and values [batch, kv_heads, keys, ...].
-
-    `masked`: True where a query does not attend to a key, broadcast to [batch, heads, queries, keys]. `causal`: nor
-    does it attend to keys after its own.
-    """
-    if query.device.type == "cpu" and params.softcap is None and query.shape[-1] == values.shape[-1]:
-        mask = None
-        if masked is not None:
-            shape = (query.shape[0], query.shape[1], query.shape[2], keys.shape[2])
-            mask = query.new_zeros(masked.shape).masked_fill(masked, -torch.inf).expand(shape)
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, keys, values, 0.0, causal, attn_mask=mask, scale=params.scale
-        )
-        return PartialAttention(out, lse)
-    return _attend_unfused(query, keys, values, params, masked, causal)
-
-
-def _attend_unfused(
-    query: Tensor, keys: Tensor, values: Tensor, params: AttentionParams, masked: Tensor | None, causal: bool
-) -> PartialAttention:
-    """Return the same as `_attend` by plain matrix products, for every device and all parameters."""
-    groups, queries = query.shape[1] // keys.shape[1], query.shape[2]
-    folded = query.unflatten(1, (-1, groups)).flatten(2, 3)  # [batch, kv_heads, groups * queries, dim]
-    products = folded @ keys.transpose(2, 3)
-    scores = products.to(torch.promote_types(products.dtype, torch.float32)) * params.scale
-    if params.softcap is not None:
-        scores = params.softcap * torch.tanh(scores / params.softcap)
-    scores = scores.unflatten(2, (groups, queries)).flatten(1, 2)  # [batch, heads, queries, keys]
-    if causal:
-        at = torch.arange(queries, device=query.device)
-        masked = at > at[:, None]
-    if masked is not None:
-        scores = scores.masked_fill(masked, -torch.inf)
-    lse = torch.logsumexp(scores, dim=-1)
-    # A query that attends to nothing has lse = -inf; the clamp makes its weights 0 instead of NaN.
-    weights = torch.exp(scores - lse[..., None].clamp(min=torch.finfo(lse.dtype).min)).to(values.dtype)
-    folded = weights.unflatten(1, (-1, groups)).flatten(2, 3)
-    return PartialAttention((folded @ values).unflatten(2, (groups, queries)).flatten(1, 2), lse)

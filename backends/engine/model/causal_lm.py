@@ -15,6 +15,7 @@ from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.cache.snapshots import State
 from branchwise.backends.engine.model.cuda_graphs import CudaGraphRunner
 from branchwise.backends.engine.model.hooks import ATTENTION, PoolCache, cache_argument
+from branchwise.backends.engine.model.invariance import fewest_rows
 from branchwise.backends.engine.model.linears import pack, quantize
 from branchwise.backends.engine.model.llama import LlamaDecoder
 from branchwise.backends.engine.model.plan import DecodeSequence, Plan, Span
@@ -45,8 +46,10 @@ class EngineModel:
     recurrent = False
     """True for a model with recurrent state: a path then continues only from its cursor or a snapshot."""
 
-    def __init__(self, network: PreTrainedModel, *, int8: bool = False) -> None:
+    def __init__(self, network: PreTrainedModel, *, int8: bool = False, deterministic: bool = False) -> None:
         """Swap the network's attention and linear layers. `int8`: round the weights to 8 bits.
+
+        `deterministic`: compute each row independently of the other rows of its step, where that is supported.
 
         Raises ModelError when the engine's logits differ from the model's own.
         """
@@ -63,6 +66,11 @@ class EngineModel:
         self._cache_argument = cache_argument(network)
         self._head = network.get_output_embeddings()
         self._decoder = LlamaDecoder.of(network)
+        supported = deterministic and not int8 and self.device.type == "cpu" and self._decoder is not None
+        fewest = fewest_rows(network) if supported else None
+        self.deterministic = fewest is not None
+        """True if a row's value depends on nothing but its path."""
+        self._fewest_rows = fewest or 1
         self._cuda_graphs: CudaGraphRunner | None = None
         self._hidden: Tensor | None = None
         self._head.register_forward_pre_hook(self._capture_hidden)
@@ -115,6 +123,18 @@ class EngineModel:
 
         `states` [decode rows + spans] are those of a recurrent model, None at the start of a path.
         """
+        plan.fixed_tiles = self.deterministic
+        wanted = len(logit_rows)
+        if missing := max(0, self._fewest_rows - min(len(tokens), wanted)):
+            tokens, positions = [*tokens, *[0] * missing], [*positions, *range(missing)]
+            plan = plan.with_padding(missing)
+            logit_rows = [*logit_rows, *range(len(tokens) - missing, len(tokens))]
+        out = self._step(tokens, positions, plan, logit_rows)
+        return StepOutput(out.logits[:wanted], out.hidden[:wanted]) if missing else out
+
+    def _step(
+        self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, logit_rows: Sequence[int]
+    ) -> StepOutput:
         if self._cuda_graphs is not None and self._cuda_graphs.pool is plan.pool and not plan.spans:
             computed = self._cuda_graphs.run(tokens, positions, plan)
             if computed is not None:
@@ -149,7 +169,8 @@ class EngineModel:
     @torch.inference_mode()
     def logits_of(self, hidden: Tensor) -> Tensor:
         """Return logits [rows, vocabulary] for inputs of the output head [rows, hidden_size]."""
-        logits: Tensor = self._head(hidden)
+        missing = max(0, self._fewest_rows - len(hidden))
+        logits: Tensor = self._head(nn.functional.pad(hidden, (0, 0, 0, missing)))[: len(hidden)]
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits

@@ -18,7 +18,8 @@ from transformers.models.xlstm.configuration_xlstm import xLSTMConfig
 from transformers.models.xlstm.modeling_xlstm import xLSTMCache
 
 from branchwise.backends.engine.cache.kv_pool import SlotIndex
-from branchwise.backends.engine.model.attention import AttentionParams, attend
+from branchwise.backends.engine.model.attention import attend
+from branchwise.backends.engine.model.attention_kernels import AttentionParams
 from branchwise.backends.engine.model.plan import Plan
 
 ATTENTION = "branchwise_tree"

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from branchwise.backends.engine.model.attention import AttentionParams, attend
+from branchwise.backends.engine.model.attention import attend
+from branchwise.backends.engine.model.attention_kernels import AttentionParams
 from branchwise.backends.engine.model.linears import add_to, multiply_with, with_silu
 from branchwise.backends.engine.model.plan import Plan
 
+_VECTOR = 16  # numbers
 _FAMILY = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
 
 
@@ -109,7 +111,9 @@ class LlamaDecoder:
         `layers`: those that run; None: all.
         """
         rows = self._embed(tokens)
-        cos, sin = (part[0, :, None] for part in self._rotary(rows, positions[None]))
+        # Padded to whole vectors of the processor: it computes the cosines of the last few numbers in another way.
+        padded = nn.functional.pad(positions, (0, -len(positions) % _VECTOR))
+        cos, sin = (part[0, : len(positions), None] for part in self._rotary(rows, padded[None]))
         first, second = sin.chunk(2, dim=-1)
         sin = torch.cat((-first, second), dim=-1)
         for layer in self._layers if layers is None else map(self._layers.__getitem__, layers):

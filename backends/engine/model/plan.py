@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool, SlotIndex
+from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool, SlotIndex, Slots, slot_array, slot_index
 from branchwise.backends.engine.cache.node import RadixNode, TreePosition
+from branchwise.backends.engine.model.tiles import Chain, Heads, Tiles, make_tiles
 
 _MIN_SHARED_TOKENS = 768
 """Tokens that a segment must save its readers: it costs one more matrix product and a merge in every layer."""
@@ -24,7 +25,6 @@ _CHEAP_PADDING = 32
 _MIN_FILL = 0.7
 """Least share of a padded row that holds tokens, beyond the cheap padding."""
 
-Slots = np.ndarray[tuple[int], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 
@@ -109,9 +109,12 @@ class Plan:
     layer: int = -1  # set by the cache just before the attention function is called
     windows: set[int] = field(default_factory=set)
     """Sliding windows that layers passed to the attention function."""
+    fixed_tiles: bool = False
+    """True to compute attention in tiles of fixed size; set by the model, before its layers run."""
     decode_rows: int = field(init=False)
     """Number of rows of all sequences."""
     _reads: dict[int | None, DecodeReads] = field(default_factory=dict)
+    _tiles: dict[tuple[int | None, Heads], Tiles] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.decode_rows = sum(len(sequence.slots) for sequence in self.sequences)
@@ -120,6 +123,14 @@ class Plan:
     def for_bucket(cls, pool: KVPool, slot_mapping: Tensor, rows: int, reads: DecodeReads) -> "Plan":
         """Return a plan of `rows` decode rows with given reads, for layers without a window."""
         return cls(pool, slot_mapping, [DecodeSequence((), (SCRATCH_SLOT,))] * rows, _reads={None: reads})
+
+    def with_padding(self, rows: int) -> "Plan":
+        """Return the plan with further rows, which read and write the scratch slot."""
+        first = self.decode_rows + sum(span.rows for span in self.spans)
+        slots = np.concatenate([slot_array(self.slot_mapping), np.full(rows, SCRATCH_SLOT)])
+        padding = Span(first, first + rows, None, slot_index(slots[-rows:], self.pool.device))
+        index = torch.from_numpy(slots).to(self.pool.device)
+        return replace(self, slot_mapping=index, spans=[*self.spans, padding], _reads={}, _tiles={})
 
     def reads(self, window: int | None) -> DecodeReads:
         """Return the reads of the decode rows in a layer whose queries attend to `window` tokens (None: all)."""
@@ -131,13 +142,20 @@ class Plan:
             self._reads[window] = _decode_reads(self.sequences, window, self.pool.device)
         return self._reads[window]
 
+    def tiles(self, window: int | None, heads: Heads, dtype: torch.dtype) -> Tiles:
+        """Return the tiles of all rows in a layer whose queries attend to `window` tokens (None: all).
 
-def slot_index(slots: "Sequence[int] | Slots", device: torch.device) -> SlotIndex:
-    """Return the slots as a slice where they are consecutive, else as a tensor."""
-    array = np.asarray(slots, dtype=np.int64)
-    if len(array) and array[-1] - array[0] == len(array) - 1 and bool((np.diff(array) == 1).all()):
-        return slice(int(array[0]), int(array[-1]) + 1)
-    return torch.from_numpy(array.copy()).to(device)
+        `dtype`: that of the queries.
+        """
+        if window is not None:
+            self.windows.add(window)
+        if (window, heads) not in self._tiles:
+            chains = [*_chains(self.sequences), *map(_span_chain, self.spans)]
+            if window is not None and all(len(chain.slots) <= window for chain in chains):
+                self._tiles[window, heads] = self.tiles(None, heads, dtype)
+                return self._tiles[window, heads]
+            self._tiles[window, heads] = make_tiles(chains, window, heads, dtype, self.pool.device)
+        return self._tiles[window, heads]
 
 
 def prefix_slots(prefix: Sequence[TreePosition]) -> Slots:
@@ -268,3 +286,27 @@ def _pad(tails: Sequence[_Tail], width: int, window: int | None, device: torch.d
             masked[i, len(tail.rows) :] = masked[i, 0]
     mask = torch.from_numpy(masked).to(device) if masked.any() else None
     return Tails(torch.tensor(rows, device=device), width, slot_index(table.ravel(), device), mask)
+
+
+def _chains(sequences: Sequence[DecodeSequence]) -> Iterator[Chain]:
+    """Yield the rows of each sequence as one chain, those of a draft tree as one chain for each leaf."""
+    start = 0
+    for prefix, slots, parents in sequences:
+        cached, own = prefix_slots(prefix), np.asarray(slots, dtype=np.int64)
+        seen: set[int] = set()
+        for leaf in sorted(set(range(len(slots))).difference(parents)):
+            rows = [leaf]
+            while parents[rows[-1]] >= 0:
+                rows.append(parents[rows[-1]])
+            rows.reverse()
+            new = [depth for depth, row in enumerate(rows) if row not in seen]
+            seen.update(rows)
+            path = np.concatenate([cached, own[rows]])
+            yield Chain(path, [start + rows[depth] for depth in new], [len(cached) + depth for depth in new])
+        start += len(slots)
+
+
+def _span_chain(span: Span) -> Chain:
+    parts = [slot_array(index) for index in (span.prefix, span.own) if index is not None]
+    slots = np.concatenate(parts)
+    return Chain(slots, range(span.start, span.end), range(len(slots) - span.rows, len(slots)))

@@ -24,14 +24,19 @@ _REFUSED = {
 }
 
 
-def engine_model(network: PreTrainedModel, *, int8: bool = False) -> EngineModel:
-    """Return the network prepared for the engine. Raises ModelError when the engine does not support it."""
+def engine_model(network: PreTrainedModel, *, int8: bool = False, deterministic: bool = False) -> EngineModel:
+    """Return the network prepared for the engine. Recurrent models are never deterministic.
+
+    Raises ModelError when the engine does not support it.
+    """
     reason = _REFUSED.get(network.config.model_type)
     if reason is not None:
         name = type(network).__name__
         raise ModelError(f"{name}: the engine cannot run it: {reason}", "use a model of another architecture")
     cache = state_cache(network)
-    return EngineModel(network, int8=int8) if cache is None else RecurrentModel(network, cache, int8=int8)
+    if cache is None:
+        return EngineModel(network, int8=int8, deterministic=deterministic)
+    return RecurrentModel(network, cache, int8=int8)
 
 
 class _SpanInputs(NamedTuple):

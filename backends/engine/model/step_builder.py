@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool
+from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool, slot_index
 from branchwise.backends.engine.cache.node import Cursor
 from branchwise.backends.engine.cache.radix_tree import RadixTree
-from branchwise.backends.engine.model.plan import DecodeSequence, Plan, Span, prefix_slots, slot_index
+from branchwise.backends.engine.model.plan import DecodeSequence, Plan, Span, prefix_slots
 
 
 class StepBuilder:

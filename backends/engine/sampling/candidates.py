@@ -11,7 +11,7 @@ from torch import Tensor
 
 _FOLD = 32  # rows that a vocabulary is folded into
 _MIN_FOLDED = 16_384  # a smaller vocabulary is searched directly
-_CPU_BLOCK = 4  # rows in float32 that stay in a CPU's cache
+_CPU_BLOCK = 1  # rows: with several, how a CPU adds up one of them depends on how many there are
 
 
 class Candidates(NamedTuple):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from branchwise.backends.base import Scores
-from branchwise.backends.engine.cache.kv_pool import KVPool
+from branchwise.backends.engine.cache.kv_pool import KVPool, slot_index
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.model.causal_lm import EngineModel
-from branchwise.backends.engine.model.plan import Plan, Span, prefix_slots, slot_index
+from branchwise.backends.engine.model.plan import Plan, Span, prefix_slots
 from branchwise.backends.engine.sampling.candidates import log_normalizer, precise
 from branchwise.backends.engine.scheduler.batch import PoolFullError
 from branchwise.backends.engine.scheduler.requests import ScoreRequest

@@ -12,10 +12,10 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool
+from branchwise.backends.engine.cache.kv_pool import SCRATCH_SLOT, KVPool, slot_index
 from branchwise.backends.engine.cache.node import RadixNode, TreePosition
 from branchwise.backends.engine.model.causal_lm import EngineModel
-from branchwise.backends.engine.model.plan import DecodeSequence, Plan, slot_index
+from branchwise.backends.engine.model.plan import DecodeSequence, Plan
 from branchwise.backends.engine.sampling.sampler import SampleRequest, sample
 from branchwise.backends.engine.speculation.cost_model import CostModel
 from branchwise.core.sampling import Sampling
@@ -128,6 +128,7 @@ def _fingerprint(model: EngineModel, layers: Sequence[int] | None) -> str:
         torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else _processor(),
         str(torch.get_num_threads()),
         str(layers),
+        str(model.deterministic),
         torch.__version__,
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from branchwise.backends.engine.cache.kv_pool import KVPool
+from branchwise.backends.engine.cache.kv_pool import KVPool, slot_index
 from branchwise.backends.engine.cache.node import RadixNode, TreePosition
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.model.causal_lm import EngineModel
-from branchwise.backends.engine.model.plan import DecodeSequence, Plan, slot_index
+from branchwise.backends.engine.model.plan import DecodeSequence, Plan
 from branchwise.backends.engine.speculation.chain import Chain, ChainDrafter
 from branchwise.backends.engine.speculation.drafter import DraftRequest
 
