@@ -57,6 +57,7 @@ def to_latex(text: str) -> str:
     text = _BARE_ACCENT.sub(r"\\\1{\2}", _BARE_POWER.sub(r"^{\1}", text))
     text = _FACTOR.sub(r"\1\\cdot (", text)
     text = _TYPED.sub(lambda found: "\\" + _RENAMED.get(found[1], found[1]), text)
+    text = re.sub(r"\\log\s*_\s*(\w)", r"\\log_{\1} ", text)
     text = re.sub(rf"\\a({_TRIGONOMETRY[3:-1]})(?![A-Za-z])", r"\\arc\1", text)
     text = _braced_roots(text)
     text = _FRACTION.sub(lambda found: f"\\{found[1]}{_braced(found[2])}{_braced(found[3])}", text)
