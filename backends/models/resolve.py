@@ -8,6 +8,7 @@ from pathlib import Path
 
 from branchwise.backends.models.cache import converted_models, exclusive_lock, is_model, model_folder
 from branchwise.backends.models.hub import hub_folder
+from branchwise.backends.models.manifest import find_damage
 from branchwise.backends.models.names import HUB_IDS, short_name
 from branchwise.backends.models.progress import OnProgress
 from branchwise.core.errors import MissingExtraError, ModelError
@@ -37,6 +38,8 @@ def resolve(name: str, progress: OnProgress) -> Path:
         return local if local.is_dir() else _converted(local, progress)
     cached = _cached_folder(name)
     if is_model(cached):
+        if damage := find_damage(cached):
+            raise ModelError(f"model: {cached} is damaged ({damage})", "delete the folder and fetch the model again")
         return cached
     short = short_name(name)
     folder = hub_folder(HUB_IDS[short] if short else name, progress)
@@ -92,16 +95,20 @@ def _converted(gguf: Path, progress: OnProgress) -> Path:
     stat = gguf.stat()
     state = f"{gguf.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     folder = model_folder(f"{gguf.stem}-{hashlib.sha256(state.encode()).hexdigest()[:16]}")
-    if is_model(folder):
+    if _is_intact(folder):
         return folder
     with exclusive_lock(
         folder.with_name(f"{folder.name}.lock"),
         lambda: progress(0, 0, f"waiting for another process that converts {folder.name}"),
     ):
-        if not is_model(folder):
+        if not _is_intact(folder):
             progress(0, 0, f"converting {gguf.name} to safetensors, once")
             _converter()(gguf, folder)
     return folder
+
+
+def _is_intact(folder: Path) -> bool:
+    return is_model(folder) and find_damage(folder) is None
 
 
 def _converter() -> Callable[[Path, Path], None]:

