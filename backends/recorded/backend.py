@@ -131,6 +131,14 @@ class RecordedBackend(Backend):
         if self._inner is not None:
             self._inner.clear()
 
+    def sync(self) -> None:
+        """Flush new entries to disk. An error is in `failure`."""
+        if self._into is not None and self.failure is None:
+            try:
+                self._into.sync()
+            except BranchwiseError as error:
+                self.failure = error
+
     async def close(self) -> None:
         """Stop replaying. The inner backend stays open: its owner closes it."""
         for task in list(self._tasks):

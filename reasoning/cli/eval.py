@@ -21,6 +21,7 @@ from branchwise.evaluation.dataset import source_name, source_origin
 from branchwise.evaluation.journal import Journal, check_folder
 from branchwise.evaluation.pool import Pool
 from branchwise.evaluation.prompting import FewShot, Prompting, find_eval_task, read_asked
+from branchwise.evaluation.results import results_file
 from branchwise.evaluation.row import TASK_NAMES
 from branchwise.evaluation.settings import RunSettings
 from branchwise.prompts.library import TASKS
@@ -174,6 +175,9 @@ def evaluate(
 def _run(job: EvalJob, settings: RunSettings, out: Path | None) -> None:
     """Run the job with a journal in the folder `out`, if there is one; exit with status 1 if Ctrl-C stopped it."""
     with nullcontext() if out is None else Journal(out, settings) as journal:
+        if journal is not None and journal.damaged:
+            file = results_file(journal.folder)
+            typer.echo(f"{file}: damaged lines ({journal.damaged}) moved to {file.name}.damaged", err=True)
         completed = job.run(journal)
     if not completed:
         typer.echo("stopped: questions that were not answered are left out", err=True)

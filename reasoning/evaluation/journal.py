@@ -2,13 +2,12 @@
 
 run.json         settings.py: the settings that must not change
 branches/        a record of the sampled branches per strategy, which a backend can replay
-results.jsonl    results.py: the answered questions
+results.jsonl    results.py: the answered questions; damaged lines are moved to results.jsonl.damaged
 summary.json     written last
 lock             held while a run is in progress
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,10 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from branchwise.backends.recorded.record import Record
+from branchwise.core.durable import write_atomically
 from branchwise.core.errors import ConfigError
 from branchwise.evaluation.answered import Answered
-from branchwise.evaluation.results import load_results, results_file
+from branchwise.evaluation.results import append_result, load_results, results_file
 from branchwise.evaluation.row import Row
 from branchwise.evaluation.settings import RunSettings, read_settings
 
@@ -66,6 +66,11 @@ class Journal:
         """The latest answer to every question."""
         return self._results.answered
 
+    @property
+    def damaged(self) -> int:
+        """Number of damaged lines that were moved out of results.jsonl."""
+        return self._results.damaged
+
     def branches(self, strategy: str) -> Record:
         """Return the record of a strategy's branches."""
         return Record(record_file(self.folder, strategy))
@@ -91,10 +96,7 @@ class Journal:
     def add(self, answered: Answered) -> None:
         """Append an answered question and flush it to disk. Raises ConfigError if it can't be written."""
         try:
-            with results_file(self.folder).open("a", encoding="utf-8") as lines:
-                lines.write(answered.model_dump_json() + "\n")
-                lines.flush()
-                os.fsync(lines.fileno())
+            append_result(self.folder, answered)
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         self._results.add(answered)
@@ -105,10 +107,8 @@ class Journal:
 
     def _write(self, file: Path, text: str) -> None:
         """Write a file atomically: it is complete or unchanged."""
-        partial = file.with_name(file.name + ".partial")
         try:
-            partial.write_text(text + "\n", encoding="utf-8")
-            os.replace(partial, file)
+            write_atomically(file, f"{text}\n".encode())
         except OSError as error:
             raise _unwritable(self.folder, error) from error
 

@@ -135,6 +135,8 @@ class _StrategyRun:
                     standings[event.question].append(event)
 
             results = await self._solve(rows, observe)
+            if isinstance(self._backend, RecordedBackend):
+                self._backend.sync()
             for row, result, question_standings in zip(rows, results, standings, strict=True):
                 self._raise_record_errors()
                 if result.outcome is not Outcome.CANCELLED:

@@ -248,7 +248,7 @@ def test_an_invalid_file_is_refused_by_its_line(tmp_path: FilePath) -> None:
     with pytest.raises(bw.ConfigError, match="line 2, is not an entry"):
         Record(file)
     file.write_text('{"name": "root:1", "entry": {"token_ids": "x"}}\n')
-    with pytest.raises(bw.ConfigError, match=r"notes.jsonl: the line of root:1 is damaged; delete it"):
+    with pytest.raises(bw.ConfigError, match=r"notes.jsonl: the line of root:1 is of another version; delete"):
         Record(file).get("root:1", RecordedText)
     for broken in (b'{"name": "root:1\n', b'{"name": "\xff\xfe"}\n', b'{"name": ""}\n'):
         file.write_bytes(broken)
@@ -256,21 +256,51 @@ def test_an_invalid_file_is_refused_by_its_line(tmp_path: FilePath) -> None:
             Record(file)
 
 
-def test_a_damaged_line_is_reported_and_sampled_again_if_deleted(tmp_path: FilePath) -> None:
-    """The strategy continues with the other paths, so the backend keeps the error."""
+def test_a_damaged_line_is_ignored_and_sampled_again(tmp_path: FilePath) -> None:
     file = tmp_path / "pool.jsonl"
-    whole = bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=bw.SelfConsistency(6, POOL_SAMPLING))
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join([*lines[:3], lines[3][:-40] + b"\n", *lines[4:]]))
-    for backend in (replay(ScriptedBackend({}), file), recorder(ScriptedBackend({}), file)):
-        bw.solve_sync("q", backend, strategy=bw.SelfConsistency(6, POOL_SAMPLING))
-        assert isinstance(backend.failure, bw.ConfigError)
-        assert "pool.jsonl: the line of branch:" in str(backend.failure)
-    file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    strategy = bw.SelfConsistency(6, POOL_SAMPLING)
+    whole = bw.solve_sync("q", recorder(ScriptedBackend(answers), file), strategy=strategy)
+    good = file.read_bytes()
+    lines = good.splitlines(keepends=True)
     lost = json.loads(lines[3])["entry"]["text"]
-    again = recorder(ScriptedBackend({"": [lost]}), file)
-    repaired = bw.solve_sync("q", again, strategy=bw.SelfConsistency(6, POOL_SAMPLING))
-    assert (repaired.votes, again.failure, again.replayed.total()) == (whole.votes, None, 5)
+    flipped = lines[3].replace(b'"text": "', b'"text": "!')  # another text would be a wrong branch
+    for damaged in (lines[3][:-40] + b"\n", flipped, lines[3][1:], b"\0" * 50 + b"\n"):
+        file.write_bytes(b"".join([*lines[:3], damaged, *lines[4:]]))
+        pool = replay(ScriptedBackend({}), file)
+        bw.solve_sync("q", pool, strategy=strategy)
+        assert pool.lacks == "a path"
+        again = recorder(ScriptedBackend({"": [lost]}), file)
+        repaired = bw.solve_sync("q", again, strategy=strategy)
+        assert (repaired.votes, again.failure, again.replayed.total()) == (whole.votes, None, 5)
+        assert file.read_bytes().startswith(b"".join([*lines[:3], damaged, *lines[4:]]))
+        assert json.loads(file.read_bytes().splitlines()[-1])["name"] == json.loads(lines[3])["name"]
+        complete = replay(ScriptedBackend({}), file)
+        assert bw.solve_sync("q", complete, strategy=strategy).votes == whole.votes
+
+
+def test_a_first_line_with_a_damaged_checksum_is_no_error(tmp_path: FilePath) -> None:
+    """Without its checksum it looks like a line of an earlier version."""
+    file = tmp_path / "pool.jsonl"
+    record = Record(file)
+    for name in ("root:1", "root:2"):
+        record.put(name, RecordedText(token_ids=(1,), ends=(1,)))
+    whole = file.read_bytes()
+    for place in range(whole.index(b', "crc32"'), whole.index(b"\n")):
+        file.write_bytes(whole[:place] + b"\x00" + whole[place + 1 :])
+        record = Record(file)
+        assert record.get("root:2", RecordedText) is not None
+        if record.get("root:1", RecordedText) is None:
+            record.put("root:1", RecordedText(token_ids=(1,), ends=(1,)))
+            assert Record(file).get("root:1", RecordedText) is not None
+
+
+def test_lines_of_earlier_versions_have_no_checksums(tmp_path: FilePath) -> None:
+    file = tmp_path / "pool.jsonl"
+    file.write_text('{"name": "root:1", "entry": {"token_ids": [1], "ends": [1]}}\n')
+    Record(file).put("root:2", RecordedText(token_ids=(2,), ends=(1,)))
+    record = Record(file)
+    found = [record.get(name, RecordedText) for name in ("root:1", "root:2")]
+    assert [one and one.token_ids for one in found] == [(1,), (2,)]
 
 
 async def test_a_cancelled_branch_is_not_recorded(tmp_path: FilePath) -> None:

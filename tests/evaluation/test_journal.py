@@ -159,7 +159,7 @@ def test_a_pool_answers_without_a_model(tiny: list[str], rows: Path) -> None:
     damaged = next(place for place, line in enumerate(whole) if line.startswith(b'{"name": "branch:'))
     record.write_bytes(b"".join(line[:-30] + b"\n" if place == damaged else line for place, line in enumerate(whole)))
     rejected = run(*from_pool, "--paths", "6", "--strategy", "adaptive-consistency", cwd=rows)
-    assert_rejected(rejected, "record: pool/branches/self-consistency.jsonl: the line of branch:")
+    assert_rejected(rejected, "--pool: lacks a path that adaptive-consistency needs; sample it with --live")
     settings = rows / "pool" / "run.json"
     settings.write_text(settings.read_text().replace('"context": ', '"context": "x", "was": '))
     assert_rejected(run(*from_pool, cwd=rows), "--pool: pool/run.json can't be read as a run's settings")
