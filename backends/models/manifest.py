@@ -39,13 +39,14 @@ def write_manifest(folder: Path) -> None:
 
 
 def find_damage(folder: Path, *, full: bool = False) -> str | None:
-    """Return what is wrong with the first damaged file of a folder; None if nothing is, or without a manifest.
+    """Return what is wrong with the first damaged file of a folder, or None.
 
-    Compares sizes and quick digests; `full` compares the digests of whole files.
+    Compares sizes and quick digests; `full` compares the digests of whole files. Earlier versions wrote no manifest:
+    only a full check refuses a folder without one.
     """
     manifest = folder / _MANIFEST
-    if not manifest.is_file():  # of an earlier version, or not converted
-        return None
+    if not manifest.is_file():
+        return f"{_MANIFEST} is missing" if full else None
     try:
         files = _Manifest.model_validate_json(manifest.read_bytes()).files
     except (OSError, ValidationError):
