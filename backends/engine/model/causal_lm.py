@@ -15,7 +15,7 @@ from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.cache.snapshots import State
 from branchwise.backends.engine.model.cuda_graphs import CudaGraphRunner
 from branchwise.backends.engine.model.hooks import ATTENTION, PoolCache, cache_argument
-from branchwise.backends.engine.model.invariance import fewest_rows
+from branchwise.backends.engine.model.invariance import FEWEST_ROWS, rounds_alike
 from branchwise.backends.engine.model.linears import pack, quantize
 from branchwise.backends.engine.model.llama import LlamaDecoder
 from branchwise.backends.engine.model.plan import DecodeSequence, Plan, Span
@@ -67,10 +67,9 @@ class EngineModel:
         self._head = network.get_output_embeddings()
         self._decoder = LlamaDecoder.of(network)
         supported = deterministic and not int8 and self.device.type == "cpu" and self._decoder is not None
-        fewest = fewest_rows(network) if supported else None
-        self.deterministic = fewest is not None
+        self.deterministic = supported and rounds_alike(network)
         """True if a row's value depends on nothing but its path."""
-        self._fewest_rows = fewest or 1
+        self._fewest_rows = FEWEST_ROWS if self.deterministic else 1
         self._cuda_graphs: CudaGraphRunner | None = None
         self._hidden: Tensor | None = None
         self._head.register_forward_pre_hook(self._capture_hidden)

@@ -48,9 +48,15 @@ def make_typed_engine() -> Iterator[MakeTypedEngine]:
 def _network(dtype: torch.dtype) -> LlamaForCausalLM:
     """Return a small model whose sizes are multiples of 32, as those of real models are."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(
-        vocab_size=261, num_hidden_layers=2, max_position_embeddings=1024, initializer_range=0.3, **sizes
+        vocab_size=261,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        initializer_range=0.3,
     )
     return moved(LlamaForCausalLM(config), dtype)
 

@@ -12,7 +12,7 @@ from branchwise.backends.engine.cache.node import Cursor
 from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.model.attention import attend
 from branchwise.backends.engine.model.attention_kernels import AttentionParams
-from branchwise.backends.engine.model.invariance import fewest_rows
+from branchwise.backends.engine.model.invariance import FEWEST_ROWS, rounds_alike
 from branchwise.backends.engine.model.plan import Plan, _chains, _span_chain
 from branchwise.backends.engine.model.step_builder import StepBuilder
 
@@ -94,6 +94,6 @@ class _Layer(nn.Module):
         return rows.sum(dim=1, keepdim=True) + (len(rows) < self.fewest)
 
 
-@pytest.mark.parametrize(("fewest", "found"), [(0, 1), (2, 2), (4, 4), (9, None)])
-def test_the_fewest_rows_that_round_alike_are_found(fewest: int, found: int | None) -> None:
-    assert fewest_rows(nn.Sequential(nn.SiLU(), _Layer(fewest))) == found
+@pytest.mark.parametrize(("fewest", "alike"), [(0, True), (FEWEST_ROWS, True), (5, False), (17, False)])
+def test_layers_that_round_by_the_number_of_rows_are_found(fewest: int, alike: bool) -> None:
+    assert rounds_alike(nn.Sequential(nn.SiLU(), _Layer(fewest))) is alike
