@@ -79,6 +79,17 @@ async def test_a_run_truncated_anywhere_resumes(folder: Path) -> None:
         assert all(json.loads(line) for file in files for line in file.read_bytes().splitlines())
 
 
+async def test_lost_results_are_replayed_from_the_branches(folder: Path) -> None:
+    file = folder / "results.jsonl"
+    whole = file.read_bytes()
+    branches = (folder / "branches" / "sc.jsonl").read_bytes()
+    for size in range(0, len(whole), 97):
+        file.write_bytes(whole[:size])
+        answers, new = await resume(folder)
+        assert sorted(one.replayed for one in answers) == [0] * (3 - new) + [2] * new
+        assert (folder / "branches" / "sc.jsonl").read_bytes() == branches
+
+
 async def test_a_changed_byte_loses_its_lines_at_most(folder: Path) -> None:
     file = folder / "results.jsonl"
     whole, answers = file.read_bytes(), list(read_results(folder))
