@@ -83,14 +83,16 @@ def outcome_of(ending: Ending, report: bytes, proof: bytes, limits: Limits) -> O
         return Outcome(Kind.OUTPUT, f"more than {limits.output} bytes of output")
     if report == proof:
         return Outcome(Kind.PASSED)
+    word, _, detail = report.partition(b"\n")
+    kind = _KINDS.get(word.decode(errors="replace"))
+    if kind is not None:
+        return Outcome(kind, _printable(detail))
     code = os.waitstatus_to_exitcode(ending.status)
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and ending.cpu > 0.9 * limits.cpu_seconds):
         return Outcome(Kind.TIMEOUT, f"no end after {limits.cpu_seconds} seconds of CPU time")
     if code < 0:
         return Outcome(Kind.CRASHED, f"ended by {_SIGNALS.get(-code, f'signal {-code}')}")
-    word, _, detail = report.partition(b"\n")
-    kind = _KINDS.get(word.decode(errors="replace"))
-    return Outcome(Kind.EXITED, f"exited with status {code}") if kind is None else Outcome(kind, _printable(detail))
+    return Outcome(Kind.EXITED, f"exited with status {code}")
 
 
 def _printable(text: bytes) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import FileIO
@@ -60,11 +60,31 @@ def run_program(source: str, limits: Limits = LIMITS, *, namespaces: bool = True
     With `strict`, fewer layers than namespaces, or Landlock with the filter, are refused for root too, unless the
     environment variable BRANCHWISE_WEAK_SANDBOX is 1.
 
-    The sandbox protects the machine, and the verdict against programs that exit early. It does not protect tests in the
-    same process from a program that deceives them, for example by an object that equals everything. The call blocks; at
-    most one program per CPU runs at once. Raises SandboxError if the program cannot be run safely.
+    That the last line ran is only the program's word: to judge a program, use `run_tests`. The call blocks; at most one
+    program per CPU runs at once. Raises SandboxError if the program cannot be run safely.
     """
     ending, report, proof = _run(source, limits, namespaces, strict)
+    return outcome_of(ending, report, proof, limits)
+
+
+def run_tests(
+    source: str,
+    tests: str,
+    names: Sequence[str],
+    limits: Limits = LIMITS,
+    *,
+    namespaces: bool = True,
+    strict: bool = True,
+) -> Outcome:
+    """Run a program, and in another process tests that call its `names`; it passes if the tests' last line ran.
+
+    Both are confined as by `run_program`, and the tests, expected values and proof are never in the program's memory.
+    Arguments and results that are plain data (numbers, text, collections, dates, records, None) are copied, lists and
+    dictionaries that the program changes are changed, and exceptions are raised again. Other objects stay in the
+    program: the tests can call them, read and set attributes and items, and iterate, but they equal no plain data and
+    compute only with each other. Raises SandboxError as `run_program` does.
+    """
+    ending, report, proof = _run(source, limits, namespaces, strict, tests, names)
     return outcome_of(ending, report, proof, limits)
 
 
@@ -78,14 +98,16 @@ def check_sandbox(*, strict: bool = True) -> Layers:
     return Layers(*(name in ending.layers for name in Layers._fields))
 
 
-def _run(source: str, limits: Limits, namespaces: bool, strict: bool) -> tuple[Ending, bytes, bytes]:
-    """Run a program; return its end, its report and the proof that a program which passed reports."""
+def _run(
+    source: str, limits: Limits, namespaces: bool, strict: bool, tests: str = "", names: Sequence[str] | None = None
+) -> tuple[Ending, bytes, bytes]:
+    """Run a program, with tests if there are names; return its end, its report and the proof of success."""
     if not sys.platform.startswith("linux"):
         raise SandboxError("programs run only on Linux", "use a Linux machine or container")
     proof = secrets.token_bytes(32)
-    with _AT_ONCE, _pipe() as (report, reported), _pipe() as (given, giving):
-        giving.write(proof)
-        giving.close()
+    with _AT_ONCE, _pipe() as (report, reported), FileIO(os.memfd_create("tests"), "w+") as given:
+        given.write(proof + tests.encode(errors="surrogatepass"))
+        given.seek(0)
         request = Request(
             source=source,
             **asdict(limits),
@@ -93,6 +115,7 @@ def _run(source: str, limits: Limits, namespaces: bool, strict: bool) -> tuple[E
             strict=strict and os.environ.get(_WEAK) != "1",
             report=reported.fileno(),
             proof=given.fileno(),
+            names=None if names is None else tuple(names),
         )
         ending = _supervised(request)
         os.set_blocking(report.fileno(), False)

@@ -1,6 +1,7 @@
 """Verifiers that run a path's program in the sandbox: unit tests and docstring examples."""
 
 import ast
+import builtins
 import doctest
 import re
 import textwrap
@@ -13,7 +14,7 @@ from branchwise.core.path import Path
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 from branchwise.sandbox.outcome import LIMITS, Limits
-from branchwise.sandbox.sandbox import run_program
+from branchwise.sandbox.sandbox import run_program, run_tests
 from branchwise.verifiers.examples import beginning, examples, function
 from branchwise.verifiers.question import question_text
 
@@ -70,18 +71,21 @@ class UnitTests:
 
     def share(self, program: str) -> float:
         """Return the share of tests that a program passes."""
-        return _share(self._whole(program), self._checks(), self.limits)
+        return _share(self._whole(program), self._checks(), self.limits, self._names())
 
     def passes(self, program: str) -> bool:
         """Return whether a program passes all tests, in one run."""
-        return _passes(self._whole(program), self._checks(), self.limits)
+        return _passes(self._whole(program), self._checks(), self.limits, self._names())
+
+    def _names(self) -> frozenset[str]:
+        return used_names("\n".join([*self.imports, *self._checks()]), self.entry_point)
 
     def _whole(self, program: str) -> str:
         return "\n".join([*self.imports, program])
 
     def _checks(self) -> list[str]:
         call = f"\ncheck({self.entry_point})" if self.entry_point else ""
-        return [f"{test}{call}" for test in self.tests]
+        return ["\n".join([*self.imports, f"{test}{call}"]) for test in self.tests]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,11 @@ class DocstringExamples:
         if code is None:
             return 0.0
         program = assemble(question, code)
-        checks = [_CHECK + f"_check({group!r})" for group in _groups(examples(question))]
+        found = examples(question)
+        checks = [_CHECK + f"_check({group!r})" for group in _groups(found)]
         if checks:
-            return _share(program, checks, self.limits)
-        return float(_defines(question, code, program) and _passes(program, [], self.limits))
+            return _share(program, checks, self.limits, used_names("".join(one.source for one in found)))
+        return float(_defines(question, code, program) and _passes(program, [], self.limits, frozenset()))
 
 
 def assemble(question: str, code: str) -> str:
@@ -143,17 +148,41 @@ def _groups(found: Sequence[doctest.Example]) -> Iterator[Sequence[tuple[str, st
         yield setup
 
 
-def _share(program: str, checks: Sequence[str], limits: Limits) -> float:
+def _share(program: str, checks: Sequence[str], limits: Limits, names: frozenset[str]) -> float:
     """Return the share of checks that pass. All run together first; if that fails, each runs alone."""
-    if _passes(program, checks, limits):
+    if _passes(program, checks, limits, names):
         return 1.0
-    if len(checks) == 1 or not _passes(program, [], limits):
+    if len(checks) == 1 or not _passes(program, [], limits, names):
         return 0.0
-    return sum(_passes(program, [check], limits) for check in checks) / len(checks)
+    return sum(_passes(program, [check], limits, names) for check in checks) / len(checks)
 
 
-def _passes(program: str, checks: Sequence[str], limits: Limits) -> bool:
-    return run_program(_futures_first("\n\n".join([program, *checks])), limits).passed
+def _passes(program: str, checks: Sequence[str], limits: Limits, names: frozenset[str]) -> bool:
+    whole = _futures_first(program)
+    if not checks:
+        return run_program(whole, limits).passed
+    return run_tests(whole, _futures_first("\n\n".join(checks)), sorted(names), limits).passed
+
+
+def used_names(tests: str, entry_point: str = "") -> frozenset[str]:
+    """Return the names that tests use and do not define: those of the program.
+
+    A built-in name is the program's only if the tests use no other, so that a program cannot redefine `set` for them.
+    """
+    tree = parse_program(tests)
+    nodes = [] if tree is None else list(ast.walk(tree))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    defined = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            defined.add(node.arg)
+        elif isinstance(node, ast.alias):
+            defined.add((node.asname or node.name).partition(".")[0])
+    used = {node.id for node in names} - defined
+    free = {name for name in used if not hasattr(builtins, name)} | ({entry_point} if entry_point else set())
+    return frozenset(free or used)
 
 
 def _is_body(code: str, start: ast.Module) -> bool:

@@ -8,7 +8,7 @@ _libc.syscall.restype = ctypes.c_long
 
 Argument = int | bytes | ctypes.Structure | ctypes.Array[ctypes.c_uint32] | None
 
-_SUBREAPER, _PARENT_DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SECCOMP = 36, 1, 38, 22
+_SUBREAPER, _PARENT_DEATH_SIGNAL, _DUMPABLE, _NO_NEW_PRIVILEGES, _SECCOMP = 36, 1, 4, 38, 22
 _CAPABILITIES_VERSION = 0x20080522
 
 
@@ -44,6 +44,11 @@ def adopt_orphans() -> None:
 def die_with_parent(signal: int) -> None:
     """Receive `signal` when the parent ends. A change of user clears this setting."""
     call("prctl", _PARENT_DEATH_SIGNAL, signal, 0, 0, 0)
+
+
+def hide_memory() -> None:
+    """Prevent other processes of this user from reading or tracing this one."""
+    call("prctl", _DUMPABLE, 0, 0, 0, 0)
 
 
 def forbid_new_privileges() -> None:

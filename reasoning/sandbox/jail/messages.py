@@ -17,7 +17,10 @@ class Request(NamedTuple):
     namespaces: bool
     strict: bool  # refuse unless namespaces, or Landlock with the system call filter, hold
     report: int  # file descriptor to which the proof or the failure is written
-    proof: int  # file descriptor from which the proof is read
+    proof: (
+        int  # file descriptor from which the proof, and then the tests, are read; the program of a checked run has none
+    )
+    names: tuple[str, ...] | None = None  # names of the program that its tests use; None without tests
 
 
 class Ready(NamedTuple):

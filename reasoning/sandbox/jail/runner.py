@@ -12,12 +12,15 @@ import traceback
 import types
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, NoReturn
 
-from branchwise.sandbox.jail import kernel, landlock, namespaces, system_calls
+from branchwise.sandbox.jail import called, checker, kernel, landlock, namespaces, peer, system_calls
 from branchwise.sandbox.jail.messages import Ready, Request, encode
 
-_REPORT, _PROOF, _READY = 3, 4, 5  # file descriptors, after the standard ones
+_FIRST = 3  # first file descriptor after the standard ones
+_REPORT, _PROOF = 3, 4
+_PROOF_SIZE = 32
 _OPEN_FILES = 64
 _LIBRARIES = ("/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -25,7 +28,7 @@ _PERMIT = "permit user namespaces, or use a kernel that has them"
 _ALLOW = f"{_PERMIT}; or set BRANCHWISE_WEAK_SANDBOX=1 to run programs with what holds"
 _LONGEST = 8000  # bytes reported of an error's text
 _FRAMES = 8
-_PROGRAM = "<program>"
+_PROGRAM, _TESTS = "<program>", "<tests>"
 
 
 class _User(NamedTuple):
@@ -35,7 +38,14 @@ class _User(NamedTuple):
     group: int
 
 
-def run(request: Request, isolated: bool, output: int, ready: int) -> NoReturn:
+class Role(NamedTuple):
+    """What a process of a run does: "alone", "checker", or "called" by a checker; its files, from descriptor 3 on."""
+
+    name: str
+    files: tuple[int, ...]
+
+
+def run(request: Request, isolated: bool, role: Role, output: int, ready: int) -> NoReturn:
     """Confine this process, report to `ready`, run the program and exit.
 
     `isolated`: in new namespaces. The program's output goes to `output`.
@@ -43,23 +53,24 @@ def run(request: Request, isolated: bool, output: int, ready: int) -> NoReturn:
     leave = os._exit  # the program may replace os._exit
     try:
         os.setpgid(0, 0)
-        _keep_only(request, output, ready)
+        _keep_only(output, (*role.files, ready))
+        ready = _FIRST + len(role.files)
         try:
             state = _confine(request, isolated)
         except Exception as error:  # every failure must be reported
             state = Ready(f"it cannot be set up ({error})", _PERMIT)
-        os.write(_READY, encode(state))
-        os.close(_READY)
+        os.write(ready, encode(state))
+        os.close(ready)
         if state.problem is None:
-            _run_program(request.source)
+            _perform(role.name, request)
     finally:
         leave(0)
 
 
-def _keep_only(request: Request, output: int, ready: int) -> None:
-    """Keep only the program's file descriptors open."""
+def _keep_only(output: int, files: tuple[int, ...]) -> None:
+    """Keep only a role's file descriptors open."""
     nothing = os.open("/dev/null", os.O_RDWR)
-    wanted = (nothing, output, output, request.report, request.proof, ready)
+    wanted = (nothing, output, output, *files)
     copies = [
         fcntl.fcntl(descriptor, fcntl.F_DUPFD, len(wanted)) for descriptor in wanted
     ]  # copies above the targets, so that none is overwritten
@@ -159,7 +170,7 @@ def _limit(request: Request, others: int) -> None:
     limits = {
         resource.RLIMIT_AS: request.memory,
         resource.RLIMIT_CPU: request.cpu_seconds,
-        resource.RLIMIT_NPROC: others + request.processes,
+        resource.RLIMIT_NPROC: others + request.processes + (request.names is not None),
         resource.RLIMIT_FSIZE: request.files,
         resource.RLIMIT_NOFILE: _OPEN_FILES,
         resource.RLIMIT_CORE: 0,
@@ -171,31 +182,55 @@ def _limit(request: Request, others: int) -> None:
         resource.setrlimit(kind, (wanted, wanted))
 
 
-def _run_program(source: str) -> None:
-    """Run the program and report the proof or its failure."""
+def _perform(role: str, request: Request) -> None:
+    """Run the program or its tests and report the proof or the failure."""
     module = types.ModuleType("program")
     sys.modules["program"] = sys.modules["__main__"] = module
     sys.argv = ["program"]
     # The base interpreter: a virtual environment is not readable here.
     sys.executable = f"{sys.base_exec_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    linecache.cache[_PROGRAM] = (len(source), None, source.splitlines(keepends=True), _PROGRAM)
+    if role == "called":
+        called.serve(lambda: _failure(lambda: _execute(request.source, module, _PROGRAM)), module, request.names or ())
+        return
+    prove = _prove_tests if role == "checker" else partial(_prove, request.source)
+    failure = _failure(lambda: prove(module))
+    if failure is not None:
+        word, text = failure
+        os.write(_REPORT, f"{word}\n".encode() + text)
+
+
+def _failure(execute: Callable[[], object]) -> tuple[str, bytes] | None:
+    """Run; return the kind and text of the failure, None if there was none or the program exited."""
     try:
-        _prove(compile(source, _PROGRAM, "exec", dont_inherit=True), module.__dict__)
+        execute()
     except MemoryError:
-        module.__dict__.clear()
-        os.write(_REPORT, b"memory\n")
+        sys.modules["program"].__dict__.clear()
+        return "memory", b""
+    except peer.EndedError:
+        return None
+    except checker.ProgramFailedError as error:
+        return error.word, error.text.encode(errors="replace")
     except SystemExit as error:
-        os.write(_REPORT, b"left\n" + _error_text(error))
+        return "left", _error_text(error)
     except BaseException as error:
-        os.write(_REPORT, b"failed\n" + _error_text(error))
+        return "failed", _error_text(error)
+    return None
 
 
-def _prove(code: types.CodeType, names: dict[str, object]) -> None:
+def _prove(source: str, module: types.ModuleType) -> None:
     """Run a program and report the proof if it reaches its end.
 
     While it runs, the proof is only on this frame's evaluation stack, in no variable, constant, container or open file.
     """
-    os.write(_REPORT, _take(_PROOF) + _execute(code, names))
+    os.write(_REPORT, _take(_PROOF) + _execute(source, module, _PROGRAM))
+
+
+def _prove_tests(module: types.ModuleType) -> None:
+    """Run the tests of a program in another process and report the proof if they reach their end."""
+    given = _take(_PROOF)
+    checker.connect(module)
+    _execute(given[_PROOF_SIZE:].decode(errors="surrogatepass"), module, _TESTS)
+    os.write(_REPORT, given[:_PROOF_SIZE])
 
 
 def _take(descriptor: int) -> bytes:
@@ -203,15 +238,17 @@ def _take(descriptor: int) -> bytes:
         return file.readall()
 
 
-def _execute(code: types.CodeType, names: dict[str, object]) -> bytes:
-    exec(code, names)
+def _execute(source: str, module: types.ModuleType, name: str) -> bytes:
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    exec(compile(source, name, "exec", dont_inherit=True), module.__dict__)
     return b""
 
 
 def _error_text(error: BaseException) -> bytes:
     """Format an error, starting at the program's own frames."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != _PROGRAM:
+    while trace is not None and trace.tb_frame.f_code.co_filename not in (_PROGRAM, _TESTS):
         trace = trace.tb_next
     text = "".join(traceback.format_exception(type(error), error, trace, limit=-_FRAMES))
+    text += str(getattr(error, "program_trace", ""))
     return text.encode(errors="replace")[-_LONGEST:]

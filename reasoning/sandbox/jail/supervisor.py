@@ -7,12 +7,14 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from typing import NamedTuple
 
 from branchwise.sandbox.jail import kernel, namespaces, runner
 from branchwise.sandbox.jail.messages import Ending, Ready, Request, encode
 
 _INPUT, _OUTPUT = 0, 1
 _SETUP_SECONDS = 60.0  # usually 10 ms; a loaded machine takes longer
+_REPORT_SECONDS = 2.0  # from the end of a program to that of its checker
 _CHUNK = 1 << 16
 
 
@@ -24,20 +26,40 @@ def main() -> None:
     output, written = os.pipe()
     ready, ready_write = os.pipe()
     awake = _wake_up()
-    child = os.fork()
-    if child == 0:
-        runner.run(request, isolated, written, ready_write)
-    for descriptor in (written, ready_write, request.report, request.proof):
+    children = _start(request, isolated, written, ready_write)
+    for descriptor in (written, ready_write):
         os.close(descriptor)
-    watch = _Watch(child, output, awake, request)
+    watch = _Watch(children, output, awake, request)
     setup = watch.setup(ready)
     try:
-        how = "refused" if setup.problem else watch.program()
+        how = "refused" if setup.state.problem else watch.program()
     finally:
-        status, cpu = _end(child)
-        if setup.folder is not None:
-            _remove(setup.folder)
-    os.write(_OUTPUT, encode(Ending(how, status, cpu, setup.problem, setup.fix, setup.layers)))
+        status, cpu = watch.end()
+        for folder in setup.folders:
+            _remove(folder)
+    os.write(_OUTPUT, encode(Ending(how, status, cpu, setup.state.problem, setup.state.fix, setup.state.layers)))
+
+
+def _start(request: Request, isolated: bool, output: int, ready: int) -> list[int]:
+    """Fork the program, or its checker and the program: the checker is first, so that it cannot be signalled there."""
+    if request.names is None:
+        roles = [runner.Role("alone", (request.report, request.proof))]
+    else:
+        called, calls = os.pipe()
+        replies, replied = os.pipe()
+        roles = [
+            runner.Role("checker", (request.report, request.proof, replies, calls)),
+            runner.Role("called", (called, replied)),
+        ]
+    children = []
+    for role in roles:
+        child = os.fork()
+        if child == 0:
+            runner.run(request, isolated, role, output, ready)
+        children.append(child)
+    for descriptor in {file for role in roles for file in role.files}:
+        os.close(descriptor)
+    return children
 
 
 def _line() -> bytes:
@@ -70,24 +92,36 @@ def _wake_up() -> int:
     return awake
 
 
+class _Setup(NamedTuple):
+    """Report of the first runner that is not confined, or of any; the folders to remove."""
+
+    state: Ready
+    folders: list[str]
+
+
 class _Watch:
     """Watches a program's output, time and end."""
 
-    def __init__(self, child: int, output: int, awake: int, request: Request) -> None:
-        self._child = child
+    def __init__(self, children: list[int], output: int, awake: int, request: Request) -> None:
+        self._children = children
+        self._ended: tuple[int, float] | None = None  # the called program's end
         self._output = output
         self._awake = awake
         self._request = request
 
-    def setup(self, ready: int) -> Ready:
-        """Wait for the runner's report that it is confined."""
+    def setup(self, ready: int) -> _Setup:
+        """Wait for the runners' reports that they are confined."""
         content, deadline = b"", time.monotonic() + _SETUP_SECONDS
-        while not content.endswith(b"\n"):
+        while content.count(b"\n") < len(self._children):
             chunk = os.read(ready, _CHUNK) if self._wait([ready], deadline) == [ready] else b""
             if not chunk:
-                return Ready("the program's process ended or timed out before the program began", "try again")
+                break
             content += chunk
-        return Ready(**json.loads(content))
+        states = [Ready(**json.loads(line)) for line in content.splitlines()]
+        if len(states) < len(self._children):
+            states.append(Ready("the program's process ended or timed out before the program began", "try again"))
+        failed = next((state for state in states if state.problem is not None), states[0])
+        return _Setup(failed, [state.folder for state in states if state.folder is not None])
 
     def program(self) -> str:
         """Wait for the program; return how it ended."""
@@ -95,7 +129,7 @@ class _Watch:
         while True:
             readable = self._wait(watched, deadline)
             if not readable:
-                return "time"
+                return "time" if self._ended is None else "exit"
             if _INPUT in readable:
                 return "lost"
             if self._output in readable:
@@ -108,8 +142,21 @@ class _Watch:
             if self._awake in readable:
                 with suppress(BlockingIOError):
                     os.read(self._awake, _CHUNK)
-                if os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                if _has_ended(self._children[0]):
                     return "exit"
+                if self._ended is None and _has_ended(self._children[-1]):  # its checker still reports why
+                    self._ended = _kill(self._children[-1])  # reaped: in namespaces, the checker's end waits for it
+                    deadline = min(deadline, time.monotonic() + _REPORT_SECONDS)
+
+    def end(self) -> tuple[int, float]:
+        """Kill the program, its checker and everything they started; return the program's status and CPU seconds."""
+        ended = self._ended or _kill(self._children[-1])
+        if len(self._children) > 1:
+            _kill(self._children[0])
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        return ended
 
     def _wait(self, descriptors: list[int], deadline: float) -> list[int]:
         """Return the readable descriptors, the input included; empty when time is up."""
@@ -117,8 +164,12 @@ class _Watch:
         return select.select([_INPUT, *descriptors], [], [], left)[0] if left > 0 else []
 
 
-def _end(child: int) -> tuple[int, float]:
-    """Kill the program and everything it started; return its status and CPU seconds.
+def _has_ended(child: int) -> bool:
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _kill(child: int) -> tuple[int, float]:
+    """Kill a child and its group; return its status and CPU seconds.
 
     The child is reaped after its group is killed, so that its id cannot be reused by another process meanwhile.
     """
@@ -126,9 +177,6 @@ def _end(child: int) -> tuple[int, float]:
         with suppress(ProcessLookupError):
             kill(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)
-    with suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
     return status, used.ru_utime + used.ru_stime
 
 
