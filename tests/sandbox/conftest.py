@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from branchwise.sandbox import sandbox
+from branchwise.sandbox.outcome import Outcome
 from tests.support.sandboxes import PATIENCE, Run, Setup, all_gone, folders, processes, served, setups
 
 
@@ -20,7 +20,7 @@ def run(setup: Setup) -> Iterator[Run]:
     """Run programs, and check that each leaves no process or folder and ends in time."""
     with served(setup) as (unchecked, _):
 
-        def checked(source: str, **limits: float) -> sandbox.Outcome:
+        def checked(source: str, **limits: float) -> Outcome:
             before, begun = folders(), time.monotonic()
             outcome = unchecked(source, **limits)
             assert time.monotonic() - begun < PATIENCE

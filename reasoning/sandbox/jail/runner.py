@@ -39,7 +39,7 @@ class _User(NamedTuple):
 
 
 class Role(NamedTuple):
-    """What a process of a run does: "alone", "checker", or "called" by a checker; its files, from descriptor 3 on."""
+    """Part of a process in a run ("alone", "checker", or "called" by a checker), and its files from descriptor 3 on."""
 
     name: str
     files: tuple[int, ...]
