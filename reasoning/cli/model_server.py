@@ -43,7 +43,7 @@ class ModelServer:
         `local_only` rejects requests whose Host header is not a loopback name, unless requests need a key. `spans`
         exports OpenTelemetry spans.
         """
-        from branchwise.observability.telemetry import telemetry
+        from branchwise.observability.observers import telemetry
         from branchwise.serving.app import Service, create_app
         from branchwise.serving.metrics import Metrics
         from branchwise.serving.server import Server

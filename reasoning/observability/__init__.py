@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from branchwise.observability.logs import configure
+    from branchwise.observability.observers import telemetry
     from branchwise.observability.question_log import QuestionLog
-    from branchwise.observability.telemetry import telemetry
     from branchwise.observability.tracing import Tracing, remote_parent
 
 _MODULES = {
@@ -14,7 +14,7 @@ _MODULES = {
     "Tracing": "tracing",
     "configure": "logs",
     "remote_parent": "tracing",
-    "telemetry": "telemetry",
+    "telemetry": "observers",
 }
 """Module of each name, imported on first use: tracing needs the extra `telemetry`."""
 

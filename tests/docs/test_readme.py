@@ -80,7 +80,7 @@ def test_the_readme_is_short_and_its_links_are_absolute_and_exist() -> None:
     links = re.findall(r"\]\(([^)]+)\)", README)
     assert links
     base = re.compile(
-        r"https://(?:github\.com|raw\.githubusercontent\.com)/branchwise/branchwise/(?:(?:blob|tree)/)?main/(.+)"
+        r"https://(?:github\.com|raw\.githubusercontent\.com)/branchwise/branchwise/(?:(?:blob|tree)/)?main/([^#]+)(?:#.*)?"
     )
     for link in links:
         assert link.startswith("https://"), link

@@ -638,7 +638,7 @@ def test_a_wrong_setting_is_refused(form: str, level: str, field: str) -> None:
 _PROCESS = """
 import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
-from branchwise.observability.telemetry import telemetry
+from branchwise.observability.observers import telemetry
 
 backend = ScriptedBackend({"": ["The answer is 42."]})
 result = bw.solve_sync("q", backend, strategy=bw.SelfConsistency(2), observer=telemetry(spans=True, logs="json"))

@@ -146,6 +146,14 @@ def most_confident(branches: Sequence[bw.Branch], keep: float, among: Sequence[b
     return {branch.number: lowest(branch, 4) for branch in branches if lowest(branch, 4) >= threshold - 1e-12}
 
 
+def confident_or_all(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
+    """Return the confidence of the most confident branches; of all if none of these states an answer."""
+    kept = most_confident(branches, 0.5, branches[:4])
+    if any(branch.answer is not None and branch.number in kept for branch in branches):
+        return kept
+    return {branch.number: lowest(branch, 4) for branch in branches}
+
+
 Weights = Callable[[Sequence[bw.Branch]], Mapping[int, float]]
 
 
@@ -169,7 +177,7 @@ def products(branches: Sequence[bw.Branch]) -> Mapping[int, float]:
         (bw.WeightedVote(10, temperature=0.2), softmax),
         (bw.DeepConf(10, keep=1.0, group=4), lambda bs: most_confident(bs, 1.0, [b for b in bs if b.answer])),
         (bw.DeepConf(10, keep=0.5, group=4), lambda bs: most_confident(bs, 0.5, [b for b in bs if b.answer])),
-        (bw.DeepConfOnline(10, warm_up=4, group=4, keep=0.5), lambda bs: most_confident(bs, 0.5, bs[:4])),
+        (bw.DeepConfOnline(10, warm_up=4, group=4, keep=0.5), confident_or_all),
     ],
 )
 @settings(max_examples=12, deadline=None)
