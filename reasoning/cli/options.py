@@ -62,7 +62,7 @@ TaskName = Annotated[
     str, typer.Option(help=f"Prompt and answer format: {', '.join(TASKS)}.", rich_help_panel=REASONING)
 ]
 Seed = Annotated[
-    int, typer.Option(help="Equal seeds give equal paths; see --deterministic.", rich_help_panel=REASONING)
+    int, typer.Option(help="Equal seeds give equal paths; see --no-deterministic.", rich_help_panel=REASONING)
 ]
 BudgetTokens = Annotated[
     int | None, typer.Option(help="Maximum number of sampled tokens per question.", rich_help_panel=REASONING)
@@ -105,17 +105,16 @@ Dtype = Annotated[
 Speculation = Annotated[
     str,
     typer.Option(
-        help="Speculative decoding: auto drafts tokens when that is faster, off never does. With --deterministic both "
-        "sample the same tokens; otherwise rounding may choose others.",
+        help="Speculative decoding: auto drafts tokens when that is faster, off never does. In deterministic runs "
+        "both sample the same tokens; otherwise rounding may choose others.",
         rich_help_panel=MODEL,
     ),
 ]
 Deterministic = Annotated[
     bool | None,
     typer.Option(
-        "--deterministic/--no-deterministic",
-        help="Equal seeds give equal paths, whatever else is computed at the same time or was before. "
-        "[default: where the engine supports it]",
+        " /--no-deterministic",
+        help="Do not make equal seeds give equal paths, whatever else the engine computes; faster with long prompts.",
         show_default=False,
         rich_help_panel=MODEL,
     ),
