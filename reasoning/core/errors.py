@@ -54,7 +54,7 @@ class MissingExtraError(BranchwiseError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'branchwise[{extra}]'")
-        self.package = package
+        self.package = self.name = package
         self.extra = extra
 
 

@@ -124,3 +124,9 @@ def test_inherited_attributes_are_kept() -> None:
     assert (
         str(pickle.loads(pickle.dumps(CallError("verifier", ValueError("x"))))) == "verifier: failed with ValueError: x"
     )
+
+
+def test_a_missing_package_is_named_through_several_imports() -> None:
+    inner = MissingExtraError("limits", "server")
+    assert isinstance(inner, ImportError)
+    assert inner.name == "limits"  # which a module that imports the failing one reports in turn
