@@ -37,15 +37,20 @@ def enclosed(text: str) -> Enclosed | None:
     """Return the text in the brackets that enclose it as a whole, of any kinds; None if no pair does."""
     text = text.strip()
     opening = _token(text, 0) if text else ""
-    if opening not in _OPENING:
+    place = closing(text, 0) if opening in _OPENING else None
+    if place is None or place + len(_token(text, place)) < len(text):
         return None
-    depth, place = 1, len(opening)
+    return Enclosed(opening, text[len(opening) : place], text[place:])
+
+
+def closing(text: str, opening: int) -> int | None:
+    """Return the position of the bracket that closes the one at `opening`, of any kind; None without one."""
+    depth, place = 0, opening
     while place < len(text):
         token = _token(text, place)
         depth += _change(token)
         if depth == 0:
-            end = place + len(token)
-            return Enclosed(opening, text[len(opening) : place], token) if end == len(text) else None
+            return place
         place += len(token)
     return None
 

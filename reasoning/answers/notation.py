@@ -7,6 +7,8 @@ labels of angles and segments, degrees in trigonometry) becomes a symbol or a fa
 import hashlib
 import re
 
+from branchwise.answers.brackets import closing
+
 _COMMANDS = (
     "π=pi θ=theta α=alpha β=beta γ=gamma δ=delta ε=epsilon λ=lambda μ=mu σ=sigma τ=tau φ=phi ψ=psi ω=omega ρ=rho η=eta "
     "ξ=xi Δ=Delta Ω=Omega Φ=Phi Σ=Sigma ∞=infty ≤=le ≥=ge ⩽=le ⩾=ge ≠=ne ≈=approx ≡=equiv ∪=cup ∩=cap ∈=in ∅=emptyset "
@@ -32,7 +34,7 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
 _COUNTS = re.compile(r"(?<![A-Za-z\d}])(?:\{\s*\})?[_^]?\{?(\d+)\}?\s*([CP])\s*_?\{?(\d+)\}?(?![A-Za-z\d])")
 _DEGREES = re.compile(
-    r"(\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\([^()]*\)|\\?[A-Za-z]+)\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|\s+degrees?\b)"
+    r"(\d+(?:\.\d+)?|\\frac\{[^{}]*\}\{[^{}]*\}|\([^()]*\)|\\?[A-Za-z]+)\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b)"
 )
 _DEGREE_SIGN = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b")
 _LABEL = re.compile(
@@ -42,12 +44,11 @@ _LABEL = re.compile(
 _UNORDERED = ("overline", "widehat", "overarc", "overleftrightarrow", "triangle")  # AB is BA
 _PRIMED = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\s*(?:\^\s*\{?\s*((?:\\prime\s*)+)\}?|('+))")
 _WORD_INDEX = re.compile(r"([A-Za-z])_\{?\s*([A-Za-z]{2,})\s*\}?")
-_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|~")
 
 
 def to_latex(text: str) -> str:
-    """Return the LaTeX of an expression in mixed notation. Equal expressions may still have different LaTeX."""
-    text = _SPACES.sub(" ", text.translate(_CHARACTERS).replace("**", "^").replace("^\\prime", "'"))
+    """Return the LaTeX of a cleaned expression in mixed notation. Equal expressions may still have different LaTeX."""
+    text = text.translate(_CHARACTERS).replace("**", "^").replace("^\\prime", "'")
     text = re.sub(r"\\[dtc](frac|binom)(?![A-Za-z])", r"\\\1", text)
     text = re.sub(r"\\sqrt([A-Za-z])(?![A-Za-z])", r"\\sqrt{\1}", text)
     text = re.sub(r"\\operatorname\*?\s*\{(\w+)\}", r"\\\1 ", text)
@@ -90,16 +91,6 @@ def _in_braces(text: str, command: str) -> str:
         if end is not None:
             text = f"{text[:start]}{{{text[start + 1 : end]}}}{text[end + 1 :]}"
     return text
-
-
-def closing(text: str, opening: int) -> int | None:
-    """Return the position of the bracket that closes the one at `opening`, counting every kind; None without one."""
-    depth = 0
-    for place in range(opening, len(text)):
-        depth += (text[place] in "([{") - (text[place] in ")]}")
-        if depth == 0:
-            return place
-    return None
 
 
 def _in_radians(text: str) -> str:
