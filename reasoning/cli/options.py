@@ -114,7 +114,8 @@ Deterministic = Annotated[
     bool | None,
     typer.Option(
         " /--no-deterministic",
-        help="Do not make equal seeds give equal paths, whatever else the engine computes; faster with long prompts.",
+        help="Let rounding depend on what else the engine computes: equal seeds may give other paths. Faster with "
+        "long prompts.",
         show_default=False,
         rich_help_panel=MODEL,
     ),

@@ -3,13 +3,14 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from importlib.metadata import version
 
 from branchwise.core.errors import BranchwiseError, MissingExtraError
 from branchwise.core.sampling import Sampling
 from branchwise.registry import STRATEGIES
 from branchwise.serving.clients import Charge, Client
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.errors import HTTPError
+from branchwise.serving.errors import HTTPError, unknown_model, without_middle
 from branchwise.serving.queue import RequestQueue
 from branchwise.serving.request import ChatRequest
 from branchwise.verifiers.registry import uses_verifier
@@ -24,14 +25,11 @@ try:
     from branchwise.serving.connection import CLIENT_CLOSED_REQUEST, error_response
     from branchwise.serving.metrics import Metrics
     from branchwise.serving.middleware import AccessMiddleware, Keys
-    from branchwise.serving.openapi import describe
+    from branchwise.serving.openapi import BODIES, ERRORS, describe
     from branchwise.serving.quotas import Quotas
     from branchwise.serving.routes import CHAT_PATH, NATIVE_PATH, ChatRoutes
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "server") from error
-
-
-_MAX_PATH = 100  # characters of a client's path or model that a reply repeats
 
 
 class Service:
@@ -52,7 +50,7 @@ class Service:
 
     async def completions_for(self, request: ChatRequest) -> ChatCompletions:
         if request.served_model != self.default_model:
-            raise _unknown_model(request.model)
+            raise unknown_model(request.model)
         return self.completions
 
     async def models(self) -> Response:
@@ -62,7 +60,7 @@ class Service:
     async def model(self, name: str) -> Response:
         """GET /v1/models/{name}."""
         if name not in self.names():
-            raise _unknown_model(name)
+            raise unknown_model(name)
         return JSONResponse(self._model(name))
 
     async def health(self) -> Response:
@@ -110,7 +108,9 @@ def create_app(
 
     `cors` names the origins whose web pages may read replies.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="branchwise", version=version("branchwise"), docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     routes: dict[str, tuple[str, Callable[..., Awaitable[Response]]]] = {
         CHAT_PATH: ("POST", service.routes.chat),
         NATIVE_PATH: ("POST", service.routes.native),
@@ -120,7 +120,9 @@ def create_app(
         "/metrics": ("GET", service.prometheus),
     }
     for path, (method, endpoint) in routes.items():
-        app.add_api_route(path, endpoint, methods=[method], response_model=None)
+        app.add_api_route(
+            path, endpoint, methods=[method], response_model=None, responses=ERRORS, openapi_extra=BODIES.get(path)
+        )
     describe(app, service.names())
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(ClientDisconnect, _client_disconnected)
@@ -149,12 +151,7 @@ async def _client_disconnected(request: Request, error: Exception) -> Response:
 
 async def _routing_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    route = f"{request.method} {request.url.path[:_MAX_PATH]}"
+    route = f"{request.method} {without_middle(request.url.path)}"
     if status == 405:
         return error_response(HTTPError(405, f"{route}: the method is not allowed", code="method_not_allowed"))
     return error_response(HTTPError(status, f"{route}: not found", code="not_found"))
-
-
-def _unknown_model(name: str) -> HTTPError:
-    message = f"the model {name[:_MAX_PATH]!r} is not served; GET /v1/models lists the models"
-    return HTTPError(404, message, code="model_not_found", param="model")

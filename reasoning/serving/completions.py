@@ -12,6 +12,7 @@ from branchwise.core.result import Outcome, Result
 from branchwise.core.sampling import Sampling
 from branchwise.driver import Observer, Stop, Verifier, solve, together
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
+from branchwise.serving.clients import Charge
 from branchwise.serving.completion import ChatCompletionBody
 from branchwise.serving.limits import Limits
 from branchwise.serving.progress import RunProgress
@@ -20,12 +21,12 @@ from branchwise.serving.request import ChatRequest
 from branchwise.serving.resolve import ResolvedRequest, request_field_names, resolve
 from branchwise.serving.stream import ReplyStream
 
-Turn = Callable[[], AbstractAsyncContextManager[Callable[[int], None]]]
-"""Returns the context that a run needs, such as its place in a queue. It takes the number of sampled tokens."""
+Turn = Callable[[], AbstractAsyncContextManager[Charge]]
+"""Returns the context that a run needs, such as its place in a queue."""
 
 
 @asynccontextmanager
-async def free_turn() -> AsyncIterator[Callable[[int], None]]:
+async def free_turn() -> AsyncIterator[Charge]:
     """Let every run begin at once, and count nothing."""
     yield lambda _sampled: None
 

@@ -97,9 +97,7 @@ class GuardedProtocol(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        self._stop_stall_timer()
 
     def abort(self) -> None:
         """Close the connection without sending what is left. The request ends as if the client had disconnected."""
@@ -115,8 +113,11 @@ class GuardedProtocol(H11Protocol):
             self._header_timer.cancel()
             self._header_timer = None
 
-    def _stop_timers(self) -> None:
-        self._stop_header_timer()
+    def _stop_stall_timer(self) -> None:
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
+
+    def _stop_timers(self) -> None:
+        self._stop_header_timer()
+        self._stop_stall_timer()

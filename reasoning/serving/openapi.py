@@ -1,56 +1,62 @@
 """The OpenAPI description of the server's routes. Bodies are read by hand, so FastAPI does not know them."""
 
-from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, JsonValue
 
 from branchwise.serving.native import KEY
 from branchwise.serving.request import ChatRequest, StrategyOptions
 from branchwise.serving.routes import CHAT_PATH, NATIVE_PATH
 
 _REFERENCE = "#/components/schemas/{model}"
-_ERRORS = {
-    "400": "The request is invalid.",
-    "401": "The API key is missing or wrong.",
-    "413": "The body is too large.",
-    "415": "The body is not JSON.",
-    "429": "The queue is full, or the key's quota is used up.",
-    "503": "The server is shutting down.",
-}
 
-Schema = dict[str, Any]
+ERRORS: dict[int | str, dict[str, str]] = {
+    400: {"description": "The request is invalid."},
+    401: {"description": "The API key is missing or wrong."},
+    413: {"description": "The body is too large."},
+    415: {"description": "The body is not JSON."},
+    429: {"description": "The queue is full, or the key's quota is used up."},
+    503: {"description": "The server is shutting down."},
+}
+"""Description of each error by status."""
+
+
+def _body(schema: str) -> dict[str, JsonValue]:
+    content: JsonValue = {"application/json": {"schema": {"$ref": _REFERENCE.format(model=schema)}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+BODIES = {CHAT_PATH: _body("ChatRequest"), NATIVE_PATH: _body("Question")}
+"""Description of a route's body by path."""
 
 
 def describe(app: FastAPI, models: Sequence[str]) -> None:
-    """Add the bodies and errors of the routes to /openapi.json. `models` are the names that requests may give."""
+    """Add the schemas of the bodies to the description. Call it once all routes are added.
 
-    def openapi() -> Schema:
-        if app.openapi_schema is None:
-            app.openapi_schema = _openapi(app, models)
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
+    `models` are the names that requests may give.
+    """
+    app.openapi().setdefault("components", {}).setdefault("schemas", {}).update(_schemas(models))  # FastAPI keeps it
 
 
-def _openapi(app: FastAPI, models: Sequence[str]) -> Schema:
-    schema: Schema = get_openapi(title="branchwise", version=version("branchwise"), routes=app.routes)
-    components: Schema = schema.setdefault("components", {}).setdefault("schemas", {})
-    chat, options = (model.model_json_schema(ref_template=_REFERENCE) for model in (ChatRequest, StrategyOptions))
-    for body in (chat, options):
-        components.update(body.pop("$defs", {}))
-    chat["properties"]["model"]["enum"] = list(models)
-    components["ChatRequest"] = chat
-    shared = {name: field for name, field in chat["properties"].items() if name != KEY}
-    question = {"type": "string", "description": "Replaces `messages`."}
-    components["Question"] = {"type": "object", "properties": {"question": question, **shared, **options["properties"]}}
-    for path, name in ((CHAT_PATH, "ChatRequest"), (NATIVE_PATH, "Question")):
-        operation: Schema = schema["paths"][path]["post"]
-        body = {"schema": {"$ref": _REFERENCE.format(model=name)}}
-        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            operation["responses"].update({status: {"description": text} for status, text in _ERRORS.items()})
-    return schema
+def _schemas(models: Sequence[str]) -> Mapping[str, JsonValue]:
+    """Return the schema of each body, and those it refers to, by name."""
+    schemas: dict[str, JsonValue] = {}
+    chat, options = (_properties(model, schemas) for model in (ChatRequest, StrategyOptions))
+    shared: dict[str, JsonValue] = {name: field for name, field in chat.items() if name != KEY}
+    shared["model"] = {"type": "string", "enum": list(models)}
+    question: JsonValue = {"type": "string", "description": "Replaces `messages`."}
+    schemas["ChatRequest"] = {
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": {**shared, KEY: chat[KEY]},
+    }
+    schemas["Question"] = {"type": "object", "properties": {"question": question, **shared, **options}}
+    return schemas
+
+
+def _properties(model: type[BaseModel], schemas: dict[str, JsonValue]) -> Mapping[str, JsonValue]:
+    """Return the properties of a model's schema; those it refers to are added to `schemas`."""
+    schema: dict[str, dict[str, JsonValue]] = model.model_json_schema(ref_template=_REFERENCE)
+    schemas.update(schema.get("$defs", {}))
+    return schema["properties"]

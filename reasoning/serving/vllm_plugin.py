@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from branchwise.backends.vllm.backend import VLLMBackend
 from branchwise.core.errors import BranchwiseError, MissingExtraError, require
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.errors import HTTPError
+from branchwise.serving.errors import unknown_model
 from branchwise.serving.limits import Limits
 from branchwise.serving.native import KEY
 from branchwise.serving.request import ChatRequest
@@ -93,7 +93,7 @@ class EngineModels:
             return self._base
         adapter = self._models.lora_requests.get(model)
         if adapter is None:
-            raise HTTPError(404, f"the model {model!r} does not exist", code="model_not_found", param="model")
+            raise unknown_model(model)
         key = f"{adapter.lora_name}-{adapter.lora_int_id}"  # a reloaded adapter has a new id
         if key not in self._adapters:
             self._adapters[key] = await asyncio.to_thread(self._completions, adapter)

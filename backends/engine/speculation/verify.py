@@ -4,6 +4,7 @@ The noise of a token depends only on its branch's key and its position (see `sam
 same with any drafts and with none. Drafts only decide how many tokens one pass yields.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,6 +15,8 @@ from branchwise.backends.engine.branch import EngineBranch
 from branchwise.backends.engine.sampling.sampler import SampleRequest, sample
 from branchwise.backends.engine.speculation.draft import ROOT, Draft
 from branchwise.core.path import TopLogprob
+
+log = logging.getLogger(__name__)
 
 _LIKELY = 0.5  # least probability of a path to sample ahead of: one more request costs an eighth of one more round
 
@@ -110,6 +113,7 @@ def verify_isolated(
     try:
         verify(logits, verifications, end_tokens)
     except Exception:
+        log.warning("sampling for a step failed; its branches are sampled one by one", exc_info=True)
         for one in verifications:
             one.restart()
         for one in verifications:
