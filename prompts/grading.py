@@ -1,11 +1,11 @@
 """Grading of replies and comparison of answers, by answer type, as `branchwise eval` does both."""
 
 import asyncio
-import difflib
 from collections.abc import Mapping
 
 from branchwise.answers.equivalence import EQUIVALENCE
 from branchwise.core.errors import ConfigError, require
+from branchwise.core.validation import suggestion
 from branchwise.prompts.library import TASKS
 from branchwise.prompts.task import Task
 
@@ -56,7 +56,6 @@ async def equivalent_async(first: str, second: str, answer_type: str = "number")
 
 def _task(answer_type: str) -> Task:
     if answer_type not in ANSWER_TYPES:
-        closest = difflib.get_close_matches(str(answer_type), ANSWER_TYPES, n=1)
-        hint = f"did you mean {closest[0]}?" if closest else f"use one of {', '.join(ANSWER_TYPES)}"
-        raise ConfigError("answer_type", f"{answer_type!r} is unknown", hint)
+        fix = suggestion(str(answer_type), ANSWER_TYPES, f"use one of {', '.join(ANSWER_TYPES)}")
+        raise ConfigError("answer_type", f"{answer_type!r} is unknown", fix)
     return TASKS[ANSWER_TYPES[answer_type]]

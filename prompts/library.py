@@ -1,6 +1,5 @@
 """The built-in tasks, by name, and tasks with structured answers."""
 
-import difflib
 import json
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ from branchwise.answers.code import Code
 from branchwise.answers.expression import Expression
 from branchwise.answers.formats import Math, Structured, Text
 from branchwise.core.errors import ConfigError
+from branchwise.core.validation import suggestion
 from branchwise.prompts.exemplars import ARITHMETIC, GAME24
 from branchwise.prompts.task import Task
 
@@ -71,9 +71,8 @@ TASKS: dict[str, Task] = {
 def task(name: str) -> Task:
     """Return the built-in task `name`. Raises ConfigError, which suggests the closest name, if it is unknown."""
     if name not in TASKS:
-        closest = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {closest[0]}?" if closest else f"use one of {', '.join(TASKS)}"
-        raise ConfigError("task", f"{name!r} is unknown", hint)
+        fix = suggestion(name, TASKS, f"use one of {', '.join(TASKS)}")
+        raise ConfigError("task", f"{name!r} is unknown", fix)
     return TASKS[name]
 
 

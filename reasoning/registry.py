@@ -4,7 +4,6 @@ NAME                              one of STRATEGIES
 MODULE:CLASS, FILE.py:CLASS       a class derived from Strategy whose fields have defaults, or an object of one
 """
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from branchwise.core.errors import ConfigError
 from branchwise.core.sampling import Sampling
+from branchwise.core.validation import suggestion
 from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
 from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import apply_options, join_options, split_options
@@ -129,9 +129,8 @@ def check_named(spec: str) -> None:
 
 
 def _unknown(name: str) -> ConfigError:
-    near = difflib.get_close_matches(name, STRATEGIES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(STRATEGIES)}"
-    return ConfigError("strategy", f"{name!r} is unknown", hint)
+    fix = suggestion(name, STRATEGIES, f"use one of {', '.join(STRATEGIES)}")
+    return ConfigError("strategy", f"{name!r} is unknown", fix)
 
 
 def _own_strategy(spec: str, paths: int | None, sampling: Sampling) -> AnyStrategy:
@@ -152,5 +151,5 @@ def _own_strategy(spec: str, paths: int | None, sampling: Sampling) -> AnyStrate
     except Exception as error:  # the constructor is the user's code, and may raise anything
         why = " ".join(str(error).split())
         problem = f"{spec} can't be made ({type(error).__name__}: {why})"
-        raise ConfigError("strategy", problem, "give its fields defaults, and it all methods") from error
+        raise ConfigError("strategy", problem, "give every field a default, and implement every method") from error
     return made

@@ -1,7 +1,6 @@
 """Settings of vLLM, and the engine arguments they make."""
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from branchwise.core.errors import ConfigError, require
+from branchwise.core.validation import suggestion
 
 if TYPE_CHECKING:
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -103,8 +103,7 @@ class VLLMSettings:
 
         known = {argument.name for argument in dataclasses.fields(AsyncEngineArgs)}
         for name in self.extra:
-            near = difflib.get_close_matches(name, known, n=1)
-            fix = f"did you mean {near[0]}?" if near else "leave it out"
+            fix = suggestion(name, known, "leave it out")
             require(name in known, "extra", f"{name} is not an engine argument of vLLM {__version__}", fix)
         arguments = self._arguments(cpu=bool(current_platform.is_cpu()))
         if self.speculative_config is not None and "per_request_spec_decode_metrics" in known:

@@ -1,6 +1,5 @@
 """The arguments that users of an integration set, the same for every integration."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from branchwise.chat.task import chat_task
 from branchwise.core.budget import Budget
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.sampling import Sampling
+from branchwise.core.validation import suggestion
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT_STRATEGY
@@ -69,9 +69,8 @@ class ChatConfig(BaseModel):
         """Return the arguments by name. Raises ConfigError for the first unknown name or invalid value."""
         for name in values:
             if name not in cls.model_fields:
-                near = difflib.get_close_matches(name, cls.model_fields, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(cls.model_fields)}"
-                raise ConfigError(name, "is not an argument", hint)
+                fix = suggestion(name, cls.model_fields, f"use some of {', '.join(cls.model_fields)}")
+                raise ConfigError(name, "is not an argument", fix)
         config = validated(cls, values)
         config.check()
         return config

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from branchwise.core.errors import ConfigError, require
 from branchwise.core.message_json import MessageBody
 from branchwise.core.messages import Message, Messages
-from branchwise.core.validation import first_field_error, shortened
+from branchwise.core.validation import first_field_error, shortened, wrong_type
 
 Question = str | Messages | Sequence[Mapping[str, object] | Message]
 """Plain text, `Messages`, or a list of messages such as `{"role": "user", "content": "What is 6 times 7?"}`."""
@@ -28,11 +28,8 @@ def as_messages(question: Question) -> Messages:
     elif isinstance(question, Sequence) and not isinstance(question, bytes | bytearray | memoryview):
         prompt = as_prompt([_read_message(index, message) for index, message in enumerate(question)])
     else:
-        raise ConfigError(
-            "question",
-            f"is {shortened(question)}, of type {type(question).__name__}",
-            'use text, Messages, or a list of messages such as [{"role": "user", "content": "..."}]',
-        )
+        fix = 'use text, Messages, or a list of messages such as [{"role": "user", "content": "..."}]'
+        raise wrong_type("question", question, fix)
     require(bool(prompt.turns), "question", "has no messages", "add at least one user message")
     require(
         any(turn.content.strip() or turn.tool_calls for turn in prompt.turns if turn.role != "system"),
@@ -59,8 +56,7 @@ def _read_message(index: int, message: object) -> Message:
     if isinstance(message, BaseModel):  # the OpenAI client's own
         message = message.model_dump(exclude_none=True)
     if not isinstance(message, Mapping):
-        problem = f"is {shortened(message)}, of type {type(message).__name__}"
-        raise ConfigError(place, problem, 'use messages such as {"role": "user", "content": "..."}')
+        raise wrong_type(place, message, 'use messages such as {"role": "user", "content": "..."}')
     try:
         return MessageBody.model_validate(dict(message)).message()
     except ValidationError as error:

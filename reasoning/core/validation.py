@@ -1,8 +1,10 @@
 """Checks of values that users pass, and the first field that pydantic rejects, for the text of a ConfigError."""
 
 import contextlib
+import difflib
 import math
 import operator
+from collections.abc import Iterable
 from typing import NamedTuple, SupportsFloat, SupportsIndex
 
 from pydantic import ValidationError
@@ -46,6 +48,12 @@ def shortened(value: object) -> str:
     """Return a value as errors show it: on one line."""
     shown = repr(value).replace("\n", " ")
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[: _MAX_SHOWN - 1]}…"
+
+
+def suggestion(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the closest known name as the fix for an unknown one; `otherwise` if none is close."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise
 
 
 def whole_number(field: str, value: object, fix: str) -> int:

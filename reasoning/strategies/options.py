@@ -4,7 +4,6 @@ The registries of strategies and verifiers build on it to parse `name:key=value,
 """
 
 import ast
-import difflib
 import inspect
 import re
 import textwrap
@@ -18,6 +17,7 @@ from typing import Annotated, Literal, TypeVar, Union, get_args, get_origin, get
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from branchwise.core.errors import ConfigError
+from branchwise.core.validation import suggestion
 
 Configured = TypeVar("Configured")
 Value = str | int | float | bool | Enum | None
@@ -143,8 +143,7 @@ def _suggestion(key: str, known: Mapping[str, Option]) -> str:
     """Return the fix for an unknown option."""
     if not known:
         return "leave it out: it has none"
-    near = difflib.get_close_matches(key, known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"it has {', '.join(known)}"
+    return f"{suggestion(key, known, '')} it has {', '.join(known)}".lstrip()
 
 
 def field_docs(config: type) -> dict[str, str]:

@@ -4,7 +4,6 @@ The registries of strategies and verifiers load them. Loading runs the code, so 
 never loaded.
 """
 
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from branchwise.core.errors import ConfigError
+from branchwise.core.validation import suggestion
 
 
 def load_object(spec: str, field: str, kind: str) -> object:
@@ -26,9 +26,8 @@ def load_object(spec: str, field: str, kind: str) -> object:
     found: object = _file(place, field) if place.endswith(".py") else _module(place, field)
     for part in name.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"name a {kind.lower()} that it defines"
-            raise ConfigError(field, f"{place} has no {name}", hint)
+            fix = suggestion(part, dir(found), f"name a {kind.lower()} that it defines")
+            raise ConfigError(field, f"{place} has no {name}", fix)
         found = getattr(found, part)
     return found
 

@@ -6,7 +6,6 @@ reward:MODEL[,option=value]      a reward model: a folder or a hub id; see Rewar
 MODULE:FUNCTION, FILE.py:FUNCTION   any callable, sync or async, that takes a Path and returns a number
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from branchwise.backends.models.progress import OnProgress
 from branchwise.backends.models.resolve import check, resolve
 from branchwise.core.errors import ConfigError, ModelError
+from branchwise.core.validation import suggestion
 from branchwise.driver import Verifier
 from branchwise.strategies.options import apply_options, join_options, options_of, split_options
 from branchwise.strategies.strategy import AnyStrategy
@@ -58,9 +58,8 @@ def verifier(spec: str, device: str | None = None) -> NamedVerifier:
     kind, colon, rest = spec.partition(":")
     if not colon:
         if spec not in VERIFIERS:
-            near = difflib.get_close_matches(spec, VERIFIERS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(VERIFIERS)}, {_FORMS}"
-            raise ConfigError("verifier", f"{spec!r} is unknown", hint)
+            fix = suggestion(spec, VERIFIERS, f"use {', '.join(VERIFIERS)}, {_FORMS}")
+            raise ConfigError("verifier", f"{spec!r} is unknown", fix)
         return NamedVerifier(spec, VERIFIERS[spec])
     if kind == _REWARD:
         return _reward(rest, device)

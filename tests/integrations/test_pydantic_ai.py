@@ -1,7 +1,7 @@
 """Pydantic AI itself, over strategies: agents with tools, structured output, streams and fallbacks."""
 
 import asyncio
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from pydantic_ai import Agent, ImageUrl, ModelRetry, RunContext
@@ -17,6 +17,7 @@ import branchwise as bw
 from branchwise.backends.engine.engine import Engine
 from branchwise.backends.scripted.backend import Reply
 from branchwise.integrations.pydantic_ai import BranchwiseModel
+from tests.support.pydantic_ai_models import ANSWERS, add, model
 from tests.support.talks import Talk, a_loop_of_its_own, call
 
 SUM = call("add", '{"a": 19, "b": 23}')
@@ -28,17 +29,6 @@ VOTES = [
     "It is clear.",
 ]
 """Two of five agree on a call, however they write it."""
-ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42.", "The answer is 42."]
-
-
-def model(backend: bw.Backend, settings: ModelSettings | None = None, **given: object) -> BranchwiseModel:
-    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
-    return BranchwiseModel(backend=backend, settings=settings, **fields)
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
 
 
 def now() -> str:

