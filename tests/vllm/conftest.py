@@ -33,6 +33,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error::pytest.PytestReturnNotNoneWarning")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    """Ignore the warnings of what vLLM leaves to the last garbage collection, such as an open ZeroMQ context.
+
+    Filters of single tests no longer hold then, and vLLM's threads may have left those of a test behind:
+    `warnings.catch_warnings` of one thread restores filters that another one has set.
+    """
+    warnings.simplefilter("ignore")
+
+
 @pytest.fixture(scope="session", params=KINDS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of a model that can do some math, vLLM's with the plugin."""
