@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from branchwise.answers.choices import Letter, YesNo
 from branchwise.answers.code import Code
 from branchwise.answers.expression import Expression
-from branchwise.answers.formats import Math, Structured, Text
+from branchwise.answers.formats import Math, Structured, Text, Whole
+from branchwise.answers.meaning import Embed, Meaning
 from branchwise.core.errors import ConfigError
 from branchwise.core.validation import suggestion
 from branchwise.prompts.exemplars import ARITHMETIC, GAME24
@@ -48,6 +49,7 @@ TASKS: dict[str, Task] = {
             format=Text(),
             instruction='Think step by step, then end with a line "Answer:" and the answer alone.',
         ),
+        Task(name="free-form", format=Whole(), max_tokens=1024),
         Task(
             name="code",
             format=Code(),
@@ -74,6 +76,17 @@ def task(name: str) -> Task:
         fix = suggestion(name, TASKS, f"use one of {', '.join(TASKS)}")
         raise ConfigError("task", f"{name!r} is unknown", fix)
     return TASKS[name]
+
+
+def by_meaning(embed: Embed, *, similarity: float = 0.9, base: Task | None = None) -> Task:
+    """Return a task whose replies vote together if they mean the same, by the cosine of their embeddings.
+
+    `embed` returns the embedding of a text; `similarity` is the least cosine of equal replies, which depends on the
+    embedding model. `base` has the prompt and the answers that are compared; by default, the whole reply to the prompt
+    as it is. Raises ConfigError for an invalid value.
+    """
+    task = base or TASKS["free-form"]
+    return replace(task, format=Meaning(embed, similarity, task.format))
 
 
 def structured(model: type[BaseModel], base: Task | None = None) -> Task:

@@ -36,6 +36,8 @@ class Task:
     stop: tuple[str, ...] = ()
     """Stop strings."""
     thinking: Thinking = field(default_factory=Thinking)
+    tentative: bool = False
+    """True if the format is a guess: when a question's first reply states no answer, no other path is sampled."""
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 1, "max_tokens", f"is {self.max_tokens}", "use at least 1")

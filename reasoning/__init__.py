@@ -52,7 +52,7 @@ from branchwise.driver import (
     together,
 )
 from branchwise.prompts.grading import equivalent, equivalent_async, grade, grade_async
-from branchwise.prompts.library import task
+from branchwise.prompts.library import by_meaning, task
 from branchwise.prompts.task import Exemplar, Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
@@ -77,6 +77,7 @@ from branchwise.strategies import (
     Verified,
     Verify,
 )
+from branchwise.strategies.judging import Judge, SemanticConsistency, UniversalSelfConsistency
 from branchwise.strategies.voting import (
     AdaptiveConsistency,
     AdaptivePathConsistency,
@@ -130,6 +131,7 @@ __all__ = [
     "Failed",
     "Finished",
     "Greedy",
+    "Judge",
     "Message",
     "Messages",
     "MissingExtraError",
@@ -159,6 +161,7 @@ __all__ = [
     "Score",
     "Scored",
     "SelfConsistency",
+    "SemanticConsistency",
     "Standing",
     "Stop",
     "StopReason",
@@ -171,6 +174,7 @@ __all__ = [
     "ToolCall",
     "Tree",
     "TreeNode",
+    "UniversalSelfConsistency",
     "Usage",
     "Verified",
     "Verifier",
@@ -178,6 +182,7 @@ __all__ = [
     "Vote",
     "WeightedVote",
     "__version__",
+    "by_meaning",
     "equivalent",
     "equivalent_async",
     "grade",

@@ -14,6 +14,7 @@ from branchwise.core.sampling import Sampling
 from branchwise.core.validation import suggestion
 from branchwise.search import DVTS, MCTS, Beam, BestFirst, BestOfN, ParticleFilter, Rebase, ToTBFS, ToTDFS
 from branchwise.strategies.actions import DEFAULT_PATHS
+from branchwise.strategies.judging import Judge, SemanticConsistency, UniversalSelfConsistency
 from branchwise.strategies.options import apply_options, join_options, split_options
 from branchwise.strategies.strategy import AnyStrategy, Strategy
 from branchwise.strategies.user_code import load_object
@@ -48,6 +49,9 @@ STRATEGIES: dict[str, Callable[[int, Sampling], AnyStrategy]] = {
     "cisc": WeightedVote.cisc,
     "deepconf": lambda paths, sampling: DeepConf(paths, sampling=sampling),
     "deepconf-online": lambda paths, sampling: DeepConfOnline(paths, warm_up=_warm_up(paths), sampling=sampling),
+    "universal-self-consistency": lambda paths, sampling: UniversalSelfConsistency(paths, sampling=sampling),
+    "semantic-consistency": SemanticConsistency,
+    "judge": lambda paths, sampling: Judge(paths, sampling=sampling),
     "best-of-n": lambda paths, sampling: BestOfN(paths, sampling=sampling),
     "weighted-best-of-n": lambda paths, sampling: BestOfN(paths, choose="weighted", sampling=sampling),
     "beam": lambda paths, sampling: Beam(paths, width=_width(paths), sampling=sampling),

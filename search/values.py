@@ -11,15 +11,28 @@ from branchwise.core.sampling import Sampling
 from branchwise.search.limits import remaining_sampling
 from branchwise.search.node import Node
 from branchwise.search.state import SearchState
-from branchwise.strategies.actions import Event, Extend, Failed, Finished, Rooted, Score, Scored, Verified, Verify
+from branchwise.strategies.actions import (
+    Event,
+    Extend,
+    Failed,
+    Finished,
+    Root,
+    Rooted,
+    Score,
+    Scored,
+    Verified,
+    Verify,
+)
+from branchwise.strategies.judging.prompts import RATE, RUBRIC, judge_sampling, rate_prompt, rating_of, reply_of
 from branchwise.strategies.self_evaluation import IS_CORRECT, VERDICTS, expected_value, judge_prompt
 
 OnValued = Callable[[], None]
 """Called once, when a node has its value or valuing it has failed."""
-ValueName = Literal["p-true", "rating", "logprob", "rollouts", "verifier"]
+ValueName = Literal["p-true", "rating", "rubric", "logprob", "rollouts", "verifier"]
 """p-true: probability that the model calls the node correct. rating: likelihood of a right answer by the model's own
-rating. logprob: geometric mean of the token probabilities. rollouts: share of the answers that agree with rollouts from
-the node. verifier: score of the run's verifier."""
+one-word rating. rubric: the model's rating from 1 to 10, which is plain chat and needs no scores of given texts.
+logprob: geometric mean of the token probabilities. rollouts: share of the answers that agree with rollouts from the
+node. verifier: score of the run's verifier."""
 
 
 class Valuer(ABC):
@@ -106,6 +119,33 @@ class SelfEvaluation(Valuer):
         on_valued()
 
 
+@dataclass(frozen=True, slots=True)
+class ChatRating(Valuer):
+    """The model's rating of the reply by a rubric, sampled in plain chat; 0 to 1."""
+
+    sampling: Sampling
+
+    def start(self, state: SearchState, node: Node, on_valued: OnValued) -> None:
+        prompt = rate_prompt(node.path, reply_of(node.path), RUBRIC, finished=node.ended)
+        root = Root(prompt, state.question, RATE, node.number)
+        state.send(root, partial(self._rooted, state, node, on_valued))
+
+    def _rooted(self, state: SearchState, node: Node, on_valued: OnValued, event: Event) -> None:
+        if isinstance(event, Rooted):
+            extend = Extend(event.path, sampling=judge_sampling(self.sampling), tag=node.number)
+            state.send(extend, partial(self._rated, node, on_valued))
+        else:
+            node.failure = _failure_of(event)
+            on_valued()
+
+    def _rated(self, node: Node, on_valued: OnValued, event: Event) -> None:
+        if isinstance(event, Finished):
+            _set_value(node, rating_of(event.answer), "the judge's reply has no rating from 1 to 10")
+        else:
+            node.failure = _failure_of(event)
+        on_valued()
+
+
 class AnswerShare(Valuer):
     """The share of an ended path's answer among all answers so far; 0 without an answer."""
 
@@ -187,6 +227,7 @@ def make_valuer(name: ValueName, sampling: Sampling, rollouts: int, final: Value
     valuers: Mapping[str, Valuer] = {
         "p-true": SelfEvaluation(),
         "rating": rating,
+        "rubric": ChatRating(sampling),
         "logprob": MeanProbability(),
         "verifier": VerifierScore(),
     }

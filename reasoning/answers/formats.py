@@ -17,7 +17,7 @@ from branchwise.answers.extraction import boxed, list_is_unfinished, statements
 from branchwise.answers.languages import LIST_WORD
 from branchwise.answers.numbers import bare, clean, read_number, write_number
 from branchwise.answers.statement import retracts, stated_value, without_ending
-from branchwise.answers.turn import first_stated
+from branchwise.answers.turn import first_stated, without_thoughts
 
 
 class AnswerFormat(ABC):
@@ -135,6 +135,23 @@ def _without_variants(text: str) -> str:
     """Remove what two spellings of one text may differ in."""
     text = _EXCLAMATION.sub("", _DASH.sub("-", _TIME.sub(r" \1m", plain(bare(text)).casefold())))
     return _ARTICLE.sub("", _ABBREVIATION.sub(lambda found: found[0].replace(".", ""), text))
+
+
+@dataclass(frozen=True, slots=True)
+class Whole(AnswerFormat):
+    """The whole reply without thoughts. Replies are equal if they have the same words and punctuation."""
+
+    def extract(self, text: str) -> str | None:
+        return without_thoughts(text).strip() or None
+
+    def extract_cut(self, text: str) -> str | None:
+        return None  # the end is missing
+
+    def normal(self, answer: str) -> str:
+        return " ".join(answer.split())
+
+    def display(self, answer: str) -> str:
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from branchwise.answers.equivalence import EQUIVALENCE, Equivalence
 from branchwise.answers.formats import AnswerFormat
 from branchwise.answers.keys import Key
+from branchwise.answers.meaning import Meaning, Vector
 from branchwise.core.answer import Answer
 
 
@@ -25,6 +26,7 @@ class AnswerGroups:
         self._names: dict[str, str] = {}  # normal form of a group's first answer -> display form
         self._by_main: dict[Hashable, str] = {}  # main key -> normal form of a group's first answer
         self._by_other: dict[Hashable, str] = {}
+        self._vectors: dict[str, Vector] = {}  # embedding of each group's first answer, by its normal form
         self.has_unread = False
         """True if an answer was compared as text because its value took too long."""
         self.is_out_of_time = False
@@ -39,6 +41,8 @@ class AnswerGroups:
         return Answer(self._names[self._groups[normal]], text)
 
     async def _group_of(self, normal: str) -> str:
+        if isinstance(self._format, Meaning):
+            return await self._similar_group(normal, self._format)
         if not self._format.is_symbolic(normal):
             return normal
         reading = await self._equivalence.read_async(normal, self._seconds_left())
@@ -50,6 +54,14 @@ class AnswerGroups:
         self._by_main.setdefault(reading.key.main, group)
         for other in reading.key.others:
             self._by_other.setdefault(other, group)
+        return group
+
+    async def _similar_group(self, normal: str, meaning: Meaning) -> str:
+        vector = await meaning.vector(normal)
+        group = meaning.nearest(vector, self._vectors)
+        if group is None:
+            group = normal
+            self._vectors[group] = vector
         return group
 
     def _find(self, key: Key) -> str | None:

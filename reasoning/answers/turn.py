@@ -43,7 +43,7 @@ def first_stated(text: str, find: Callable[[str], str | None]) -> str | None:
 
 
 def _parts(text: str) -> Iterator[str]:
-    text = _without_html(_own_turn(_without_thoughts(text)))
+    text = _without_html(_own_turn(without_thoughts(text)))
     tagged, closed = _tagged(text)
     if tagged:
         yield tagged
@@ -54,7 +54,7 @@ def _parts(text: str) -> Iterator[str]:
         yield text
 
 
-def _without_thoughts(text: str) -> str:
+def without_thoughts(text: str) -> str:
     """Remove the thoughts. A closing mark alone ends thoughts that the prompt opened; open ones run to the end."""
     kept: list[str] = []
     begin, inside = 0, False

@@ -32,7 +32,8 @@ class ChatConfig(BaseModel):
     """Maximum number of paths per question; None: the strategy's default, 16."""
     answers: str | None = None
     """Task whose answer format reads the paths for the vote; the prompt stays as it is. None: math, which reads numbers
-    and expressions in a box or after "answer is", "Answer:" or "####". Multiple choice by letter needs `choice`."""
+    and expressions in a box or after "answer is", "Answer:" or "####"; if the first path states none, no other one is
+    sampled. Multiple choice by letter needs `choice`. Strategies that compare replies read `free-form`."""
     task: str | None = None
     """Task that adds its instruction to the prompt and reads the paths. None: the prompt stays as it is."""
     seed: int = 0
@@ -99,7 +100,8 @@ class ChatConfig(BaseModel):
 
     def resolve_task(self) -> Task:
         """Return the task with the thinking settings and the token limit."""
-        task = chat_task(self.task, self.answers)
+        default = find_strategy(self.strategy, self.paths, Sampling()).default_task
+        task = chat_task(self.task, self.answers, default)
         return replace(
             task,
             max_tokens=task.max_tokens if self.max_tokens is None else self.max_tokens,

@@ -1,6 +1,7 @@
 """Prompts of an evaluation harness answered by a strategy. Every prompt gets a reply: a failure is in its result."""
 
 from collections import Counter
+from dataclasses import replace
 
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
@@ -34,7 +35,8 @@ class Responder:
     def __init__(self, backend: Backend, config: ChatConfig) -> None:
         self.backend = backend
         self.config = config
-        self._task = config.resolve_task()
+        # A harness measures the vote, so a first reply that states no answer must not end it.
+        self._task = replace(config.resolve_task(), tentative=False)
 
     async def answer(
         self,

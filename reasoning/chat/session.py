@@ -123,11 +123,11 @@ class ChatSession:
 def _task_for(call: ChatCall, task: Task) -> Task:
     """Return the task with the answer format that the call requests."""
     if call.format is not None:
-        task = replace(task, format=call.format)
+        task = replace(task, format=call.format, tentative=False)
     if call.answer_type is not None:
         requested = structured(call.answer_type)
         instruction = f"{task.instruction}\n{requested.instruction}".strip()
-        task = replace(task, format=requested.format, instruction=instruction)
+        task = replace(task, format=requested.format, instruction=instruction, tentative=False)
     tools = call.tools
     tools.check()
     return with_tools(task, tools, must_call=call.must_call)

@@ -8,13 +8,12 @@ from branchwise.core.errors import ConfigError, require
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.task import Task
 
-DEFAULT = "math"
 
-
-def chat_task(task: str | None, answers: str | None) -> Task:
+def chat_task(task: str | None, answers: str | None, default: str) -> Task:
     """Return the task named `task` with its instruction, or the answer format of `answers` with no instruction.
 
-    With neither, the format is that of math problems. Raises ConfigError if both are given or the name is unknown.
+    With neither, the format is that of the task `default`, as a guess (`Task.tentative`). Raises ConfigError if both
+    are given or the name is unknown.
     """
     require(
         task is None or answers is None,
@@ -25,10 +24,10 @@ def chat_task(task: str | None, answers: str | None) -> Task:
     if task:
         return find_task(task)
     try:
-        source = find_task(answers or DEFAULT)
+        source = find_task(answers or default)
     except ConfigError as error:
         raise ConfigError("answers", error.problem, error.fix) from error
-    return Task(name=source.name, format=source.format)
+    return Task(name=source.name, format=source.format, tentative=not answers)
 
 
 def with_tools(task: Task, tools: ToolSet, *, must_call: bool) -> Task:
@@ -38,4 +37,5 @@ def with_tools(task: Task, tools: ToolSet, *, must_call: bool) -> Task:
     """
     if not tools.tools:
         return task
-    return replace(task, format=ToolCallFormat(tools, None if must_call else task.format, prose=not must_call))
+    format_ = ToolCallFormat(tools, None if must_call else task.format, prose=not must_call)
+    return replace(task, format=format_, tentative=False)

@@ -15,7 +15,7 @@ from rich.console import Console
 from branchwise.backends.base import Backend
 from branchwise.cli import options
 from branchwise.cli.model_options import ModelOptions
-from branchwise.cli.options import OUTPUT, SAMPLING
+from branchwise.cli.options import OUTPUT, REASONING, SAMPLING
 from branchwise.cli.render.lines import print_summary
 from branchwise.cli.render.live import LiveDisplay
 from branchwise.cli.render.terminal import stderr
@@ -27,6 +27,7 @@ from branchwise.core.question import as_messages
 from branchwise.core.result import Result
 from branchwise.core.sampling import Sampling
 from branchwise.driver import solve_sync
+from branchwise.prompts.library import TASKS
 from branchwise.prompts.library import task as find_task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
@@ -39,7 +40,14 @@ def solve(
     strategy: options.StrategySpec = DEFAULT_STRATEGY,
     verifier: options.VerifierSpec = None,
     paths: options.Paths = None,
-    task: options.TaskName = "math",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Prompt and answer format: {', '.join(TASKS)}. [default: math; free-form for strategies that compare "
+            "replies]",
+            rich_help_panel=REASONING,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     budget_tokens: options.BudgetTokens = None,
     budget_seconds: options.BudgetSeconds = None,
@@ -90,7 +98,7 @@ def solve(
     text = _read_question(question)
     sampling = Sampling(temperature, top_p, top_k, min_p, max_tokens, tuple(stop or ()))
     chosen = parse_strategy(strategy, paths, sampling)
-    chosen_task = replace(find_task(task), thinking=Thinking(thinking, thinking_budget))
+    chosen_task = replace(find_task(task or chosen.strategy.default_task), thinking=Thinking(thinking, thinking_budget))
     budget = Budget(budget_tokens, budget_seconds)
     as_messages(text)  # raises for an empty question
     if trace is not None:
@@ -121,7 +129,7 @@ def solve(
             verifier=loaded_verifier,
             observer=live.observe if live else None,
         )
-    setup = _setup(text, chosen.name, named_verifier, loaded, task, seed)
+    setup = _setup(text, chosen.name, named_verifier, loaded, chosen_task.name, seed)
     try:
         if trace is not None:
             write_trace(trace, {**setup, **result.record()})

@@ -9,8 +9,9 @@ from branchwise.cli.render.progress import fetch_progress
 from branchwise.core.errors import require
 from branchwise.core.summary import printable
 from branchwise.driver import Verifier
+from branchwise.strategies.options import uses_verifier
 from branchwise.strategies.strategy import AnyStrategy
-from branchwise.verifiers.registry import NamedVerifier, uses_verifier
+from branchwise.verifiers.registry import NamedVerifier
 from branchwise.verifiers.registry import verifier as find_verifier
 
 

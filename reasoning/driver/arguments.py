@@ -48,13 +48,16 @@ def check_names(given: Collection[str], known: Collection[str]) -> None:
     raise TypeError(f"{', '.join(unknown)}: unknown keyword argument; {hint}")
 
 
-def task_of(value: Task | str | None, answer_type: type[BaseModel] | None) -> Task:
-    """Return the task, found by its name or by default, with the format of `answer_type`. Raises ConfigError."""
+def task_of(value: Task | str | None, answer_type: type[BaseModel] | None, default: str) -> Task:
+    """Return the task, found by its name or by the `default` one, with the format of `answer_type`.
+
+    Raises ConfigError.
+    """
     task = find_task(value) if isinstance(value, str) else value
     if task is not None:
         _check_instance(task, Task, "task", 'use a name such as "math", or bw.task(...)')
     if answer_type is None:
-        return task or find_task("math")
+        return task or find_task(default)
     if not (isinstance(answer_type, type) and issubclass(answer_type, BaseModel)):
         raise ConfigError("answer_type", f"is {shortened(answer_type)}", "use a class derived from pydantic.BaseModel")
     return structured(answer_type, task)

@@ -20,6 +20,7 @@ from branchwise.core.question import Question
 from branchwise.core.result import Outcome, Result
 from branchwise.driver.events import Observer, Reporter
 from branchwise.driver.fallbacks import NO_CANCEL, standing_notes
+from branchwise.driver.first_reply import FirstReplies
 from branchwise.driver.requests import Arrival, Origin, PendingRequest, RequestQueue, Roots
 from branchwise.driver.results import QuestionState
 from branchwise.driver.scheduler import Scheduler, Verifier
@@ -66,6 +67,7 @@ class Run(Generic[State]):
         self._started = config.clock()
         self._requests = RequestQueue()
         self._roots = Roots()
+        self._first_replies = FirstReplies()
         self._reporter = Reporter(config.observer)
         self._scheduler = Scheduler(
             config.backend,
@@ -199,7 +201,8 @@ class Run(Generic[State]):
 
     def _submit(self, request: PendingRequest) -> None:
         self._requests.add(request)
-        self._scheduler.submit(request)
+        if not self._first_replies.holds(request):
+            self._scheduler.submit(request)
 
     def _origin(self, action: Request) -> Origin:
         """Return the question and the task that an action belongs to. Raises ConfigError if it belongs to none."""
@@ -230,6 +233,8 @@ class Run(Generic[State]):
             return
         completion = request.failed(None) if request.cancelled else event
         completion = await question.record(completion, request.cost, request.origin.task)
+        for released in self._first_replies.ended(request, completion):
+            self._scheduler.submit(released)
         self._strategy.tell(state, completion)
         question.seconds = self._seconds
         self._reporter.request_ended(request, completion)

@@ -30,6 +30,11 @@ Verifier = Callable[[Path], float | Awaitable[float]]
 paths at once."""
 
 
+def is_async(function: Callable[..., object]) -> bool:
+    """Return whether a call of the function, or of the object's `__call__`, must be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
 class Scheduler:
     """Runs each request as an asyncio task."""
 
@@ -203,7 +208,7 @@ class Scheduler:
         verifier = self._verifier
         assert verifier is not None  # checked when the action was taken
         try:
-            if inspect.iscoroutinefunction(verifier) or inspect.iscoroutinefunction(type(verifier).__call__):
+            if is_async(verifier):
                 score = verifier(path)
             else:
                 async with self._verifier_lock:

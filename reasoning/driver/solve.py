@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from branchwise.backends.base import Backend
 from branchwise.core.budget import Budget
+from branchwise.core.errors import require
 from branchwise.core.question import Question
 from branchwise.core.result import Result
 from branchwise.driver.arguments import (
@@ -25,6 +26,7 @@ from branchwise.driver.arguments import (
     task_of,
 )
 from branchwise.driver.events import Observer
+from branchwise.driver.reward import RewardFunction, as_verifier, with_reward
 from branchwise.driver.run import Run, RunConfig
 from branchwise.driver.scheduler import Verifier
 from branchwise.driver.stop import Stop
@@ -43,6 +45,7 @@ class SolveOptions(TypedDict, total=False):
     budget: Budget | None
     seed: int
     verifier: Verifier | None
+    reward_fn: RewardFunction | None
     observer: Observer | None
     stop: Stop | None
 
@@ -57,11 +60,14 @@ async def solve(question: Question, backend: Backend, **options: Unpack[SolveOpt
 
     strategy     decides what is sampled and which answer wins: an object such as SelfConsistency(paths=8), or its name
                  as on the command line, "self-consistency:paths=8". Default: AdaptivePathConsistency()
-    task         the prompt and the answer format: a `Task`, or the name of one of `bw.task`. Default: "math"
+    task         the prompt and the answer format: a `Task`, or the name of one of `bw.task`. Default: "math", but
+                 "free-form" for strategies that compare replies (judge, universal- and semantic-consistency)
     answer_type  a pydantic model: the answer is an object of it, and its fields are voted on one by one
     budget       limits of tokens, seconds and paths, as Budget(tokens=..., seconds=..., paths=...). Default: unlimited
     seed         a whole number. Equal seeds give equal samples, where the backend is keyed. Default: 0
-    verifier     a function that scores a path, for strategies that verify
+    verifier     a function that scores a `Path`, for strategies that verify
+    reward_fn    a function of the question's and a reply's text that returns a score, sync or async. Best-of-N and
+                 searches use it as their value; without a strategy, the default is BestOfN(value="verifier")
     observer     a function that receives the events of the run. If it raises, it receives no more, and
                  `Result.errors` says so
     stop         a `Stop`: set it to end the run early, with the best answer so far
@@ -69,7 +75,8 @@ async def solve(question: Question, backend: Backend, **options: Unpack[SolveOpt
     Cancelling the awaiting task stops every branch. Raises ConfigError for invalid arguments, an invalid question
     included. A BackendError is never raised: what fails is listed in `Result.errors`.
     """
-    run = Run(strategy_of(options.get("strategy")), _config(backend, options))
+    strategy = _strategy(options)
+    run = Run(strategy, _config(backend, options, strategy))
     (result,) = await run.solve([question])
     if (error := run.questions[0].prompt_error) is not None:
         raise error
@@ -79,19 +86,20 @@ async def solve(question: Question, backend: Backend, **options: Unpack[SolveOpt
 async def solve_batch(questions: Iterable[Question], backend: Backend, **options: Unpack[SolveOptions]) -> list[Result]:
     """Answer several questions in one run that shares the budget. Return one result for each, in order.
 
-    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, observer, stop. A question that
-    is invalid (empty, or too long for the model) fails alone, and its result says why. Raises ConfigError for other
-    invalid arguments.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop. A
+    question that is invalid (empty, or too long for the model) fails alone, and its result says why. Raises ConfigError
+    for other invalid arguments.
     """
     batch = question_list(questions)
-    return await Run(strategy_of(options.get("strategy")), _config(backend, options)).solve(batch)
+    strategy = _strategy(options)
+    return await Run(strategy, _config(backend, options, strategy)).solve(batch)
 
 
 def solve_sync(question: Question, backend: Backend, **options: Unpack[SolveOptions]) -> Result:
     """Answer one question from code that does not await; works inside a running event loop too (a notebook).
 
-    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, observer, stop. Ctrl-C stops the
-    run and returns the best answer so far; a second one raises KeyboardInterrupt.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop. Ctrl-C
+    stops the run and returns the best answer so far; a second one raises KeyboardInterrupt.
     """
     stop = stop_of(options.get("stop"))
     options["stop"] = stop
@@ -128,18 +136,36 @@ def run_sync(start: Callable[[], Coroutine[None, None, Returned]], stop: Stop) -
         return done.result()
 
 
-def _config(backend: Backend, options: SolveOptions) -> RunConfig:
+def _strategy(options: SolveOptions) -> AnyStrategy:
+    """Return the run's strategy. Raises ConfigError."""
+    given = options.get("strategy")
+    if options.get("reward_fn") is None:
+        return strategy_of(given)
+    return with_reward(None if given is None else strategy_of(given))
+
+
+def _verifier(options: SolveOptions) -> Verifier | None:
+    """Return the run's verifier, or its reward function as one. Raises ConfigError."""
+    verifier, reward = options.get("verifier"), options.get("reward_fn")
+    check_callable(verifier, "verifier")
+    check_callable(reward, "reward_fn")
+    if reward is None:
+        return verifier
+    require(verifier is None, "reward_fn", "is given together with verifier", "leave one of them out")
+    return as_verifier(reward)
+
+
+def _config(backend: Backend, options: SolveOptions, strategy: AnyStrategy) -> RunConfig:
     """Return the run's configuration. Raises TypeError for an option that does not exist, ConfigError for a value."""
     check_names(options, SolveOptions.__annotations__)
     check_backend(backend)
-    check_callable(options.get("verifier"), "verifier")
     check_callable(options.get("observer"), "observer")
     return RunConfig(
         backend=backend,
-        task=task_of(options.get("task"), options.get("answer_type")),
+        task=task_of(options.get("task"), options.get("answer_type"), strategy.default_task),
         budget=budget_of(options.get("budget")),
         seed=seed_of(options.get("seed", 0)),
-        verifier=options.get("verifier"),
+        verifier=_verifier(options),
         observer=options.get("observer"),
         stop=stop_of(options.get("stop")),
     )

@@ -13,7 +13,7 @@ from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.errors import HTTPError, unknown_model, without_middle
 from branchwise.serving.queue import RequestQueue
 from branchwise.serving.request import ChatRequest
-from branchwise.verifiers.registry import uses_verifier
+from branchwise.strategies.options import uses_verifier
 
 try:
     from fastapi import FastAPI

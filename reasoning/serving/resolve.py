@@ -18,15 +18,14 @@ from branchwise.registry import check_named, parse_strategy
 from branchwise.serving.limits import Limits
 from branchwise.serving.request import BudgetBody, ChatRequest, StrategyOptions
 from branchwise.strategies.actions import DEFAULT_PATHS
-from branchwise.strategies.options import options_of
+from branchwise.strategies.options import options_of, uses_verifier
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.strategies.voting.self_consistency import SelfConsistency
-from branchwise.verifiers.registry import uses_verifier
 
 PLAIN = "plain"
 """The name of plain sampling where a strategy's name is expected."""
 _PLAIN_TEMPERATURE = 1.0  # the default of OpenAI's API; strategies have their own
-_MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "width")
+_MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "votes", "width")
 """Options of strategies that multiply branches; `paths` and `most` count branches themselves."""
 _MIN_MULTIPLIER_LIMIT = 8  # such an option may be this large even if the limit on paths is lower
 
@@ -174,7 +173,9 @@ def _resolve_strategy(
         "is 0, so all paths would be the same",
         "leave it out, or use the strategy greedy",
     )
-    task = with_tools(chat_task(key.task, key.answers), request.tool_set, must_call=request.must_call)
+    task = with_tools(
+        chat_task(key.task, key.answers, strategy.default_task), request.tool_set, must_call=request.must_call
+    )
     task = replace(task, thinking=Thinking(request.thinking, key.thinking_budget))
     return ResolvedRequest(
         request=request,

@@ -85,6 +85,11 @@ def options_of(config: object) -> dict[str, Option]:
     return found
 
 
+def uses_verifier(config: object) -> bool:
+    """Return whether a strategy calls the run's verifier: one of its options is `verifier`, as in value=verifier."""
+    return any(option.value == "verifier" for option in options_of(config).values())
+
+
 def _kinds(hint: object) -> Iterator[object]:
     """Yield the plain types and the values that a type hint allows."""
     if get_origin(hint) is Annotated:

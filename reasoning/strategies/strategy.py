@@ -59,6 +59,8 @@ class Strategy(ABC, Generic[State]):
     """The name on the command line."""
     batched: ClassVar[bool] = False
     """True if the strategy moves budget between questions, so that the questions should be solved in one run."""
+    default_task: ClassVar[str] = "math"
+    """Name of the task that is used if the user names none."""
 
     @property
     def alone(self) -> bool:

@@ -15,8 +15,7 @@ from branchwise.backends.models.resolve import check, resolve
 from branchwise.core.errors import ConfigError, ModelError
 from branchwise.core.validation import suggestion
 from branchwise.driver import Verifier
-from branchwise.strategies.options import apply_options, join_options, options_of, split_options
-from branchwise.strategies.strategy import AnyStrategy
+from branchwise.strategies.options import apply_options, join_options, split_options
 from branchwise.strategies.user_code import load_object
 from branchwise.verifiers.reward.reward_model import RewardModel
 from branchwise.verifiers.reward.settings import RewardSettings
@@ -65,11 +64,6 @@ def verifier(spec: str, device: str | None = None) -> NamedVerifier:
         return _reward(rest, device)
     called = _function(spec)
     return NamedVerifier(spec, lambda _: called)
-
-
-def uses_verifier(strategy: AnyStrategy) -> bool:
-    """Return whether a strategy calls the run's verifier: one of its options is `verifier`, as in value=verifier."""
-    return any(option.value == "verifier" for option in options_of(strategy).values())
 
 
 def _reward(text: str, device: str | None) -> NamedVerifier:

@@ -90,7 +90,10 @@ def test_every_strategy_that_a_pool_does_not_serve_fails_clearly(tmp_path: FileP
         "greedy",
         "path-consistency",
         "path-consistency-plain",
+        "judge",
         "prefix-consistency",
+        "semantic-consistency",
+        "universal-self-consistency",
     }
     lacking = {}
     for name in others:

@@ -52,11 +52,19 @@ ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42
 
 
 def model(backend: bw.Backend, **given: object) -> ChatBranchwise:
-    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
+    named = {} if "task" in given else {"answers": "math"}  # with a named format, all paths are one request
+    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **named, **given}
     return ChatBranchwise(backend=backend, **fields)
 
 
 # Answers
+
+
+def test_a_reply_without_an_answer_costs_one_path_unless_a_format_is_named() -> None:
+    guessed, named = Talk(["A rose is red."]), Talk(["A rose is red."])
+    said = ChatBranchwise(backend=guessed, strategy="self-consistency", paths=5).invoke("Write a poem.")
+    assert said.content == model(named).invoke("Write a poem.").content == "A rose is red."
+    assert [sum(len(request.keys) for request in talk.requests) for talk in (guessed, named)] == [1, 5]
 
 
 def test_an_answer_comes_with_its_votes_and_its_ledger() -> None:

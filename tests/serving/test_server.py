@@ -42,7 +42,7 @@ async def test_shutdown_finishes_running_questions() -> None:
 async def test_shutdown_timeout_returns_best_answers() -> None:
     backend = ScriptedBackend({"": ["The answer is 42.", SLOW]})
     async with serving(backend, drain_seconds=0.2) as served:
-        key: JsonValue = {"strategy": "self-consistency", "paths": 2}
+        key: JsonValue = {"strategy": "self-consistency", "paths": 2, "answers": "math"}
         asking = [asyncio.create_task(served.chat(branchwise=key, stream=stream)) for stream in (False, True)]
         await wait_until(lambda: served.queue.running == 2)
         signal.raise_signal(signal.SIGTERM)

@@ -12,7 +12,8 @@ ANSWERS = ["The answer is 41.", "So the answer is 42.", "Hm.", "The answer is 42
 
 def model(backend: bw.Backend, settings: ModelSettings | None = None, **given: object) -> BranchwiseModel:
     """Return a model that votes over five paths, unless other arguments are given."""
-    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **given}
+    named = {} if "task" in given else {"answers": "math"}  # with a named format, all paths are one request
+    fields: dict[str, Any] = {"strategy": "self-consistency", "paths": 5, **named, **given}
     return BranchwiseModel(backend=backend, settings=settings, **fields)
 
 

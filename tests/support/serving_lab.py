@@ -32,7 +32,7 @@ CHAT, NATIVE = "/v1/chat/completions", "/v1/branchwise"
 RIGHT, WRONG = "Six times seven is 42. The answer is 42.", "It is 41. The answer is 41."
 SLOW = Reply("The answer is 42. " * 200, delay=0.01)
 FULL = bw.Capabilities(model="scripted", context=10_000)
-FIVE_PATHS: JsonValue = {"strategy": "self-consistency", "paths": 5}
+FIVE_PATHS: JsonValue = {"strategy": "self-consistency", "paths": 5, "answers": "math"}
 
 TOOL: dict[str, JsonValue] = {
     "type": "function",

@@ -13,9 +13,10 @@ from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.core.question import as_messages
 from branchwise.driver import Verifier
 from branchwise.registry import STRATEGIES, make_strategy
+from branchwise.strategies.options import uses_verifier
 from branchwise.verifiers.game24 import Game24
 from branchwise.verifiers.programs import DocstringExamples
-from branchwise.verifiers.registry import uses_verifier, verifier
+from branchwise.verifiers.registry import verifier
 
 CHECKS = """
 from dataclasses import dataclass

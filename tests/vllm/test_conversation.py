@@ -28,7 +28,7 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 
 
 def voted(**key: object) -> dict[str, object]:
-    return {"branchwise": {"strategy": "path-consistency", "paths": PATHS, "seed": SEED, **key}}
+    return {"branchwise": {"strategy": "path-consistency", "paths": PATHS, "seed": SEED, "answers": "math", **key}}
 
 
 def test_a_plain_question_is_one_sample(server: Server, client: openai.OpenAI) -> None:
@@ -90,7 +90,7 @@ def test_one_path_is_streamed_as_it_is_generated(server: Server, client: openai.
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_disconnected_client_cancels_every_branch(server: Server, stream: bool) -> None:
-    key = {"strategy": "self-consistency", "paths": PATHS}
+    key = {"strategy": "self-consistency", "paths": PATHS, "answers": "math"}  # or one path would show that none votes
     story = [{"role": "user", "content": "Write a very long story about a fox."}]
     body = {"model": server.model, "messages": story, "max_tokens": 900, "stream": stream, "branchwise": key}
     headers = {**server.headers, "content-type": "application/json"}
