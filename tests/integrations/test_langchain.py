@@ -60,7 +60,7 @@ def model(backend: bw.Backend, **given: object) -> ChatBranchwise:
 # Answers
 
 
-def test_a_reply_without_an_answer_costs_one_path_unless_a_format_is_named() -> None:
+def test_a_reply_without_an_answer_costs_one_path() -> None:
     guessed, named = Talk(["A rose is red."]), Talk(["A rose is red."])
     said = ChatBranchwise(backend=guessed, strategy="self-consistency", paths=5).invoke("Write a poem.")
     assert said.content == model(named).invoke("Write a poem.").content == "A rose is red."
