@@ -18,7 +18,7 @@ class Kind(Enum):
     CRASHED = "crashed"  # a signal ended it
     TIMEOUT = "timeout"
     MEMORY = "memory"
-    OUTPUT = "output"  # it wrote too much
+    OUTPUT = "output"  # it wrote too much, to its output or to files
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Limits:
     cpu_seconds: int = 10
     """CPU time of each of its processes."""
     memory: int = 1 << 30
-    """Bytes of address space of each of its processes; the interpreter takes about 30 MB."""
+    """Bytes of memory of all its processes, and of address space of each; the interpreter takes about 30 MB."""
     processes: int = 16
     """Processes and threads at a time."""
     output: int = 1 << 20
     """Bytes it may write to standard output and error, which are discarded."""
     files: int = 1 << 24
-    """Bytes of its files: in total if it has a private file system, otherwise of each file."""
+    """Bytes of its files in total, and of each."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,10 +77,15 @@ def outcome_of(ending: Ending, report: bytes, proof: bytes, limits: Limits) -> O
     """Interpret the supervisor's report. Raises SandboxError if the program was not run."""
     if ending.problem is not None:
         raise SandboxError(ending.problem, ending.fix)
-    if ending.how == "time":
-        return Outcome(Kind.TIMEOUT, f"no end after {limits.seconds:g} seconds")
-    if ending.how == "output":
-        return Outcome(Kind.OUTPUT, f"more than {limits.output} bytes of output")
+    stopped = {
+        "time": Outcome(Kind.TIMEOUT, f"no end after {limits.seconds:g} seconds"),
+        "output": Outcome(Kind.OUTPUT, f"more than {limits.output} bytes of output"),
+        "files": Outcome(Kind.OUTPUT, f"more than {limits.files} bytes of files"),
+        "memory": Outcome(Kind.MEMORY, f"more than {limits.memory} bytes of memory"),
+        "processes": Outcome(Kind.FAILED, f"more than {limits.processes} processes and threads"),
+    }
+    if ending.how in stopped:
+        return stopped[ending.how]
     if report == proof:
         return Outcome(Kind.PASSED)
     word, _, detail = report.partition(b"\n")

@@ -7,7 +7,6 @@ import sys
 import types
 from importlib import import_module
 
-from branchwise.sandbox.jail import kernel
 from branchwise.sandbox.jail.peer import Peer
 from branchwise.sandbox.jail.values import Json
 
@@ -31,7 +30,6 @@ def connect(module: types.ModuleType) -> None:
 
     Raises ProgramFailedError, EndedError if the program exited, or ValueError for a malformed message.
     """
-    kernel.hide_memory()
     peer = Peer(_REPLIES, _CALLS, _may_share, guarded=True)
     kind, *parts = peer.receive()
     if kind == "failed":

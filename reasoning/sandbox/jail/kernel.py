@@ -47,8 +47,13 @@ def die_with_parent(signal: int) -> None:
 
 
 def hide_memory() -> None:
-    """Prevent other processes of this user from reading or tracing this one."""
+    """Prevent other processes of this user from reading or tracing this one and its later children."""
     call("prctl", _DUMPABLE, 0, 0, 0, 0)
+
+
+def show_memory() -> None:
+    """Permit other processes of this user to read this one, so that what it uses is counted."""
+    call("prctl", _DUMPABLE, 1, 0, 0, 0)
 
 
 def forbid_new_privileges() -> None:

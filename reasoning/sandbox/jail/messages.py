@@ -10,10 +10,10 @@ class Request(NamedTuple):
     source: str
     seconds: float  # of wall-clock time, from the program's first line on
     cpu_seconds: int  # of each process
-    memory: int  # bytes of each process
+    memory: int  # bytes of address space of each process, and of memory in use of all
     processes: int  # processes and threads at a time
-    output: int  # bytes
-    files: int  # bytes
+    output: int  # bytes printed
+    files: int  # bytes of all files
     namespaces: bool
     strict: bool  # refuse unless namespaces, or Landlock with the system call filter, hold
     report: int  # file descriptor to which the proof or the failure is written
@@ -28,14 +28,23 @@ class Ready(NamedTuple):
 
     problem: str | None = None
     fix: str = ""
-    folder: str | None = None  # temporary folder to remove
     layers: tuple[str, ...] = ()  # those that hold: "namespaces", "landlock", "seccomp"
+    role: str = ""  # as in `runner.Role`
+    process: int = 0  # the runner's id in its own process namespace
+
+
+class Ended(NamedTuple):
+    """A runner ended: status as returned by os.wait, and CPU seconds."""
+
+    role: str
+    status: int
+    cpu: float
 
 
 class Ending(NamedTuple):
     """End of the program: the supervisor's output."""
 
-    how: str  # "exit", "time", "output", "lost"; "refused" if the program was not run
+    how: str  # "exit", "time", "output", "memory", "processes", "files", "lost"; "refused" if the program was not run
     status: int = 0  # as returned by os.wait
     cpu: float = 0.0  # seconds
     problem: str | None = None
@@ -43,6 +52,6 @@ class Ending(NamedTuple):
     layers: tuple[str, ...] = ()
 
 
-def encode(message: Request | Ready | Ending) -> bytes:
+def encode(message: Request | Ready | Ended | Ending) -> bytes:
     """Encode a message as one line."""
     return json.dumps(message._asdict()).encode() + b"\n"

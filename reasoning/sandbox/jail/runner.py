@@ -15,7 +15,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, NoReturn
 
-from branchwise.sandbox.jail import called, checker, kernel, landlock, namespaces, peer, system_calls
+from branchwise.sandbox.jail import called, checker, kernel, landlock, namespaces, peer, processes, system_calls
+from branchwise.sandbox.jail import folder as temporary
 from branchwise.sandbox.jail.messages import Ready, Request, encode
 
 _FIRST = 3  # first file descriptor after the standard ones
@@ -28,6 +29,7 @@ _PERMIT = "permit user namespaces, or use a kernel that has them"
 _ALLOW = f"{_PERMIT}; or set BRANCHWISE_WEAK_SANDBOX=1 to run programs with what holds"
 _LONGEST = 8000  # bytes reported of an error's text
 _FRAMES = 8
+_OURS = 2  # processes of the supervisor in its user namespace, besides the runners
 _PROGRAM, _TESTS = "<program>", "<tests>"
 
 
@@ -45,10 +47,10 @@ class Role(NamedTuple):
     files: tuple[int, ...]
 
 
-def run(request: Request, isolated: bool, role: Role, output: int, ready: int) -> NoReturn:
+def run(request: Request, isolated: bool, role: Role, private: str, output: int, ready: int) -> NoReturn:
     """Confine this process, report to `ready`, run the program and exit.
 
-    `isolated`: in new namespaces. The program's output goes to `output`.
+    `isolated`: in new namespaces. `private`: folder to make where files are not. The program's output goes to `output`.
     """
     leave = os._exit  # the program may replace os._exit
     try:
@@ -56,10 +58,10 @@ def run(request: Request, isolated: bool, role: Role, output: int, ready: int) -
         _keep_only(output, (*role.files, ready))
         ready = _FIRST + len(role.files)
         try:
-            state = _confine(request, isolated)
+            state = _confine(request, isolated, role, private)
         except Exception as error:  # every failure must be reported
             state = Ready(f"it cannot be set up ({error})", _PERMIT)
-        os.write(ready, encode(state))
+        os.write(ready, encode(state._replace(role=role.name, process=os.getpid())))
         os.close(ready)
         if state.problem is None:
             _perform(role.name, request)
@@ -79,21 +81,20 @@ def _keep_only(output: int, files: tuple[int, ...]) -> None:
     os.closerange(len(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _confine(request: Request, isolated: bool) -> Ready:
+def _confine(request: Request, isolated: bool, role: Role, private: str) -> Ready:
     """Confine this process to its own files and processes. Raises OSError."""
     readable = (sys.base_prefix, sys.base_exec_prefix, *_LIBRARIES)
     was_root = os.geteuid() == 0
     user = _fresh_user() if was_root else None  # before /proc disappears
-    others = 0 if was_root or (isolated and _counts_by_namespace()) else _processes_of(os.getuid())
+    others = 0 if was_root else _OURS if isolated and _counts_by_namespace() else processes.count_of(os.getuid())
     private_root = isolated and _succeeds(lambda: namespaces.enter_private_root(readable, request.files))
-    made = None if private_root else tempfile.mkdtemp(prefix="branchwise-")
-    folder = made or "/tmp"
+    folder = "/tmp" if private_root else temporary.make(private, role.name)
     if was_root and user is None:
-        return Ready("root cannot become another user here", "run as a user other than root", made)
+        return Ready("root cannot become another user here", "run as a user other than root")
     _limit(request, others)
     if user is not None:
-        if made is not None:
-            os.chown(made, user.user, user.group)
+        if not private_root:
+            os.chown(folder, user.user, user.group)
         os.setgroups([])
         os.setresgid(user.group, user.group, user.group)
         os.setresuid(user.user, user.user, user.user)
@@ -101,9 +102,13 @@ def _confine(request: Request, isolated: bool) -> Ready:
         kernel.drop_capabilities()
     kernel.forbid_new_privileges()
     kernel.die_with_parent(signal.SIGKILL)
+    if role.name == "checker":
+        kernel.hide_memory()
+    else:
+        kernel.show_memory()
     if not os.access(os.path.dirname(os.__file__), os.R_OK | os.X_OK):
         why = f"the user that runs programs cannot read {sys.base_prefix}"
-        return Ready(why, "install Python where every user can read it", made)
+        return Ready(why, "install Python where every user can read it")
     os.chdir(folder)
     writable = (folder, *_DEVICES, *(["/dev/shm"] if private_root else []))
     confined = _succeeds(lambda: landlock.confine(readable, writable))
@@ -112,10 +117,10 @@ def _confine(request: Request, isolated: bool) -> Ready:
     layers = tuple(name for name, holds in held.items() if holds)
     whole = held["namespaces"] or (confined and filtered)
     if not whole and (request.strict or not was_root or not (isolated or filtered)):
-        return Ready(_missing(held), _ALLOW if was_root and (isolated or filtered) else _PERMIT, made, layers)
+        return Ready(_missing(held), _ALLOW if was_root and (isolated or filtered) else _PERMIT, layers)
     os.environ.update(HOME=folder, TMPDIR=folder, PATH=os.defpath)
     tempfile.tempdir = None  # recomputed from TMPDIR
-    return Ready(folder=made, layers=layers)
+    return Ready(layers=layers)
 
 
 def _missing(held: dict[str, bool]) -> str:
@@ -154,16 +159,6 @@ def _fresh_id(file: str) -> int | None:
 def _counts_by_namespace() -> bool:
     """Return whether the process limit counts only the user namespace (Linux 5.14 and later)."""
     return tuple(map(int, platform.release().split(".", 2)[:2])) >= (5, 14)
-
-
-def _processes_of(user: int) -> int:
-    """Count a user's processes and threads."""
-    found = 0
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with suppress(OSError):
-            if os.stat(f"/proc/{name}").st_uid == user:
-                found += len(os.listdir(f"/proc/{name}/task"))
-    return found
 
 
 def _limit(request: Request, others: int) -> None:

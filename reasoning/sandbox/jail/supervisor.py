@@ -1,20 +1,19 @@
-"""Process that supervises a program: enforces limits and ends everything it started."""
+"""Process that supervises a program: enforces limits from outside and ends everything it started."""
 
 import json
 import os
 import select
-import signal
 import sys
 import time
-from contextlib import suppress
-from typing import NamedTuple
 
-from branchwise.sandbox.jail import kernel, namespaces, runner
-from branchwise.sandbox.jail.messages import Ending, Ready, Request, encode
+from branchwise.sandbox.jail import folder, init, kernel, namespaces, processes
+from branchwise.sandbox.jail.messages import Ended, Ending, Ready, Request, encode
+from branchwise.sandbox.jail.usage import Usage
 
 _INPUT, _OUTPUT = 0, 1
 _SETUP_SECONDS = 60.0  # usually 10 ms; a loaded machine takes longer
 _REPORT_SECONDS = 2.0  # from the end of a program to that of its checker
+_COUNT_SECONDS = 0.05  # between two counts of what the program uses
 _CHUNK = 1 << 16
 
 
@@ -23,43 +22,31 @@ def main() -> None:
     request = Request(**json.loads(_line()))
     kernel.adopt_orphans()
     isolated = request.namespaces and _separate()
-    output, written = os.pipe()
-    ready, ready_write = os.pipe()
-    awake = _wake_up()
-    children = _start(request, isolated, written, ready_write)
-    for descriptor in (written, ready_write):
-        os.close(descriptor)
-    watch = _Watch(children, output, awake, request)
-    setup = watch.setup(ready)
+    private = folder.name()
+    watch = _start(request, isolated, private)
     try:
-        how = "refused" if setup.state.problem else watch.program()
+        state = watch.setup()
+        how = "refused" if state.problem else watch.program()
     finally:
-        status, cpu = watch.end()
-        for folder in setup.folders:
-            _remove(folder)
-    os.write(_OUTPUT, encode(Ending(how, status, cpu, setup.state.problem, setup.state.fix, setup.state.layers)))
+        processes.end_descendants()
+        folder.remove(private)
+    ended = watch.news.program
+    os.write(_OUTPUT, encode(Ending(how, ended.status, ended.cpu, state.problem, state.fix, state.layers)))
 
 
-def _start(request: Request, isolated: bool, output: int, ready: int) -> list[int]:
-    """Fork the program, or its checker and the program: the checker is first, so that it cannot be signalled there."""
-    if request.names is None:
-        roles = [runner.Role("alone", (request.report, request.proof))]
-    else:
-        called, calls = os.pipe()
-        replies, replied = os.pipe()
-        roles = [
-            runner.Role("checker", (request.report, request.proof, replies, calls)),
-            runner.Role("called", (called, replied)),
-        ]
-    children = []
-    for role in roles:
-        child = os.fork()
-        if child == 0:
-            runner.run(request, isolated, role, output, ready)
-        children.append(child)
-    for descriptor in {file for role in roles for file in role.files}:
+def _start(request: Request, isolated: bool, private: str) -> "_Watch":
+    """Fork the process that starts the program."""
+    output, written = os.pipe()
+    news, told = os.pipe()
+    alive, held = os.pipe()  # this process holds `held` until it ends
+    child = os.fork()
+    if child == 0:
+        for descriptor in (_INPUT, _OUTPUT, output, news, held):
+            os.close(descriptor)
+        init.run(request, isolated, private, init.Channels(written, told, alive))
+    for descriptor in (written, told, alive, request.report, request.proof):
         os.close(descriptor)
-    return children
+    return _Watch(request, private, child, output, _News(news))
 
 
 def _line() -> bytes:
@@ -82,54 +69,70 @@ def _separate() -> bool:
     return True
 
 
-def _wake_up() -> int:
-    """Return a file descriptor that becomes readable when a child ends."""
-    awake, signalled = os.pipe()
-    for descriptor in (awake, signalled):
-        os.set_blocking(descriptor, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
-    return awake
+class _News:
+    """Messages of the runners and of the process that started them."""
 
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.ready: dict[str, Ready] = {}  # by role
+        self.ended: dict[str, Ended] = {}  # by role
+        self.gone = False  # nobody can write any more
+        self._rest = b""  # of a line that is incomplete
 
-class _Setup(NamedTuple):
-    """Report of the first runner that is not confined, or of any; the folders to remove."""
+    def read(self) -> None:
+        """Read what was written; wait if there is nothing."""
+        chunk = os.read(self.descriptor, _CHUNK)
+        self.gone = not chunk
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for message in map(json.loads, lines):
+            if "status" in message:
+                self.ended[message["role"]] = Ended(**message)
+            else:
+                self.ready[message["role"]] = Ready(**message)
 
-    state: Ready
-    folders: list[str]
+    @property
+    def program(self) -> Ended:
+        """Return the end of the program's process, which is killed if it is not known."""
+        return self.ended.get("called") or self.ended.get("alone") or Ended("", 9, 0.0)
 
 
 class _Watch:
-    """Watches a program's output, time and end."""
+    """Watches a program's output, time, use of the machine, and end."""
 
-    def __init__(self, children: list[int], output: int, awake: int, request: Request) -> None:
-        self._children = children
-        self._ended: tuple[int, float] | None = None  # the called program's end
-        self._output = output
-        self._awake = awake
+    def __init__(self, request: Request, private: str, init: int, output: int, news: _News) -> None:
+        self.news = news
         self._request = request
+        self._private = private
+        self._init = init
+        self._output = output
 
-    def setup(self, ready: int) -> _Setup:
-        """Wait for the runners' reports that they are confined."""
-        content, deadline = b"", time.monotonic() + _SETUP_SECONDS
-        while content.count(b"\n") < len(self._children):
-            chunk = os.read(ready, _CHUNK) if self._wait([ready], deadline) == [ready] else b""
-            if not chunk:
-                break
-            content += chunk
-        states = [Ready(**json.loads(line)) for line in content.splitlines()]
-        if len(states) < len(self._children):
-            states.append(Ready("the program's process ended or timed out before the program began", "try again"))
-        failed = next((state for state in states if state.problem is not None), states[0])
-        return _Setup(failed, [state.folder for state in states if state.folder is not None])
+    def setup(self) -> Ready:
+        """Wait for the runners' reports that they are confined; return the first that is not, or any."""
+        ready, deadline = self.news.ready, time.monotonic() + _SETUP_SECONDS
+        while len(ready) < (1 if self._request.names is None else 2):
+            if self._wait([self.news.descriptor], deadline) == [self.news.descriptor]:
+                self.news.read()
+                if not self.news.gone and self.news.ended.keys() <= ready.keys():
+                    continue
+            return Ready("the program's process ended or timed out before the program began", "try again")
+        states = list(ready.values())
+        return next((state for state in states if state.problem is not None), states[0])
 
     def program(self) -> str:
         """Wait for the program; return how it ended."""
-        deadline, written, watched = time.monotonic() + self._request.seconds, 0, [self._output, self._awake]
-        while True:
-            readable = self._wait(watched, deadline)
-            if not readable:
-                return "time" if self._ended is None else "exit"
+        checker = self.news.ready.get("checker")
+        usage = Usage(self._request, self._private, self._init, 0 if checker is None else checker.process)
+        deadline, written = time.monotonic() + self._request.seconds, 0
+        watched, counted = [self._output, self.news.descriptor], time.monotonic()
+        while not self._has_ended():
+            now = time.monotonic()
+            if now >= deadline:
+                return "exit" if self.news.ended else "time"
+            if now >= counted + _COUNT_SECONDS:
+                excess, counted = usage.excess(), now
+                if excess is not None:
+                    return excess
+            readable = self._wait(watched, min(deadline, counted + _COUNT_SECONDS))
             if _INPUT in readable:
                 return "lost"
             if self._output in readable:
@@ -139,48 +142,17 @@ class _Watch:
                     return "output"
                 if not chunk:  # the program closed it
                     watched.remove(self._output)
-            if self._awake in readable:
-                with suppress(BlockingIOError):
-                    os.read(self._awake, _CHUNK)
-                if _has_ended(self._children[0]):
-                    return "exit"
-                if self._ended is None and _has_ended(self._children[-1]):  # its checker still reports why
-                    self._ended = _kill(self._children[-1])  # reaped: in namespaces, the checker's end waits for it
+            if self.news.descriptor in readable:
+                self.news.read()
+                if self.news.ended:  # its checker still reports why
                     deadline = min(deadline, time.monotonic() + _REPORT_SECONDS)
+        return "exit"
 
-    def end(self) -> tuple[int, float]:
-        """Kill the program, its checker and everything they started; return the program's status and CPU seconds."""
-        ended = self._ended or _kill(self._children[-1])
-        if len(self._children) > 1:
-            _kill(self._children[0])
-        with suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
-        return ended
+    def _has_ended(self) -> bool:
+        """Return whether the tests, or the program without tests, have ended."""
+        return self.news.gone or not self.news.ended.keys().isdisjoint(("checker", "alone"))
 
     def _wait(self, descriptors: list[int], deadline: float) -> list[int]:
         """Return the readable descriptors, the input included; empty when time is up."""
         left = deadline - time.monotonic()
         return select.select([_INPUT, *descriptors], [], [], left)[0] if left > 0 else []
-
-
-def _has_ended(child: int) -> bool:
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _kill(child: int) -> tuple[int, float]:
-    """Kill a child and its group; return its status and CPU seconds.
-
-    The child is reaped after its group is killed, so that its id cannot be reused by another process meanwhile.
-    """
-    for kill in (os.killpg, os.kill):
-        with suppress(ProcessLookupError):
-            kill(child, signal.SIGKILL)
-    _, status, used = os.wait4(child, 0)
-    return status, used.ru_utime + used.ru_stime
-
-
-def _remove(folder: str) -> None:
-    """Remove a folder, even one nested deeper than Python can recurse or without permissions."""
-    for command in (["/bin/chmod", "-R", "u+rwx", folder], ["/bin/rm", "-rf", folder]):
-        os.waitpid(os.posix_spawn(command[0], command, {}), 0)

@@ -73,7 +73,9 @@ _DENIED_AMONG_FILES = _table(
     fremovexattr 199 16, utime 132 -, utimes 235 -, futimesat 261 -, utimensat 280 88,
     """
 )
-_SOCKETPAIR, _CLONE, _CLONE3 = (53, 199), (56, 220), (435, 435)
+_SOCKETPAIR, _CLONE, _CLONE3, _PRCTL = (53, 199), (56, 220), (435, 435), (157, 167)
+# Signal at the parent's end, hidden memory, adoption of orphans: how this process is ended and counted.
+_PRCTL_DENIED = (1, 4, 36)
 _LAST_KNOWN = 450
 _NEW_NAMESPACES = 0x7E020000
 _UNIX = 1  # AF_UNIX
@@ -133,6 +135,8 @@ def _instructions(machine: str, alone: bool, private_root: bool) -> list[_Instru
         code += _when(number, _DENY)
     code += _by_argument(_CLONE[which], 0, _Instruction(_ANY_BIT, _NEW_NAMESPACES, 0, 1), _DENY)
     code += _by_argument(_SOCKETPAIR[which], 0, _Instruction(_EQUAL, _UNIX, 1, 0), _DENY)
+    for option in _PRCTL_DENIED:
+        code += _by_argument(_PRCTL[which], 0, _Instruction(_EQUAL, option, 0, 1), _DENY)
     if not alone:
         own = os.getpid()
         for number in _existing(_OWN_PROCESS_ONLY, which):
