@@ -9,6 +9,8 @@ from torch import Tensor
 SCRATCH_SLOT = 0
 """The slot of padding rows, and of rows computed only for their logits. What is written there is never read."""
 
+_VECTOR_BYTES = 64
+
 SlotIndex = slice | Tensor
 """Slots: a slice where they are consecutive (read without a copy), else [count] int64."""
 
@@ -53,6 +55,12 @@ class KVPool:
         if isinstance(index, slice):
             return keys[index], values[index]
         return keys.index_select(0, index), values.index_select(0, index)
+
+    @property
+    def is_aligned(self) -> bool:
+        """True if the keys and values of every slot start at a multiple of a processor's widest vector."""
+        pools = (*self.keys.values(), *self.values.values())
+        return all(pool.stride(0) * pool.element_size() % _VECTOR_BYTES == 0 for pool in pools)
 
     def token_bytes(self) -> int:
         """Return the bytes of one token's keys and values, known after the first write."""

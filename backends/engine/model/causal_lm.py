@@ -15,7 +15,7 @@ from branchwise.backends.engine.cache.radix_tree import RadixTree
 from branchwise.backends.engine.cache.snapshots import State
 from branchwise.backends.engine.model.cuda_graphs import CudaGraphRunner
 from branchwise.backends.engine.model.hooks import ATTENTION, PoolCache, cache_argument
-from branchwise.backends.engine.model.invariance import FEWEST_ROWS, rounds_alike
+from branchwise.backends.engine.model.invariance import make_rows_independent
 from branchwise.backends.engine.model.linears import pack, quantize
 from branchwise.backends.engine.model.llama import LlamaDecoder
 from branchwise.backends.engine.model.plan import DecodeSequence, Plan, Span
@@ -64,12 +64,11 @@ class EngineModel:
         self.device = network.device
         self.vocabulary = int(network.config.get_text_config().vocab_size)
         self._cache_argument = cache_argument(network)
-        self._head = network.get_output_embeddings()
-        self._decoder = LlamaDecoder.of(network)
-        supported = deterministic and not int8 and self.device.type == "cpu" and self._decoder is not None
-        self.deterministic = supported and rounds_alike(network)
+        supported = deterministic and not int8 and self.device.type == "cpu" and LlamaDecoder.supports(network)
+        self.deterministic = supported and make_rows_independent(network) and LlamaDecoder(network).attends_alike()
         """True if a row's value depends on nothing but its path."""
-        self._fewest_rows = FEWEST_ROWS if self.deterministic else 1
+        self._head = network.get_output_embeddings()
+        self._decoder = LlamaDecoder(network) if LlamaDecoder.supports(network) else None
         self._cuda_graphs: CudaGraphRunner | None = None
         self._hidden: Tensor | None = None
         self._head.register_forward_pre_hook(self._capture_hidden)
@@ -123,17 +122,6 @@ class EngineModel:
         `states` [decode rows + spans] are those of a recurrent model, None at the start of a path.
         """
         plan.fixed_tiles = self.deterministic
-        wanted = len(logit_rows)
-        if missing := max(0, self._fewest_rows - min(len(tokens), wanted)):
-            tokens, positions = [*tokens, *[0] * missing], [*positions, *range(missing)]
-            plan = plan.with_padding(missing)
-            logit_rows = [*logit_rows, *range(len(tokens) - missing, len(tokens))]
-        out = self._step(tokens, positions, plan, logit_rows)
-        return StepOutput(out.logits[:wanted], out.hidden[:wanted]) if missing else out
-
-    def _step(
-        self, tokens: Sequence[int], positions: Sequence[int], plan: Plan, logit_rows: Sequence[int]
-    ) -> StepOutput:
         if self._cuda_graphs is not None and self._cuda_graphs.pool is plan.pool and not plan.spans:
             computed = self._cuda_graphs.run(tokens, positions, plan)
             if computed is not None:
@@ -168,8 +156,7 @@ class EngineModel:
     @torch.inference_mode()
     def logits_of(self, hidden: Tensor) -> Tensor:
         """Return logits [rows, vocabulary] for inputs of the output head [rows, hidden_size]."""
-        missing = max(0, self._fewest_rows - len(hidden))
-        logits: Tensor = self._head(nn.functional.pad(hidden, (0, 0, 0, missing)))[: len(hidden)]
+        logits: Tensor = self._head(hidden)
         if self._softcap is not None:
             logits = torch.tanh(logits / self._softcap) * self._softcap
         return logits

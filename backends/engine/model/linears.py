@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 _LAYOUT_ROWS = 64  # row count that oneDNN optimizes the layout for; the same layout serves one row as well
 _MIN_WEIGHTS = 1 << 14  # smaller layers gain nothing
-_MAX_UNPADDED_ROWS = 16
+_UNPADDED_BITS = 4  # row counts of more binary digits end in zeros
 
 
 class PackedLinear(nn.Module):
     """`nn.Linear` with its weights in oneDNN's own layout."""
+
+    fewest_rows = 1
+    """Rows of a product, at least: fewer are padded."""
 
     def __init__(self, plain: nn.Linear) -> None:
         super().__init__()
@@ -29,34 +32,49 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: Tensor, activation: str = "none") -> Tensor:
         """[..., in_features] -> [..., out_features]; oneDNN applies `activation` before it rounds."""
-        full = _pad_rows(rows)
+        full = _pad_rows(rows, self.fewest_rows)
         out: Tensor = torch.ops.mkldnn._linear_pointwise.default(full, self.packed, self.bias, activation, [], "")
         return out if full is rows else _unpad(out, rows)
 
     def combine(self, rows: Tensor, other: Tensor, operation: str) -> Tensor:
         """Return the output added to ("add") or multiplied by ("mul") a tensor of its shape, before rounding."""
-        full = _pad_rows(rows)
-        padded = other if full is rows else _pad_rows(other)
+        full = _pad_rows(rows, self.fewest_rows)
+        padded = other if full is rows else _pad_rows(other, self.fewest_rows)
         out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(full, padded, self.packed, self.bias, operation)
         return out if full is rows else _unpad(out, rows)
 
 
-def _pad_rows(rows: Tensor) -> Tensor:
-    """Return the rows padded with zero rows to one of few row counts, at most an eighth more.
+def _pad_rows(rows: Tensor, fewest: int) -> Tensor:
+    """Return the rows padded to at least `fewest` and to one of few row counts, at most an eighth more.
 
     oneDNN compiles a kernel for every number of rows: 0.8 ms and 0.6 MB for each distinct layer shape.
     """
     count = rows.numel() // rows.shape[-1]
-    if count <= _MAX_UNPADDED_ROWS:
-        return rows
-    unit = 1 << ((count - 1).bit_length() - 4)
+    unit = fewest if count < fewest else 1 << max(0, (count - 1).bit_length() - _UNPADDED_BITS)
     missing = -count % unit
-    return nn.functional.pad(rows.reshape(count, -1), (0, 0, 0, missing)) if missing else rows
+    if not missing:
+        return rows
+    flat = rows.reshape(count, -1)
+    return torch.cat((flat, flat[:1].expand(missing, -1)))
 
 
 def _unpad(out: Tensor, rows: Tensor) -> Tensor:
     """Return the output for `rows` without padding, in their shape."""
     return out[: rows.numel() // rows.shape[-1]].view(*rows.shape[:-1], out.shape[-1])
+
+
+class PaddedLinear(nn.Module):
+    """Another linear layer, whose products have some number of rows at least."""
+
+    def __init__(self, plain: nn.Module, fewest_rows: int) -> None:
+        super().__init__()
+        self.plain, self._fewest_rows = plain, fewest_rows
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[..., in_features] -> [..., out_features]"""
+        full = _pad_rows(rows, self._fewest_rows)
+        out: Tensor = self.plain(full)
+        return out if full is rows else _unpad(out, rows)
 
 
 class Int8Linear(nn.Module):

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from branchwise.backends.engine.model.attention import attend
 from branchwise.backends.engine.model.attention_kernels import AttentionParams
+from branchwise.backends.engine.model.invariance import attends_alike
 from branchwise.backends.engine.model.linears import add_to, multiply_with, with_silu
 from branchwise.backends.engine.model.plan import Plan
 
@@ -88,11 +89,14 @@ class LlamaDecoder:
         """Number of tokens in the narrowest sliding window of a layer, or None without windows."""
         return min((layer.params.window for layer in self._layers if layer.params.window is not None), default=None)
 
-    @classmethod
-    def of(cls, network: PreTrainedModel) -> "LlamaDecoder | None":
-        """Return the network's decoder, or None if it is of another family."""
-        is_silu = getattr(network.config, "hidden_act", None) == "silu"
-        return cls(network) if is_silu and type(network).__name__ in _FAMILY else None
+    @staticmethod
+    def supports(network: PreTrainedModel) -> bool:
+        """Return whether the network is of this family."""
+        return getattr(network.config, "hidden_act", None) == "silu" and type(network).__name__ in _FAMILY
+
+    def attends_alike(self) -> bool:
+        """Return whether attention rounds a query alike whatever else is computed."""
+        return attends_alike(self._layers[0].head_dim, self._norm.weight.dtype)
 
     def __len__(self) -> int:
         """Return the number of layers."""

@@ -124,14 +124,6 @@ class Plan:
         """Return a plan of `rows` decode rows with given reads, for layers without a window."""
         return cls(pool, slot_mapping, [DecodeSequence((), (SCRATCH_SLOT,))] * rows, _reads={None: reads})
 
-    def with_padding(self, rows: int) -> "Plan":
-        """Return the plan with further rows, which read and write the scratch slot."""
-        first = self.decode_rows + sum(span.rows for span in self.spans)
-        slots = np.concatenate([slot_array(self.slot_mapping), np.full(rows, SCRATCH_SLOT)])
-        padding = Span(first, first + rows, None, slot_index(slots[-rows:], self.pool.device))
-        index = torch.from_numpy(slots).to(self.pool.device)
-        return replace(self, slot_mapping=index, spans=[*self.spans, padding], _reads={}, _tiles={})
-
     def reads(self, window: int | None) -> DecodeReads:
         """Return the reads of the decode rows in a layer whose queries attend to `window` tokens (None: all)."""
         if window is not None:
@@ -154,7 +146,7 @@ class Plan:
             if window is not None and all(len(chain.slots) <= window for chain in chains):
                 self._tiles[window, heads] = self.tiles(None, heads, dtype)
                 return self._tiles[window, heads]
-            self._tiles[window, heads] = make_tiles(chains, window, heads, dtype, self.pool.device)
+            self._tiles[window, heads] = make_tiles(chains, window, heads, dtype, self.pool)
         return self._tiles[window, heads]
 
 
