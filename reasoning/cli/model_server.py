@@ -1,7 +1,6 @@
 """The HTTP server of one loaded model: the app, its observers and the greeting on standard output."""
 
 import json
-import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from branchwise.backends.base import Backend
+from branchwise.chat.limits import Limits
+from branchwise.cli.address import Address
 from branchwise.driver import Verifier, together
-from branchwise.observability.logs import ROOT, Format
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.limits import Limits
 from branchwise.serving.queue import RequestQueue
 
 if TYPE_CHECKING:
@@ -34,15 +33,14 @@ class ModelServer:
     keys: "APIKeys | KeyFile | None"
     cors: Sequence[str]
     """Origins whose web pages may read replies."""
-    host: str
-    drain_seconds: float
+    address: Address
 
-    async def serve(self, listener: socket.socket, *, local_only: bool, log_format: Format, spans: bool) -> None:
-        """Serve until a signal stops the server.
+    async def serve(self, listener: socket.socket, *, spans: bool) -> None:
+        """Serve until a signal stops the server. `spans` exports OpenTelemetry spans.
 
-        `local_only` rejects requests whose Host header is not a loopback name, unless requests need a key. `spans`
-        exports OpenTelemetry spans.
+        Without keys, requests whose Host header is not a loopback name are rejected on a loopback address.
         """
+        from branchwise.observability.logs import log_warnings
         from branchwise.observability.observers import telemetry
         from branchwise.serving.app import Service, create_app
         from branchwise.serving.metrics import Metrics
@@ -50,8 +48,8 @@ class ModelServer:
 
         queue = RequestQueue(self.limits)
         metrics = Metrics(queue)
-        observer = together(metrics, telemetry(spans=spans, logs=log_format))
-        _log_uvicorn_errors()
+        observer = together(metrics, telemetry(spans=spans, logs=self.address.format))
+        log_warnings("uvicorn.error")
         completions = ChatCompletions(
             self.backend, self.limits, observer=observer, strategy=self.strategy, verifier=self.verifier
         )
@@ -59,21 +57,25 @@ class ModelServer:
         app = create_app(
             service,
             keys=self.keys,
-            local=local_only and self.keys is None,
+            local=self.address.local_only and self.keys is None,
             cors=self.cors,
             traced=_trace_context(spans),
         )
-        port = listener.getsockname()[1]
-        server = Server(service, app, drain_seconds=self.drain_seconds, on_start=lambda: self._print_greeting(port))
+        server = Server(
+            app,
+            queue,
+            completions.stop,
+            drain_seconds=self.address.drain_seconds,
+            on_start=lambda: self._print_greeting(self.address.url(listener, "/v1")),
+        )
         try:
             await server.serve([listener])
         finally:
             await self.backend.close()
 
-    def _print_greeting(self, port: int) -> None:
+    def _print_greeting(self, url: str) -> None:
         """Print the URL and an example request."""
         model = self.backend.capabilities.model
-        url = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/v1"
         messages = [{"role": "user", "content": "What is 17 * 23?"}]
         body = json.dumps({"model": model, "messages": messages, "branchwise": {"paths": 8}}, ensure_ascii=False)
         key = " \\\n  -H 'Authorization: Bearer YOUR-KEY'" if self.keys is not None else ""
@@ -89,10 +91,3 @@ def _trace_context(spans: bool) -> Callable[[Mapping[str, str]], AbstractContext
     from branchwise.observability.tracing import remote_parent
 
     return remote_parent
-
-
-def _log_uvicorn_errors() -> None:
-    """Log errors of the HTTP server in the format of all other logs."""
-    errors = logging.getLogger("uvicorn.error")
-    errors.handlers, errors.propagate = list(ROOT.handlers), False
-    errors.setLevel(logging.WARNING)

@@ -4,8 +4,8 @@ server(branchwise.load()).run("stdio")
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from importlib.metadata import version
 from typing import Annotated
 
@@ -13,25 +13,31 @@ from pydantic import BaseModel, Field
 
 from branchwise.backends.base import Backend
 from branchwise.chat.config import ChatConfig
+from branchwise.chat.errors import client_message
+from branchwise.chat.limits import Limits
+from branchwise.chat.reply import Reply
 from branchwise.chat.session import ChatCall, ChatSession
+from branchwise.chat.turn import Charge, free_turn
 from branchwise.core.errors import BranchwiseError, MissingExtraError
 from branchwise.core.question import as_messages
 from branchwise.core.usage import Usage
-from branchwise.driver import BranchEnded, BranchGrew, RunEvent, Standing
+from branchwise.driver import Observer, Stop, together
 from branchwise.prompts.library import TASKS
 from branchwise.registry import STRATEGIES, check_named
-from branchwise.strategies.strategy import Decision
 
 try:
     from mcp.server.mcpserver import Context, MCPServer
     from mcp.server.mcpserver.exceptions import ToolError
     from mcp.types import ToolAnnotations
+
+    from branchwise.integrations.mcp_progress import RunProgress
+    from branchwise.integrations.mcp_server import AnsweringServer, shorten_errors
 except ImportError as error:
     raise MissingExtraError(error.name or "mcp", "agents") from error
 
 DEFAULTS = ChatConfig(task="math")
-_SECONDS = 0.25  # between two progress notifications
-_SHOWN = 60  # characters of an answer in a notification
+Turns = Callable[[Context], AbstractAsyncContextManager[Charge]]
+"""Returns the context of a call's run. Entering it may wait, or raise BranchwiseError."""
 _INSTRUCTIONS = (
     "Answers hard questions by sampling many reasoning paths of a language model and weighing their answers. "
     "Confidence is the probability that the answer is the model's most frequent one, not that it is right."
@@ -55,10 +61,27 @@ class Solution(BaseModel):
 class Solver:
     """The tool `solve` over one backend."""
 
-    def __init__(self, backend: Backend, defaults: ChatConfig) -> None:
-        """`defaults` apply to arguments that a call omits."""
+    def __init__(
+        self,
+        backend: Backend,
+        defaults: ChatConfig = DEFAULTS,
+        limits: Limits | None = None,
+        *,
+        observer: Observer | None = None,
+        turns: Turns = lambda context: free_turn(),
+    ) -> None:
+        """`defaults` apply to arguments that a call omits; no call exceeds `limits`.
+
+        `observer` receives the events of every run, which takes place within the context that `turns` returns.
+        Raises ConfigError if the defaults exceed the limits.
+        """
         self._backend = backend
         self._defaults = defaults
+        self._limits = limits or Limits()
+        self._observer = observer
+        self._turns = turns
+        self._stops: set[Stop] = set()
+        self._session(defaults)
 
     async def solve(
         self,
@@ -85,29 +108,57 @@ class Solver:
         }
         given = {name: value for name, value in arguments.items() if value is not None}
         defaults = self._defaults.model_dump(exclude={"answers"} if task is not None else None)
-        progress = _RunProgress(budget_tokens)
+        total = self._defaults.budget_tokens if budget_tokens is None else budget_tokens
         try:
             if strategy is not None:
                 check_named(strategy)  # a client must not name code to load
-            session = ChatSession(self._backend, ChatConfig.parse({**defaults, **given}))
-            async with _notifications(progress, context):
-                turn = await session.reply(
-                    ChatCall(as_messages(question), session.default_sampling), observer=progress.observe
-                )
+            session = self._session(ChatConfig.parse({**defaults, **given}))
+            call = ChatCall(as_messages(question), session.default_sampling)
+            reply = await _finished(self._reply(session, call, RunProgress(total), context))
         except BranchwiseError as error:
-            raise ToolError(str(error)) from error
-        result = turn.result
-        return Solution(
-            answer=result.answer,
-            confidence=result.confidence,
-            votes=dict(result.votes),
-            outcome=result.outcome.name.lower(),
-            advice=result.outcome.value,
-            text=turn.content,
-            degraded=list(result.degraded),
-            errors=list(result.errors),
-            usage=result.usage,
+            raise ToolError(client_message(error)) from error
+        return _solution(reply)
+
+    def stop(self) -> None:
+        """End every running call with its best answer so far."""
+        for stop in list(self._stops):
+            stop.set()
+
+    def server(self) -> MCPServer[object]:
+        """Return a server with the tool."""
+        made = AnsweringServer(
+            "branchwise",
+            instructions=_INSTRUCTIONS,
+            version=version("branchwise"),
+            log_level="WARNING",
+            subscriptions=False,  # the tools never change, and each subscription would hold a connection
+            middleware=[shorten_errors],
         )
+        made.add_tool(self.solve, annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))
+        return made
+
+    def _session(self, config: ChatConfig) -> ChatSession:
+        """Return the session of a call. Raises ConfigError beyond a limit."""
+        paths = self._limits.check_paths(config.paths)
+        budget = self._limits.budget(config.budget_tokens, config.budget_seconds)
+        limited = config.model_copy(
+            update={"paths": paths, "budget_tokens": budget.tokens, "budget_seconds": budget.seconds}
+        )
+        session = ChatSession(self._backend, limited)
+        self._limits.check_options(limited.resolve_strategy(session.default_sampling))
+        return session
+
+    async def _reply(self, session: ChatSession, call: ChatCall, progress: RunProgress, context: Context) -> Reply:
+        """Answer a call within its turn."""
+        stop = Stop()
+        async with self._turns(context) as charge:
+            self._stops.add(stop)
+            try:
+                async with progress.notifications(context):
+                    return await session.reply(call, observer=together(progress.observe, self._observer), stop=stop)
+            finally:
+                self._stops.discard(stop)
+                charge(progress.sampled)
 
 
 def server(backend: Backend, defaults: ChatConfig = DEFAULTS) -> MCPServer[object]:
@@ -115,65 +166,39 @@ def server(backend: Backend, defaults: ChatConfig = DEFAULTS) -> MCPServer[objec
 
     Cancelling a call stops all its paths. Clients that request progress get notifications meanwhile.
     """
-    made: MCPServer[object] = MCPServer(
-        "branchwise", instructions=_INSTRUCTIONS, version=version("branchwise"), log_level="WARNING"
-    )
-    hints = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    made.add_tool(Solver(backend, defaults).solve, annotations=hints)
-    return made
+    return Solver(backend, defaults).server()
 
 
-class _RunProgress:
-    """Progress of a run, for notifications."""
+async def _finished(work: Coroutine[object, object, Reply]) -> Reply:
+    """Return the result of `work` in a task of its own, which is cancelled once and then left to clean up.
 
-    def __init__(self, budget: int | None) -> None:
-        self.sampled = 0
-        self._budget = budget
-        self._ended = 0
-        self._decision: Decision | None = None
-        self._reported = 0
-
-    def observe(self, event: RunEvent) -> None:
-        match event:
-            case BranchGrew():
-                self.sampled += event.tokens
-            case BranchEnded():
-                self._ended += event.kept
-            case Standing():
-                self._decision = event.decision
-
-    async def report(self, context: Context) -> None:
-        """Report the sampled tokens if their number has grown."""
-        if self.sampled > self._reported:
-            self._reported = self.sampled
-            await context.report_progress(self.sampled, self._budget, self._message())
-
-    def _message(self) -> str:
-        text = f"paths ended: {self._ended}"
-        if self._decision is None or self._decision.answer is None:
-            return text
-        answer = " ".join(self._decision.answer.value.split())[:_SHOWN]
-        confidence = self._decision.confidence
-        return f"{text}; {answer} leads" + ("" if confidence is None else f", confidence {confidence:.2f}")
-
-
-@asynccontextmanager
-async def _notifications(progress: _RunProgress, context: Context) -> AsyncIterator[None]:
-    """Send progress notifications while the body runs, and a last one after it."""
-    done = asyncio.Event()
-
-    async def notify() -> None:
-        while not done.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_SECONDS):
-                    await done.wait()
-            await progress.report(context)
-
-    notifier = asyncio.create_task(notify())
+    The `mcp` package cancels a call at each of its steps, so that it could not wait for its branches to end.
+    """
+    task = asyncio.create_task(work)
     try:
-        yield
-        done.set()
-        await asyncio.wait({notifier})
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise ToolError("the client has disconnected")
+        return task.result()
     finally:
-        notifier.cancel()
-        await asyncio.gather(notifier, return_exceptions=True)  # a disconnected client must not fail the call
+        task.cancel()
+
+
+def _solution(reply: Reply) -> Solution:
+    result = reply.result
+    return Solution(
+        answer=None if result.answer is None else _whole(result.answer),
+        confidence=result.confidence,
+        votes={_whole(answer): weight for answer, weight in result.votes.items()},
+        outcome=result.outcome.name.lower(),
+        advice=result.outcome.value,
+        text=_whole(reply.content),
+        degraded=[_whole(each) for each in result.degraded],
+        errors=[_whole(each) for each in result.errors],
+        usage=result.usage,
+    )
+
+
+def _whole(text: str) -> str:
+    """Return a text without unpaired surrogates, which no reply can carry."""
+    return text.encode("utf-8", "replace").decode()

@@ -91,3 +91,11 @@ def _quoted(value: JsonValue) -> str:
     if isinstance(value, str) and value.isascii() and value.isprintable() and not set(value) & set(' "=\\'):
         return value or '""'
     return json.dumps(value, default=str)
+
+
+def log_warnings(*names: str) -> None:
+    """Log the warnings and errors of other libraries' loggers in the format of all other logs."""
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = list(ROOT.handlers), False
+        logger.setLevel(logging.WARNING)

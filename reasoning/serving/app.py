@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
 
+from branchwise.chat.errors import without_middle
+from branchwise.chat.turn import Charge
 from branchwise.core.errors import BranchwiseError, MissingExtraError
 from branchwise.core.sampling import Sampling
 from branchwise.registry import STRATEGIES
-from branchwise.serving.clients import Charge, Client
+from branchwise.serving.clients import Client
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.errors import HTTPError, unknown_model, without_middle
+from branchwise.serving.errors import HTTPError, unknown_model
 from branchwise.serving.queue import RequestQueue
 from branchwise.serving.request import ChatRequest
 from branchwise.strategies.options import uses_verifier
@@ -65,9 +67,7 @@ class Service:
 
     async def health(self) -> Response:
         """GET /health."""
-        if self.queue.draining:
-            return JSONResponse({"status": "draining"}, 503)
-        return JSONResponse({"status": "ok"})
+        return health(self.queue)
 
     async def prometheus(self) -> Response:
         """GET /metrics."""
@@ -94,6 +94,11 @@ class Service:
             "owned_by": "branchwise",
             "max_model_len": self.completions.backend.capabilities.context,
         }
+
+
+def health(queue: RequestQueue) -> Response:
+    """Return the reply of /health: whether new questions are accepted."""
+    return JSONResponse({"status": "draining"}, 503) if queue.draining else JSONResponse({"status": "ok"})
 
 
 def create_app(

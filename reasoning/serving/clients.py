@@ -1,13 +1,9 @@
 """The owners of API keys, and their quotas: requests and sampled tokens a minute, questions at the same time."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from branchwise.core.errors import require
-
-Charge = Callable[[int], None]
-"""Takes the number of tokens that a run sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +32,7 @@ class Client(NamedTuple):
 
     name: str
     quota: Quota = Quota()
+
+
+ANYONE = Client("anyone")
+"""The owner of requests without a key."""

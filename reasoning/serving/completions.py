@@ -4,32 +4,22 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from branchwise.backends.base import Backend
+from branchwise.chat.limits import Limits
+from branchwise.chat.turn import Turn, free_turn
 from branchwise.core.result import Outcome, Result
 from branchwise.core.sampling import Sampling
 from branchwise.driver import Observer, Stop, Verifier, solve, together
 from branchwise.registry import DEFAULT_STRATEGY, parse_strategy
-from branchwise.serving.clients import Charge
 from branchwise.serving.completion import ChatCompletionBody
-from branchwise.serving.limits import Limits
 from branchwise.serving.progress import RunProgress
 from branchwise.serving.reply import ReplyHeader, choices
 from branchwise.serving.request import ChatRequest
 from branchwise.serving.resolve import ResolvedRequest, request_field_names, resolve
 from branchwise.serving.stream import ReplyStream
-
-Turn = Callable[[], AbstractAsyncContextManager[Charge]]
-"""Returns the context that a run needs, such as its place in a queue."""
-
-
-@asynccontextmanager
-async def free_turn() -> AsyncIterator[Charge]:
-    """Let every run begin at once, and count nothing."""
-    yield lambda _sampled: None
-
 
 _RANDOM = random.SystemRandom()
 

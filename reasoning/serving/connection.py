@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import NoReturn, TypeVar
 
@@ -29,8 +30,7 @@ async def read_json(request: Request, max_bytes: int) -> JsonValue:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":  # browsers send other types across sites without a preflight request
         raise HTTPError(415, "send JSON, with the header Content-Type: application/json", code="unsupported_media_type")
-    data = await _read_body(request, max_bytes)
-    _check_objects(data)
+    data = await read_body(request, max_bytes)
     try:
         value: JsonValue = json.loads(data, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
@@ -38,13 +38,11 @@ async def read_json(request: Request, max_bytes: int) -> JsonValue:
     return value
 
 
-def _check_objects(data: bytes) -> None:
-    """Reject a body of more objects than can be parsed and validated without holding up the other requests."""
-    if data.count(b"{") > _MAX_OBJECTS:
-        raise HTTPError(413, f"the body has more than {_MAX_OBJECTS} objects", code="too_large")
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body. Raises HTTPError if it is too large or too slow, and ClientDisconnect.
 
-
-async def _read_body(request: Request, max_bytes: int) -> bytes:
+    A body has too many objects if parsing and validating them would hold up the other requests.
+    """
     too_large = HTTPError(413, f"the body is larger than {max_bytes} bytes", code="too_large")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -58,6 +56,8 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
                     raise too_large
     except TimeoutError:
         raise HTTPError(408, "the body did not arrive in time", code="timeout") from None
+    if data.count(b"{") > _MAX_OBJECTS:
+        raise HTTPError(413, f"the body has more than {_MAX_OBJECTS} objects", code="too_large")
     return bytes(data)
 
 
@@ -67,7 +67,7 @@ async def run_while_connected(receive: Receive, work: Awaitable[Returned]) -> Re
     If the client disconnects first, cancel `work`, wait until it has ended and raise ClientDisconnect.
     """
     task = asyncio.ensure_future(work)
-    disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
+    disconnected = asyncio.ensure_future(wait_for_disconnect(receive))
     try:
         await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -125,7 +125,25 @@ def error_response(error: Exception) -> JSONResponse:
     return JSONResponse(body, status, headers)
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+@asynccontextmanager
+async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[None]:
+    """Cancel the task of the body once the client has disconnected. Enter it after the request's body was read."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def watch() -> None:
+        await wait_for_disconnect(receive)
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Wait until the client has disconnected, or the reply is complete. Call it after the body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from branchwise.chat.errors import MAX_FIELD, MAX_MESSAGE, client_message, without_middle
 from branchwise.core.errors import BackendError, BranchwiseError, ConfigError, ContextLengthError
 
 _CLIENT_ERROR = "invalid_request_error"
 _RATE_LIMIT_ERROR = "rate_limit_error"
 _SERVER_ERROR = "server_error"
-_MAX_MESSAGE = 500  # characters
-_MAX_PROBLEM, _MAX_FIELD = 140, 60  # characters of parts that may repeat the client's input
 
 
 class HTTPError(BranchwiseError):
@@ -47,9 +46,7 @@ def error_reply(error: Exception) -> ErrorReply:
         return _reply(error.status, str(error), kind, error.code, error.param)
     if isinstance(error, ConfigError):
         code = "context_length_exceeded" if isinstance(error, ContextLengthError) else "invalid_value"
-        field = without_middle(error.field, _MAX_FIELD)
-        message = f"{field}: {without_middle(error.problem)}; {error.fix}"
-        return _reply(400, message, _CLIENT_ERROR, code, field)
+        return _reply(400, client_message(error), _CLIENT_ERROR, code, without_middle(error.field, MAX_FIELD))
     if isinstance(error, BackendError):
         return _reply(503 if error.retryable else 500, str(error), _SERVER_ERROR, "backend_error")
     if isinstance(error, BranchwiseError):
@@ -63,11 +60,6 @@ def unknown_model(name: str) -> HTTPError:
     return HTTPError(404, message, code="model_not_found", param="model")
 
 
-def without_middle(text: str, length: int = _MAX_PROBLEM) -> str:
-    """Return a text of at most `length` characters, without its middle if it is longer."""
-    return text if len(text) <= length else f"{text[: length - 30]}[...]{text[-25:]}"
-
-
 def _reply(status: int, message: str, kind: str, code: str, param: str | None = None) -> ErrorReply:
-    shown = without_middle(message, _MAX_MESSAGE)
+    shown = without_middle(message, MAX_MESSAGE)
     return ErrorReply(status, {"error": {"message": shown, "type": kind, "param": param, "code": code}})

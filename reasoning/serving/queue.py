@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from branchwise.chat.limits import Limits
 from branchwise.serving.errors import HTTPError
-from branchwise.serving.limits import Limits
 
 _MIN_RETRY_SECONDS = 1
 _MAX_RETRY_SECONDS = 60

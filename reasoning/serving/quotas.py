@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from branchwise.chat.turn import Charge
 from branchwise.core.errors import MissingExtraError
-from branchwise.serving.clients import Charge, Client
+from branchwise.serving.clients import Client
 from branchwise.serving.errors import HTTPError
 
 try:

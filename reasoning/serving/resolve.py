@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from branchwise.answers.formats import AnswerFormat
 from branchwise.backends.base import Capabilities
+from branchwise.chat.limits import Limits
 from branchwise.chat.task import chat_task, with_tools
 from branchwise.chat.tool_set import ToolSet
 from branchwise.core.budget import Budget
@@ -15,19 +16,14 @@ from branchwise.core.sampling import Sampling
 from branchwise.prompts.task import Task
 from branchwise.prompts.thinking import Thinking
 from branchwise.registry import check_named, parse_strategy
-from branchwise.serving.limits import Limits
 from branchwise.serving.request import BudgetBody, ChatRequest, StrategyOptions
-from branchwise.strategies.actions import DEFAULT_PATHS
-from branchwise.strategies.options import options_of, uses_verifier
+from branchwise.strategies.options import uses_verifier
 from branchwise.strategies.strategy import AnyStrategy
 from branchwise.strategies.voting.self_consistency import SelfConsistency
 
 PLAIN = "plain"
 """The name of plain sampling where a strategy's name is expected."""
 _PLAIN_TEMPERATURE = 1.0  # the default of OpenAI's API; strategies have their own
-_MULTIPLIERS = ("answers", "keep", "parallel", "regrow", "rollouts", "votes", "width")
-"""Options of strategies that multiply branches; `paths` and `most` count branches themselves."""
-_MIN_MULTIPLIER_LIMIT = 8  # such an option may be this large even if the limit on paths is lower
 
 # Names of fields in a request that differ from their names elsewhere in branchwise.
 _IN_KEY = ("strategy", "paths", "task", "answers", "thinking_budget")
@@ -155,12 +151,10 @@ def _resolve_strategy(
 ) -> ResolvedRequest:
     """Return a run of a strategy whose paths vote."""
     require(request.n == 1, "n", f"is {request.n}", "request more paths instead: branchwise.paths")
-    paths = limits.paths if key.paths is None and limits.paths < DEFAULT_PATHS else key.paths
-    require(paths is None or 1 <= paths <= limits.paths, "paths", f"is {paths}", f"use 1 to {limits.paths}")
     sampling = _sampling(request, Sampling().temperature, limits)
-    chosen = parse_strategy(strategy_name, paths, sampling)
+    chosen = parse_strategy(strategy_name, limits.check_paths(key.paths), sampling)
     strategy = chosen.strategy
-    _check_options(strategy, limits)
+    limits.check_options(strategy)
     require(
         has_verifier or not uses_verifier(strategy),
         "strategy",
@@ -173,6 +167,7 @@ def _resolve_strategy(
         "is 0, so all paths would be the same",
         "leave it out, or use the strategy greedy",
     )
+    budget = key.budget or BudgetBody()
     task = with_tools(
         chat_task(key.task, key.answers, strategy.default_task), request.tool_set, must_call=request.must_call
     )
@@ -183,19 +178,10 @@ def _resolve_strategy(
         strategy=strategy,
         strategy_name=chosen.name,
         task=task,
-        budget=_budget(key.budget or BudgetBody(), limits),
+        budget=limits.budget(budget.tokens, budget.seconds),
         seed=seed,
         streams_text=strategy.alone and not request.offered_tools and task.thinking.budget is None,
     )
-
-
-def _budget(budget: BudgetBody, limits: Limits) -> Budget:
-    """Return the requested budget within the limits; the limits by default."""
-    tokens = limits.tokens if budget.tokens is None else budget.tokens
-    seconds = limits.seconds if budget.seconds is None else budget.seconds
-    require(tokens <= limits.tokens, "budget_tokens", f"is {tokens}", f"use at most {limits.tokens}")
-    require(seconds <= limits.seconds, "budget_seconds", f"is {seconds:g}", f"use at most {limits.seconds:g}")
-    return Budget(tokens, seconds)
 
 
 def _sampling(request: ChatRequest, temperature: float, limits: Limits) -> Sampling:
@@ -211,15 +197,6 @@ def _sampling(request: ChatRequest, temperature: float, limits: Limits) -> Sampl
     max_tokens = sampling.max_tokens or 0
     require(max_tokens <= limits.tokens, field, f"is {max_tokens}", f"use at most {limits.tokens}")
     return sampling
-
-
-def _check_options(strategy: AnyStrategy, limits: Limits) -> None:
-    """Raise ConfigError if an option of the strategy exceeds the limit on paths."""
-    maximum = {"paths": limits.paths, "most": limits.paths}
-    maximum |= dict.fromkeys(_MULTIPLIERS, max(limits.paths, _MIN_MULTIPLIER_LIMIT))
-    for option in options_of(strategy).values():
-        if isinstance(option.value, int) and option.value > maximum.get(option.name, option.value):
-            raise ConfigError("strategy", f"{option.name} is {option.value}", f"use at most {maximum[option.name]}")
 
 
 def _check_logprobs(request: ChatRequest, capabilities: Capabilities) -> None:

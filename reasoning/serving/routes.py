@@ -8,9 +8,10 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from branchwise.serving.clients import Charge, Client
+from branchwise.chat.turn import Charge, Turn, free_turn
+from branchwise.serving.clients import ANYONE, Client
 from branchwise.serving.completion import ChatCompletionBody
-from branchwise.serving.completions import ChatCompletions, Turn, free_turn
+from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.connection import EventStream, read_json, run_while_connected
 from branchwise.serving.native import native_body, native_field_names, parse_native_request
 from branchwise.serving.request import ChatRequest
@@ -74,4 +75,4 @@ class ChatRoutes:
         return await run_while_connected(request.receive, completions.reply(resolved, self._turn_of(request)))
 
     def _turn_of(self, request: Request) -> Turn:
-        return free_turn if self._turn is None else partial(self._turn, request.scope.get(CLIENT, Client("anyone")))
+        return free_turn if self._turn is None else partial(self._turn, request.scope.get(CLIENT, ANYONE))

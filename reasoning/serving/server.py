@@ -11,12 +11,12 @@ from types import FrameType
 
 from branchwise.core.errors import ConfigError, MissingExtraError
 from branchwise.driver import GRACE_SECONDS
-from branchwise.serving.app import Service
 from branchwise.serving.http_protocol import ConnectionLimits, GuardedProtocol, connection_limits
+from branchwise.serving.queue import RequestQueue
 
 try:
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 except ImportError as error:
     raise MissingExtraError(error.name or "uvicorn", "server") from error
 
@@ -56,13 +56,15 @@ class Server(uvicorn.Server):
     """Serves until SIGINT or SIGTERM.
 
     Then new questions are rejected, and running ones may finish within `drain_seconds`; after that they end with their
-    best answer so far. A second signal ends everything at once. `app` must route to `service`.
+    best answer so far. A second signal ends everything at once. `app` must answer questions in turns of `queue`, and
+    `stop` must end all running ones with their best answers.
     """
 
     def __init__(
         self,
-        service: Service,
-        app: FastAPI,
+        app: ASGIApp,
+        queue: RequestQueue,
+        stop: Callable[[], None],
         *,
         drain_seconds: float = 30.0,
         connections: ConnectionLimits | None = None,
@@ -83,7 +85,8 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=int(_FLUSH_SECONDS),
             )
         )
-        self._service = service
+        self._queue = queue
+        self._stop_running = stop
         self._drain_seconds = drain_seconds
         self._on_start = on_start
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,21 +118,20 @@ class Server(uvicorn.Server):
     def drain(self) -> None:
         """Start to drain; a second call stops at once. Call it in the server's event loop."""
         if self._draining is None:
-            self._service.queue.drain()
+            self._queue.drain()
             self._draining = asyncio.create_task(self._drain())
         else:
             self._draining.cancel()
-            self._service.completions.stop()
+            self._stop_running()
             self.should_exit = self.force_exit = True
 
     async def _drain(self) -> None:
-        queue, completions = self._service.queue, self._service.completions
         try:
             async with asyncio.timeout(self._drain_seconds):
-                await queue.wait_idle()
+                await self._queue.wait_idle()
         except TimeoutError:
-            completions.stop()
+            self._stop_running()
             with suppress(TimeoutError):
                 async with asyncio.timeout(GRACE_SECONDS + _FLUSH_SECONDS):
-                    await queue.wait_idle()
+                    await self._queue.wait_idle()
         self.should_exit = True

@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
+from branchwise.chat.limits import Limits
 from branchwise.core.errors import BranchwiseError, MissingExtraError, require
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.errors import unknown_model
-from branchwise.serving.limits import Limits
 from branchwise.serving.native import KEY
 from branchwise.serving.request import ChatRequest
 

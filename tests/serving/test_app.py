@@ -42,7 +42,7 @@ async def test_internal_errors_reveal_nothing(monkeypatch: pytest.MonkeyPatch) -
         raise ZeroDivisionError("division by zero")
 
     async with serving(ScriptedBackend({"": ["42"]})) as served:
-        monkeypatch.setattr(served.server._service.completions, "resolve", fail)
+        monkeypatch.setattr(served.completions, "resolve", fail)
         response = await served.chat()
     assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
     assert "zero" not in response.text

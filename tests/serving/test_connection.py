@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from branchwise.backends.scripted.backend import ScriptedBackend
-from branchwise.serving.limits import Limits
+from branchwise.chat.limits import Limits
 from tests.support.serving_lab import (
     CHAT,
     FIVE_PATHS,

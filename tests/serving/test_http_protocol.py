@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
+from branchwise.chat.limits import Limits
 from branchwise.serving.http_protocol import ConnectionLimits, connection_limits
-from branchwise.serving.limits import Limits
 from tests.support.serving_lab import CHAT, Served, chat_body, serving, wait_until
 
 UNFINISHED = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-"

@@ -6,8 +6,8 @@ import pytest
 from pydantic import JsonValue
 
 from branchwise.backends.scripted.backend import Reply
+from branchwise.chat.limits import Limits
 from branchwise.core.errors import ConfigError
-from branchwise.serving.limits import Limits
 from tests.support.serving_lab import RIGHT, events, scripted, serving
 
 

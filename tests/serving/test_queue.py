@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
-from branchwise.serving.limits import Limits
+from branchwise.chat.limits import Limits
 from tests.support.serving_lab import close_connection, events, open_chat, serving, slow_backend, wait_until
 
 

@@ -9,8 +9,8 @@ import pytest
 from pydantic import JsonValue
 
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
+from branchwise.chat.limits import Limits
 from branchwise.core.errors import ConfigError
-from branchwise.serving.limits import Limits
 from branchwise.serving.server import listen
 from tests.support.serving_lab import FIVE_PATHS, SLOW, events, serving, slow_backend, wait_until
 

@@ -8,13 +8,13 @@ from pydantic import JsonValue
 import branchwise as bw
 from branchwise.backends import ScriptedBackend
 from branchwise.chat.config import ChatConfig
+from branchwise.chat.limits import Limits
 from branchwise.cli import eval as eval_command
 from branchwise.cli import mcp as mcp_command
 from branchwise.cli import solve as solve_command
 from branchwise.integrations import mcp
 from branchwise.registry import STRATEGIES, make_strategy, parse_strategy
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.limits import Limits
 from branchwise.serving.request import ChatRequest, StrategyOptions
 from branchwise.strategies.actions import DEFAULT_PATHS
 from branchwise.strategies.options import field_docs, format_value, join_options, options_of

@@ -16,12 +16,12 @@ from pydantic import JsonValue
 import branchwise as bw
 from branchwise.backends.base import Backend
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
+from branchwise.chat.limits import Limits
 from branchwise.driver import Observer, Verifier, together
 from branchwise.serving.access import APIKeys
 from branchwise.serving.app import Service, create_app
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.http_protocol import ConnectionLimits
-from branchwise.serving.limits import Limits
 from branchwise.serving.metrics import Metrics
 from branchwise.serving.middleware import Keys
 from branchwise.serving.queue import RequestQueue
@@ -50,6 +50,7 @@ class Served:
     server: Server
     running: asyncio.Task[None]
     queue: RequestQueue
+    completions: ChatCompletions
     url: str
     http: httpx.AsyncClient
     client: openai.AsyncOpenAI
@@ -129,10 +130,11 @@ async def serving(
     listener, started = listen("127.0.0.1", 0), asyncio.Event()
     service = Service(completions, queue, metrics)
     server = Server(
-        service,
         create_app(
             service, keys=APIKeys.parse(key or "") if keys is None else keys, local=local, cors=cors, traced=traced
         ),
+        queue,
+        completions.stop,
         drain_seconds=drain_seconds,
         connections=connections,
         on_start=started.set,
@@ -149,7 +151,7 @@ async def serving(
             openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key or "none", max_retries=0, timeout=30)
         )
         try:
-            yield Served(server, running, queue, url, http, client)
+            yield Served(server, running, queue, completions, url, http, client)
         finally:
             server.should_exit = True
             await running
