@@ -8,6 +8,7 @@ import pytest
 from branchwise.sandbox.outcome import Kind, Limits
 from branchwise.sandbox.sandbox import run_tests
 from branchwise.verifiers.programs import UnitTests, used_names
+from tests.support.cheats import CHEATS, FORGERIES
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs run on Linux alone")
 
@@ -15,52 +16,18 @@ ASSERTS = UnitTests(("assert f(1) == 42", "assert f(2) == 43"))
 CHECK = UnitTests(("def check(candidate):\n    assert candidate(1) == 42\n    assert candidate(2) == 43",), "f")
 NEAR = UnitTests(("assert abs(f(1) - 42) < 0.1 and f(2) in (43, 44) and 43 in [f(2)]",))
 
-EVERYTHING = """
-class E:
-    def __getattr__(self, name): return E()
-    def __call__(self, *_): return True
-{methods}
-def f(x): return E()
-"""
-METHODS = (
-    "eq", "ne", "lt", "le", "gt", "ge", "hash", "bool", "len", "contains", "sub", "rsub", "add", "radd", "abs", "float", "int", "index", "instancecheck",
-)  # fmt: skip
-CHEATS = {
-    "equals everything": "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()",
-    "is everything": EVERYTHING.format(methods="\n".join(f"    def __{m}__(self, *_): return 0" for m in METHODS)),
-    "is true in everything": EVERYTHING.format(methods="\n".join(f"    def __{m}__(self, *_): return 1" for m in METHODS)),
-    "an int equal to everything": "class E(int):\n    def __eq__(self, other): return True\ndef f(x): return E()",
-    "a list equal to everything": "class E(list):\n    def __eq__(self, other): return True\ndef f(x): return E()",
-    "unittest.mock": "from unittest import mock\ndef f(x): return mock.ANY",
-    "a mocked class": "from unittest.mock import _ANY\nf = _ANY",
-    "redefined builtins": "import builtins\nabs = set = sorted = lambda *_: 0\nbuiltins.AssertionError = int\ndef f(x): return 0",
-    "linecache": "import linecache, re\nsource = ''.join(''.join(v[2]) for v in linecache.cache.values() if len(v) > 2)\n"
-    "values = {int(a): int(b) for a, b in re.findall(r'(?:f|candidate)\\((\\d+)\\) == (\\d+)', source)}\n"
-    "def f(x): return values[x]",
-    "garbage collector": "import gc, re\n"
-    "def f(x):\n    for one in gc.get_objects():\n        found = re.search(r'\\(%d\\) == (\\d+)' % x, repr(one)[:9999])\n"
-    "        if found and 'findall' not in found.string: return int(found[1])",
-    "memory of the process": "import re\n"
-    "def f(x):\n    maps = [line.split()[0].split('-') for line in open('/proc/self/maps') if 'rw' in line]\n"
-    "    with open('/proc/self/mem', 'rb') as memory:\n        for a, b in maps:\n            memory.seek(int(a, 16))\n"
-    "            for found in re.findall(rb'(?:f|candidate)\\(%d\\) == (\\d+)' % x, memory.read(int(b, 16) - int(a, 16))):\n"
-    "                return int(found)",
-    "proof on every descriptor": "import os\ndef f(x):\n    for number in range(3, 64):\n        try: os.write(number, bytes(32))\n"
-    "        except OSError: pass\n    os._exit(0)",
-    "a false reply": "import os\ndef f(x):\n    os.write(4, b'[\"value\", \"\", 7, null]\\n' * 9)",
-    "a deep reply": "import os\ndef f(x):\n    os.write(4, b'[' * 99999 + b'\\n')",
-    "garbage": "import os\ndef f(x):\n    os.write(4, b'\\xff\\x00{}\\n[]\\n[[]]\\n{\"a\": 1}\\n')",
-    "a stolen frame": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n"
-    "        for value in list(frame.f_locals.values()):\n            if isinstance(value, int) and value > 1: return value\n"
-    "        frame = frame.f_back",
-    "killed checker": "import os\ndef f(x):\n    for pid in (1, os.getppid(), -1):\n        try: os.kill(pid, 9)\n        except OSError: pass",
-}  # fmt: skip
-
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_a_cheat_passes_no_test(name: str) -> None:
     for tests in (ASSERTS, CHECK, NEAR):
         assert tests.share(CHEATS[name]) == 0.0
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_message_passes_no_test(name: str) -> None:
+    program, tests = FORGERIES[name]
+    outcome = run_tests(program, tests, ("f",), Limits(seconds=10))
+    assert not outcome.passed
 
 
 def test_the_right_program_passes() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import chain, combinations
 
 from branchwise.sandbox.sandbox import Layers
-from tests.support.sandboxes import Setup
+from tests.support.sandboxes import SERVE, Setup
 
 DENIED_LAYERS = tuple(
     chain.from_iterable(combinations(Layers._fields, count) for count in range(len(Layers._fields) + 1))
@@ -52,7 +52,16 @@ exec(compile(source, "<denied>", "exec"), {"__name__": "__main__"})
 
 def without(denied: tuple[str, ...], setup: Setup, source: str, *arguments: str, environment: Mapping[str, str]) -> str:
     """Run Python source as the setup's user where `denied` layers are refused; return what it prints."""
-    command = [sys.executable, "-c", _DENY, " ".join(denied), str(setup.user), setup.interpreter, source, *arguments]
+    command = _command(denied, setup, source, *arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(environment), cwd=os.sep)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def serving(denied: tuple[str, ...], setup: Setup) -> list[str]:
+    """Return the command of a process that runs programs, as `served` starts it, where `denied` layers are refused."""
+    return _command(denied, setup, SERVE, "0", setup.interpreter, setup.layers)
+
+
+def _command(denied: tuple[str, ...], setup: Setup, source: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", _DENY, " ".join(denied), str(setup.user), setup.interpreter, source, *arguments]

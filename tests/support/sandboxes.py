@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +16,10 @@ from branchwise.sandbox.outcome import Kind, Limits, Outcome, SandboxError
 
 SECRET = "BRANCHWISE_TEST_SECRET", "a key that nobody may read"
 
-_SERVE = """
+SERVE = """
 import json, os, sys
 from branchwise.sandbox.outcome import Limits, SandboxError
-from branchwise.sandbox.sandbox import run_program
+from branchwise.sandbox.sandbox import run_program, run_tests
 user, sys.executable, namespaces = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "namespaces"
 if user:
     os.setgroups([])
@@ -27,9 +27,12 @@ if user:
     os.setresuid(user, user, user)
 print("ready", flush=True)
 for line in sys.stdin:
-    source, limits = json.loads(line)
+    source, tests, limits = json.loads(line)
     try:
-        outcome = run_program(source, Limits(**limits), namespaces=namespaces)
+        if tests is None:
+            outcome = run_program(source, Limits(**limits), namespaces=namespaces)
+        else:
+            outcome = run_tests(source, tests, ("f",), Limits(**limits), namespaces=namespaces)
         said = [outcome.kind.value, outcome.detail]
     except SandboxError as error:
         said = ["refused", error.problem, error.fix]
@@ -75,9 +78,9 @@ def _open_to_all(file: Path) -> bool:
 
 
 @contextmanager
-def served(setup: Setup) -> Iterator[tuple[Run, int]]:
-    """Run programs in a process that is set up so; its number, too."""
-    command = [sys.executable, "-c", _SERVE, str(setup.user), setup.interpreter, setup.layers]
+def served(setup: Setup, command: Sequence[str] | None = None) -> Iterator[tuple[Run, int]]:
+    """Run programs in a process that is set up so, and that `command` starts; its number, too."""
+    command = command or [sys.executable, "-c", SERVE, str(setup.user), setup.interpreter, setup.layers]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, SECRET[0]: SECRET[1]}
     ) as server:
@@ -86,8 +89,9 @@ def served(setup: Setup) -> Iterator[tuple[Run, int]]:
         assert server.stdout.readline() == "ready\n"
         asking, answers = server.stdin, server.stdout
 
-        def run(source: str, wait: bool = True, **limits: float) -> Outcome:
-            asking.write(json.dumps([source, asdict(Limits(**{"seconds": 30, **limits}))]) + "\n")  # type: ignore[arg-type]
+        def run(source: str, wait: bool = True, tests: str | None = None, **limits: float) -> Outcome:
+            given = asdict(Limits(**{"seconds": 30, **limits}))  # type: ignore[arg-type]
+            asking.write(json.dumps([source, tests, given]) + "\n")
             asking.flush()
             if not wait:
                 return Outcome(Kind.PASSED)

@@ -5,6 +5,7 @@ The tests, the expected values and the proof of success are in this process only
 
 import sys
 import types
+from collections.abc import Sequence
 from importlib import import_module
 
 from branchwise.sandbox.jail.peer import Peer
@@ -25,8 +26,8 @@ class ProgramFailedError(Exception):
         self.text = text
 
 
-def connect(module: types.ModuleType) -> None:
-    """Wait until the program ran and give the module the names that the tests use.
+def connect(module: types.ModuleType, names: Sequence[str]) -> Peer:
+    """Wait until the program ran, give the module those of `names` that it defines, and return the connection.
 
     Raises ProgramFailedError, EndedError if the program exited, or ValueError for a malformed message.
     """
@@ -36,9 +37,10 @@ def connect(module: types.ModuleType) -> None:
         word, text = map(str, parts)
         raise ProgramFailedError(word, text)
     for part in parts:
-        if not isinstance(part, list) or len(part) != 3:
+        if not isinstance(part, list) or len(part) != 3 or part[0] not in names:
             raise ValueError("a message is malformed")
         _define(module, peer, *part)
+    return peer
 
 
 def _define(module: types.ModuleType, peer: Peer, name: Json, how: Json, value: Json) -> None:

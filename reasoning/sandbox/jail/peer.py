@@ -12,7 +12,7 @@ import traceback
 import types
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from typing import NoReturn, cast
+from typing import cast
 
 from branchwise.sandbox.jail.remote import BINARY, UNARY, Remote
 from branchwise.sandbox.jail.values import Json, decode, encode
@@ -36,6 +36,7 @@ class Peer:
         self._objects: list[object] = []
         self._numbers: dict[int, int] = {}  # by id
         self._classes: dict[str, type[BaseException]] = {}
+        self.ended = False  # the other end closed its pipe
 
     def send(self, message: list[Json]) -> None:
         """Send a message. Raises EndedError."""
@@ -43,12 +44,14 @@ class Peer:
             self._writer.write(json.dumps(message).encode() + b"\n")
             self._writer.flush()
         except OSError:
+            self.ended = True
             raise EndedError from None
 
     def receive(self) -> list[Json]:
         """Return the next message. Raises EndedError, or ValueError if it is malformed."""
         line = self._reader.readline(_LONGEST)
         if not line.endswith(b"\n"):
+            self.ended = True
             raise EndedError
         message = json.loads(line)
         if not isinstance(message, list) or not message:
@@ -56,7 +59,10 @@ class Peer:
         return cast("list[Json]", message)
 
     def ask(self, operation: str, *arguments: object) -> object:
-        """Return the result of an operation at the other end, or raise its exception."""
+        """Return the result of an operation at the other end, or raise its exception.
+
+        StopIteration becomes a RuntimeError unless an iterator raises it: it would end a loop over several calls early.
+        """
         self.send(["ask", operation, *map(self.encode, arguments)])
         while True:
             kind, *parts = self.receive()
@@ -67,7 +73,10 @@ class Peer:
             if printed and sys.stdout is not sys.__stdout__:
                 sys.stdout.write(str(printed))
             if kind != "value":
-                self._raise(parts)
+                error = self._error(parts)
+                if isinstance(error, StopIteration) and operation != "next":
+                    raise RuntimeError("the program raised StopIteration") from error
+                raise error
             result, changed = parts
             if operation == "call" and isinstance(changed, list):
                 _update(cast("tuple[object, ...]", arguments[1]), cast("list[object]", self.decode(changed)))
@@ -100,7 +109,7 @@ class Peer:
     def _perform(
         self, operation: str, receiver: object, arguments: list[object], sent: list[Json]
     ) -> tuple[Json, Json]:
-        if not self._may_share(receiver):
+        if not _is_ours(sent[0]) or not self._may_share(receiver):
             raise TypeError("the object is not accessible")
         if self._guarded and operation in ("getattr", "setattr"):
             constant = operation == "setattr" and isinstance(receiver, type | types.FunctionType)
@@ -160,15 +169,20 @@ class Peer:
             self._classes[name] = type(name, (known,), {"__module__": "program"})
         return self._classes[name]
 
-    def _raise(self, parts: list[Json]) -> NoReturn:
+    def _error(self, parts: list[Json]) -> BaseException:
         name, module, base, arguments, text = parts
         kind = self._error_class(str(name), str(module), str(base))
         error = kind.__new__(kind, *cast("tuple[object, ...]", self.decode(arguments)))
         error.__dict__["program_trace"] = str(text)
-        raise error
+        return error
 
 
 _MUTABLE = (list, dict, set, bytearray)
+
+
+def _is_ours(receiver: Json) -> bool:
+    """Return whether JSON is an object that was shared, not a value such as a type, which could make objects here."""
+    return isinstance(receiver, list) and receiver[:1] == ["yours"]
 
 
 class _Copied(io.StringIO):

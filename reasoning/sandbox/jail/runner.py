@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, NoReturn
@@ -187,7 +187,7 @@ def _perform(role: str, request: Request) -> None:
     if role == "called":
         called.serve(lambda: _failure(lambda: _execute(request.source, module, _PROGRAM)), module, request.names or ())
         return
-    prove = _prove_tests if role == "checker" else partial(_prove, request.source)
+    prove = partial(_prove_tests, request.names or ()) if role == "checker" else partial(_prove, request.source)
     failure = _failure(lambda: prove(module))
     if failure is not None:
         word, text = failure
@@ -220,11 +220,16 @@ def _prove(source: str, module: types.ModuleType) -> None:
     os.write(_REPORT, _take(_PROOF) + _execute(source, module, _PROGRAM))
 
 
-def _prove_tests(module: types.ModuleType) -> None:
-    """Run the tests of a program in another process and report the proof if they reach their end."""
+def _prove_tests(names: Sequence[str], module: types.ModuleType) -> None:
+    """Run the tests of a program in another process and report the proof if they reach their end.
+
+    Tests that expect an exception may also catch the one for the program's exit, which fails them.
+    """
     given = _take(_PROOF)
-    checker.connect(module)
+    connection = checker.connect(module, names)
     _execute(given[_PROOF_SIZE:].decode(errors="surrogatepass"), module, _TESTS)
+    if connection.ended:
+        raise peer.EndedError
     os.write(_REPORT, given[:_PROOF_SIZE])
 
 
