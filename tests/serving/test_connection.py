@@ -117,4 +117,6 @@ async def test_a_body_of_many_objects_is_refused_at_once() -> None:
         refused = await served.chat(messages=[{"role": "user", "content": "x"}] * 100_000)
         assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
         assert time.monotonic() - began < 3
+        parts: JsonValue = [{"type": "text", "text": "x"}] * 5000
+        assert (await served.chat(messages=[{"role": "user", "content": parts}])).status_code == 413
         assert (await served.chat(messages=[{"role": "user", "content": "x"}] * 1000)).status_code == 200
