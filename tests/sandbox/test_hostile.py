@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pr
 _USERS = {name.split()[0]: setup for name, setup in setups().items() if name.endswith("filter")}
 _DENIED = {"all layers": (), "no namespaces": ("namespaces",), "no landlock": ("landlock",), "no seccomp": ("seccomp",)}
 _LIMITS = {"seconds": 0.5, "cpu_seconds": 1, "memory": 200 << 20, "files": 4 << 20}
-_PATIENCE = 30.0  # seconds for what ends by itself
+_PATIENCE = 30.0  # seconds for what is over soon
 # Those that reach for the checker's process; `test_checker` runs the others, which no layer stops.
 _CHEATS = (
     "equals everything", "linecache", "memory of the process", "proof on every descriptor", "killed checker",

@@ -13,6 +13,7 @@ from branchwise.sandbox.jail.usage import Usage
 _INPUT, _OUTPUT = 0, 1
 _SETUP_SECONDS = 60.0  # usually 10 ms; a loaded machine takes longer
 _REPORT_SECONDS = 2.0  # from the end of a program to that of its checker
+_END_SECONDS = 5.0  # usually 1 ms
 _COUNT_SECONDS = 0.05  # between two counts of what the program uses
 _CHUNK = 1 << 16
 
@@ -28,7 +29,7 @@ def main() -> None:
         state = watch.setup()
         how = "refused" if state.problem else watch.program()
     finally:
-        processes.end_descendants()
+        watch.end()
         folder.remove(private)
     ended = watch.news.program
     os.write(_OUTPUT, encode(Ending(how, ended.status, ended.cpu, state.problem, state.fix, state.layers)))
@@ -46,7 +47,7 @@ def _start(request: Request, isolated: bool, private: str) -> "_Watch":
         init.run(request, isolated, private, init.Channels(written, told, alive))
     for descriptor in (written, told, alive, request.report, request.proof):
         os.close(descriptor)
-    return _Watch(request, private, child, output, _News(news))
+    return _Watch(request, private, child, output, _News(news), held)
 
 
 def _line() -> bytes:
@@ -99,12 +100,13 @@ class _News:
 class _Watch:
     """Watches a program's output, time, use of the machine, and end."""
 
-    def __init__(self, request: Request, private: str, init: int, output: int, news: _News) -> None:
+    def __init__(self, request: Request, private: str, init: int, output: int, news: _News, held: int) -> None:
         self.news = news
         self._request = request
         self._private = private
         self._init = init
         self._output = output
+        self._held = held  # while it is open, the process above the program goes on
 
     def setup(self) -> Ready:
         """Wait for the runners' reports that they are confined; return the first that is not, or any."""
@@ -147,6 +149,15 @@ class _Watch:
                 if self.news.ended:  # its checker still reports why
                     deadline = min(deadline, time.monotonic() + _REPORT_SECONDS)
         return "exit"
+
+    def end(self) -> None:
+        """End everything: the process above the program does, so that it goes on if this one is killed meanwhile."""
+        os.close(self._held)
+        deadline = time.monotonic() + _END_SECONDS
+        while not self.news.gone and (left := deadline - time.monotonic()) > 0:
+            if select.select([self.news.descriptor], [], [], left)[0]:
+                self.news.read()
+        processes.end_descendants()
 
     def _has_ended(self) -> bool:
         """Return whether the tests, or the program without tests, have ended."""
