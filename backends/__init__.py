@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from branchwise.backends.base import Backend, Capabilities, ExtendRequest, Scores
+from branchwise.backends.openai.connect import connect
 from branchwise.backends.stream import BranchEvent, BranchStream, Broken, Ended, Extension, Tokens
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "Tokens",
     "VLLMBackend",
     "VLLMSettings",
+    "connect",
     "load",
 ]
 

@@ -23,7 +23,9 @@ class Capabilities:
     token_in: bool = True
     """Paths are continued by their tokens; otherwise by their text, which the server tokenizes again."""
     token_out: bool = True
-    """Sampled tokens are returned, with the text lengths at which they end; otherwise paths cannot be cut."""
+    """Sampled tokens are returned, with the text lengths at which they end; otherwise paths are cut between words."""
+    continues: bool = True
+    """Paths are continued after sampled text; otherwise every path starts at its prompt."""
     prefix_reuse: int = 1
     """Block size in tokens of the prefix cache; 0: prefixes are not cached."""
     per_branch_cancel: bool = True
@@ -40,6 +42,8 @@ class Capabilities:
     """The backend measures usage; otherwise input tokens are estimated."""
     changes: tuple[str, ...] = ()
     """Descriptions of everything that changes the model's distribution, such as quantized weights."""
+    notes: tuple[str, ...] = ()
+    """Further limits that results state."""
 
     def check_prompt(self, tokens: int, *, exact: bool = True) -> None:
         """Raise ContextLengthError if a prompt leaves no room for a sampled token. `tokens` may be a lower bound."""

@@ -2,7 +2,7 @@
 
 import branchwise as bw
 
-backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")
+backend = bw.load("Qwen2.5-Coder-0.5B-Instruct")  # or bw.connect("http://localhost:8000")
 result = bw.solve_sync("What is 6 times 7?", backend, strategy=bw.PathConsistency(paths=8))
 print(result.answer, result.confidence, result.usage.sampled)
 
@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from branchwise.backends.base import Backend, Capabilities
 from branchwise.backends.models.load import load
+from branchwise.backends.openai.connect import connect
 from branchwise.core.answer import Answer
 from branchwise.core.budget import Budget
 from branchwise.core.errors import (
@@ -22,8 +23,10 @@ from branchwise.core.errors import (
     CallError,
     ConfigError,
     ContextLengthError,
+    ContinuationError,
     MissingExtraError,
     ModelError,
+    UnsupportedError,
 )
 from branchwise.core.messages import Message, Messages, ToolCall
 from branchwise.core.path import Path, StopReason
@@ -120,6 +123,7 @@ __all__ = [
     "Capabilities",
     "ConfigError",
     "ContextLengthError",
+    "ContinuationError",
     "Decision",
     "DeepConf",
     "DeepConfOnline",
@@ -175,6 +179,7 @@ __all__ = [
     "Tree",
     "TreeNode",
     "UniversalSelfConsistency",
+    "UnsupportedError",
     "Usage",
     "Verified",
     "Verifier",
@@ -183,6 +188,7 @@ __all__ = [
     "WeightedVote",
     "__version__",
     "by_meaning",
+    "connect",
     "equivalent",
     "equivalent_async",
     "grade",

@@ -64,7 +64,7 @@ class SampledSteps(StepGenerator):
         length = self._step_end(expansion.node.path, event)
         if length is not None:
             expansion.add_child(path.cut(length), ended=False, answer=event.answer, cost=cost)
-        elif not path.token_ids:  # without tokens a path can't be cut, so the stop string ends the step
+        elif not path.ends:  # such a path can't be cut, so the stop string ends the step
             expansion.add_child(path, ended=False, answer=event.answer, cost=cost)
         else:
             handler = partial(self._sampled, expansion, cost)

@@ -21,7 +21,8 @@ from branchwise.search.steps import PROPOSE, ProposedSteps, SampledSteps, Step, 
 from branchwise.search.values import ValueName, make_valuer
 from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, check_paths
 from branchwise.strategies.per_question import PerQuestion
-from branchwise.strategies.strategy import Decision, Tally
+from branchwise.strategies.strategy import AnyStrategy, Decision, Tally
+from branchwise.strategies.voting.self_consistency import SelfConsistency
 
 StateT = TypeVar("StateT", bound=SearchState)
 Over = Literal["last", "min", "product", "mean"]
@@ -100,6 +101,10 @@ class TreeSearch(PerQuestion[StateT], Generic[StateT]):
         require(self.rollouts >= 1, "rollouts", f"is {self.rollouts}", "use at least 1")
         require(self.max_steps >= 1, "max_steps", f"is {self.max_steps}", "use at least 1")
         require(self.nodes is None or self.nodes >= 1, "nodes", f"is {self.nodes}", "use at least 1, or None")
+
+    @property
+    def fallback(self) -> AnyStrategy | None:
+        return SelfConsistency(self.paths, self.sampling) if self.step != "path" or self.propose else None
 
     @abstractmethod
     def advance(self, state: StateT) -> None:

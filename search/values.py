@@ -1,12 +1,14 @@
 """Values of nodes: self-evaluation, token probabilities, rollouts, or the run's verifier."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from branchwise.core.errors import UnsupportedError
 from branchwise.core.sampling import Sampling
 from branchwise.search.limits import remaining_sampling
 from branchwise.search.node import Node
@@ -81,6 +83,8 @@ class VerifierScore(Valuer):
         on_valued()
 
 
+_REPLY = Sampling(max_tokens=16)
+"""Sampling settings of a one-word reply."""
 _SO_FAR = "Is the reasoning above correct so far? Reply with one word, True or False."
 _RATE = "Will going on like this lead to the right answer? Reply with one word: sure, likely or impossible."
 _RATINGS: Mapping[str, float] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
@@ -88,7 +92,10 @@ _RATINGS: Mapping[str, float] = {"sure": 1.0, "likely": 0.5, "impossible": 0.0}
 
 @dataclass(frozen=True, slots=True)
 class SelfEvaluation(Valuer):
-    """The model's own evaluation: the mean value of one-word replies, weighted by their probabilities."""
+    """The model's own evaluation: the mean value of one-word replies, weighted by their probabilities.
+
+    Without scores of given texts, as over a server of chats, the value is that of one sampled reply.
+    """
 
     unfinished: str = _SO_FAR
     """Prompt for a path that continues."""
@@ -105,15 +112,29 @@ class SelfEvaluation(Valuer):
     def _rooted(self, state: SearchState, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Rooted):
             score = Score(event.path, tuple(word for word, _ in self.replies), node.number)
-            state.send(score, partial(self._scored, node, on_valued))
+            state.send(score, partial(self._scored, state, node, on_valued))
         else:
             node.failure = _failure_of(event)
             on_valued()
 
-    def _scored(self, node: Node, on_valued: OnValued, event: Event) -> None:
+    def _scored(self, state: SearchState, node: Node, on_valued: OnValued, event: Event) -> None:
+        if isinstance(event, Failed) and isinstance(event.error, UnsupportedError) and isinstance(event.action, Score):
+            extend = Extend(event.action.path, sampling=_REPLY, tag=node.number)
+            state.send(extend, partial(self._replied, node, on_valued))
+            return
         if isinstance(event, Scored):
             value = expected_value(event.logprobs, [value for _, value in self.replies])
             _set_value(node, value, "the model gives every reply the probability 0")
+        else:
+            node.failure = _failure_of(event)
+        on_valued()
+
+    def _replied(self, node: Node, on_valued: OnValued, event: Event) -> None:
+        if isinstance(event, Finished):
+            words = re.findall(r"[^\W\d_]+", reply_of(event.path).lower())
+            values = {word.lower(): value for word, value in self.replies}
+            found = [values[word] for word in words if word in values]
+            _set_value(node, found[0] if found else None, "the model's reply has none of the words it was asked for")
         else:
             node.failure = _failure_of(event)
         on_valued()

@@ -17,11 +17,12 @@ from branchwise.backends.openai.server_errors import ServerError
 from branchwise.backends.openai.server_features import ServerFeatures
 from branchwise.backends.openai.settings import OpenAISettings
 from branchwise.backends.openai.tokenizer import RemoteTokenizer
+from branchwise.backends.openai.transcript import TranscriptEndpoint
 from branchwise.backends.openai.transport import Transport
 from branchwise.backends.stream import Ended, Extension
 from branchwise.core.errors import BackendError, ConfigError
 from branchwise.core.messages import Messages
-from branchwise.core.path import Path, StopReason
+from branchwise.core.path import Path, StopReason, word_ends
 from branchwise.core.usage import Usage
 
 _CLOSE_ITERATIONS = 10
@@ -42,7 +43,9 @@ class OpenAIBackend(Backend):
         self._transport = transport
         self._tokenizer = RemoteTokenizer(transport, features.model)
         endpoint = (CompletionsEndpoint if features.tokens else ChatEndpoint)(features, self.settings.extra_body)
-        self._context = BranchContext(transport, endpoint, self._tokenizer.token_strings)
+        transcript = features.continuation == "transcript"
+        continuing = TranscriptEndpoint(features, self.settings.extra_body) if transcript else endpoint
+        self._context = BranchContext(transport, endpoint, continuing, self._tokenizer.token_strings)
         self._capabilities = features.capabilities()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -145,7 +148,8 @@ class OpenAIBackend(Backend):
     async def force(self, path: Path, text: str) -> Path:
         self._check_open()
         if not self.features.tokens:
-            return Path(parent=path, key=path.key, token_ids=(), text=text, forced=True)
+            ends = word_ends(text) if self._capabilities.continues else ()
+            return Path(parent=path, key=path.key, token_ids=(), text=text, ends=ends, forced=True)
         tokens = await self._tokenizer.encode(text)
         ends = await self._tokenizer.ends(text, tokens)
         return Path(parent=path, key=path.key, token_ids=tokens, text=text, ends=ends, forced=True)

@@ -7,19 +7,26 @@ from typing import NamedTuple
 
 from branchwise.backends.base import ExtendRequest, closed_error
 from branchwise.backends.openai.branch_text import BranchText
-from branchwise.backends.openai.endpoint import Endpoint, InvalidStreamError, StreamedError, StreamReader
+from branchwise.backends.openai.endpoint import (
+    Endpoint,
+    InvalidStreamError,
+    RestartedTurnError,
+    StreamedError,
+    StreamReader,
+)
 from branchwise.backends.openai.replicas import Replica
 from branchwise.backends.openai.responses import BranchChunk, ReportedUsage
 from branchwise.backends.openai.retry import retry_policy
 from branchwise.backends.openai.server_errors import ServerError, malformed_response, streamed_error
 from branchwise.backends.openai.transport import Transport
 from branchwise.backends.stream import Broken, Ended, Extension
-from branchwise.core.errors import BackendError
+from branchwise.core.errors import BackendError, ContinuationError
 from branchwise.core.path import Path, StopReason
 from branchwise.core.usage import Usage
 
 _USAGE_SECONDS = 5.0
 """Seconds to wait for the usage of a branch that has ended."""
+_NO_CONTINUATION = "use a server that continues the assistant's turn, or a strategy that votes"
 _CHARACTERS_PER_TOKEN = 3
 """Used to estimate prompts if the server reports no usage. It overestimates most of them."""
 
@@ -31,6 +38,8 @@ class BranchContext(NamedTuple):
 
     transport: Transport
     endpoint: Endpoint
+    continuing: Endpoint
+    """Endpoint for paths with sampled text."""
     token_strings: TokenStrings
     """Returns the text of each token decoded alone."""
 
@@ -49,6 +58,7 @@ class Branch:
         affinity: bytes,
     ) -> None:
         self._context = context
+        self._endpoint = context.endpoint if request.path.parent is None else context.continuing
         self._extension = extension
         self._copy = copy
         self._request = request
@@ -66,7 +76,23 @@ class Branch:
         policy = retry_policy(
             settings, may_retry=lambda: not self._delivered, has_alternative=self._has_alternative_replica
         )
-        await policy(self._attempt)
+        try:
+            await policy(self._attempt)
+        except RestartedTurnError as error:
+            raise ContinuationError(f"{self._url} {error}", hint=_NO_CONTINUATION) from error
+        except ServerError as error:
+            if self._is_refused_continuation(error):
+                raise ContinuationError(error.problem, hint=_NO_CONTINUATION) from error
+            raise
+
+    def _is_refused_continuation(self, error: ServerError) -> bool:
+        """Return True if the server no longer continues text, and not just this text."""
+        continues_text = self._request.path.parent is not None and not self._endpoint.features.tokens
+        return continues_text and error.status in (400, 404, 422, 501) and not error.about_length
+
+    @property
+    def _url(self) -> str:
+        return "the server" if self._replica is None else self._replica.url
 
     def finish(self, task: asyncio.Task[None], *, backend_closed: bool) -> None:
         """Deliver the branch's end. A cancelled task is a cancelled branch, unless the backend was closed."""
@@ -90,7 +116,7 @@ class Branch:
     def _cost(self, *, discarded: bool) -> Usage:
         """Return the branch's usage, as reported or as delivered; empty before its first token."""
         reported = self._usage
-        prompt = self._context.endpoint.prompt_tokens(self._request.path)
+        prompt = self._endpoint.prompt_tokens(self._request.path)
         sampled = self._text.count
         if reported is not None and prompt is None:
             sampled = reported.completion_tokens
@@ -109,15 +135,16 @@ class Branch:
         )
 
     def _new_text(self) -> BranchText:
-        sampling, features = self._request.sampling, self._context.endpoint.features
-        return BranchText(self._copy, sampling.stop, min(sampling.logprobs, features.alternatives))
+        sampling, endpoint = self._request.sampling, self._endpoint
+        stops = (*sampling.stop, endpoint.turn_end) if endpoint.turn_end else sampling.stop
+        return BranchText(self._copy, stops, min(sampling.logprobs, endpoint.features.alternatives))
 
     def _has_alternative_replica(self) -> bool:
         return self._replica is not None and self._context.transport.replicas.has_alternative(self._replica)
 
     async def _attempt(self) -> None:
         """Send one request and read its response. Raises ServerError."""
-        transport, endpoint = self._context.transport, self._context.endpoint
+        transport, endpoint = self._context.transport, self._endpoint
         self._text, self._usage = self._new_text(), None
         connections = await transport.connections.current()
         async with connections.slots:
@@ -169,6 +196,8 @@ class Branch:
             return reader.read(data)
         except StreamedError as error:
             raise streamed_error(replica.url, error.reported, self._context.transport.settings.key()) from None
+        except RestartedTurnError:
+            raise
         except InvalidStreamError as error:
             raise malformed_response(replica.url, str(error)) from None
         except ValueError as error:
@@ -177,7 +206,8 @@ class Branch:
     def _stop_reason(self, replica: Replica, chunk: BranchChunk) -> StopReason | None:
         """Return the reason if the branch ends with this chunk, or None."""
         if self._text.stop_at is not None:
-            return StopReason.STOP
+            end = self._endpoint.turn_end
+            return StopReason.END if end and self._text.trimmed.startswith(end) else StopReason.STOP
         match chunk.finish:
             case None:
                 return None

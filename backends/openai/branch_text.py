@@ -38,15 +38,15 @@ class BranchText:
     def append(self, chunk: BranchChunk, strings: Sequence[str] | None) -> Tokens | None:
         """Append a chunk and return the event to deliver, or None. `strings`: [tokens] the text of each token alone."""
         before, ids = len(self.text), chunk.token_ids
-        ends = [before + end for end in self._ends(chunk, strings)]
+        ends = [before + end for end in self._ends(chunk, strings)]  # empty if the chunk has text alone
         search_from = max(0, before - self._longest_stop + 1)
         self.text += chunk.text
-        kept = self._find_stop(ends if ids else [len(self.text)], search_from)
-        if ids and self.stop_at is not None:
+        kept = self._find_stop(ends or [len(self.text)], search_from)
+        if ends and self.stop_at is not None:
             ends = ends[:kept]
             self._complete_last_token(ends, chunk, strings, kept)
         text = self._next_text(final=chunk.finish is not None)
-        logprobs = chunk.logprobs if chunk.logprobs is None or not ids else chunk.logprobs[:kept]
+        logprobs = chunk.logprobs if chunk.logprobs is None or not ends else chunk.logprobs[:kept]
         if not (ids or text or logprobs):
             return None
         if ids:
@@ -62,7 +62,7 @@ class BranchText:
 
     def _ends(self, chunk: BranchChunk, strings: Sequence[str] | None) -> tuple[int, ...]:
         """Return [tokens] the ends in the chunk's text. Without strings, the last token has all of it."""
-        count = len(chunk.token_ids)
+        count = len(chunk.token_ids) or len(strings or ())
         if strings is not None and len(strings) == count:
             return token_ends(chunk.text, strings)
         return (*(0 for _ in range(count - 1)), len(chunk.text)) if count else ()
@@ -80,7 +80,7 @@ class BranchText:
         self, ends: list[int], chunk: BranchChunk, strings: Sequence[str] | None, kept: int
     ) -> None:
         """Append the rest of the token that completed the stop string: servers cut the text at the string's end."""
-        if strings is None or len(strings) != len(chunk.token_ids) or kept < len(chunk.token_ids):
+        if strings is None or len(strings) != len(chunk.token_ids) or kept < len(strings):
             return
         start = ends[-2] if kept > 1 else len(self.text) - len(chunk.text)
         visible, whole = self.text[start:], strings[kept - 1].rstrip("\ufffd")

@@ -5,6 +5,7 @@ import json
 from pydantic import JsonValue
 
 from branchwise.backends.base import ExtendRequest
+from branchwise.backends.openai.continued_text import ContinuedText
 from branchwise.backends.openai.endpoint import Endpoint, Json, StreamReader, raise_reported
 from branchwise.backends.openai.responses import BranchChunk, ChatChunk, Delta
 from branchwise.core.messages import Message, Messages
@@ -56,18 +57,24 @@ class ChatEndpoint(Endpoint):
         messages = request.path.root.messages
         assert messages is not None, "a root has its messages"
         body = self.common_body(request, key) | template_options(messages)
-        turns, beginning = json_messages(messages), request.path.whole_text
+        turns, beginning = json_messages(messages), ContinuedText(request.path).sent
         if beginning:
-            turns.append({"role": "assistant", "content": beginning})
-            if self.features.continues:
+            turn: Json = {"role": "assistant", "content": beginning}
+            if self.features.continuation == "flag":
+                turn["prefix"] = True
+            elif self.features.continuation == "fields":
                 body["continue_final_message"], body["add_generation_prompt"] = True, False
+            turns.append(turn)
         body["messages"] = turns
         if self.features.logprobs:
             body["logprobs"] = True
         return body
 
     def reader(self, request: ExtendRequest) -> "ChatReader":
-        return ChatReader(self.features.logprobs)
+        return ChatReader(self.features.logprobs, ContinuedText(request.path))
+
+    def drops_space(self, path: Path) -> bool:
+        return ContinuedText(path).drops_space
 
     def prompt_tokens(self, path: Path) -> None:
         return None
@@ -79,8 +86,9 @@ class ChatReader(StreamReader):
     Servers separate reasoning and tool calls from the content; the text has both as models write them.
     """
 
-    def __init__(self, logprobs: bool) -> None:
+    def __init__(self, logprobs: bool, continued: ContinuedText) -> None:
         self._logprobs = logprobs
+        self._continued = continued
         self._thinking = False
         self._calls: dict[int, tuple[str, str]] = {}  # by index: name and arguments so far
 
@@ -93,10 +101,12 @@ class ChatReader(StreamReader):
         text = self._text(choice.delta)
         if choice.finish_reason is not None:
             text += self._closing_text()
-        logprobs = None
+        text = self._continued.read(text)
+        logprobs = strings = None
         if self._logprobs and choice.logprobs is not None and choice.logprobs.content:
             logprobs = tuple(one.logprob for one in choice.logprobs.content)
-        return BranchChunk(text, logprobs=logprobs, finish=choice.finish_reason, usage=chunk.usage)
+            strings = tuple(one.token for one in choice.logprobs.content)
+        return BranchChunk(text, strings=strings, logprobs=logprobs, finish=choice.finish_reason, usage=chunk.usage)
 
     def _text(self, delta: Delta) -> str:
         """Return the text of a delta; its tool calls are collected for the end."""

@@ -15,6 +15,7 @@ class CompletionsEndpoint(Endpoint):
     """Endpoint that takes the prompt and returns the samples as token ids."""
 
     path = "/v1/completions"
+    optional = True
 
     def body(self, request: ExtendRequest, key: int) -> Json:
         body = self.common_body(request, key)

@@ -26,6 +26,10 @@ class InvalidStreamError(Exception):
     """A stream that contradicts its request or itself."""
 
 
+class RestartedTurnError(InvalidStreamError):
+    """A stream that begins the assistant's turn again instead of continuing it."""
+
+
 class StreamReader(ABC):
     """Reader of one streamed response."""
 
@@ -39,6 +43,10 @@ class Endpoint(ABC):
 
     path: str
     """Path of the URL."""
+    optional: bool = False
+    """True if servers need not have it."""
+    turn_end: str = ""
+    """Text that ends the assistant's turn, if the server does not end it."""
 
     def __init__(self, features: ServerFeatures, extra_body: Mapping[str, JsonValue]) -> None:
         self.features = features
@@ -52,6 +60,11 @@ class Endpoint(ABC):
     def reader(self, request: ExtendRequest) -> StreamReader:
         """Return a reader for the response."""
 
+    def drops_space(self, path: Path) -> bool:
+        """Return True if white space at the end of `path` is not sent. The reader then drops it from the response, and
+        searches for stop strings, as the server could find one in that space."""
+        return False
+
     @abstractmethod
     def prompt_tokens(self, path: Path) -> int | None:
         """Return the number of prompt tokens of a request from `path`, or None if only the server knows it."""
@@ -59,7 +72,9 @@ class Endpoint(ABC):
     def common_body(self, request: ExtendRequest, key: int) -> Json:
         """Return the fields that both endpoints share."""
         features, sampling = self.features, request.sampling
-        body: Json = {"model": features.model, "stream": True, "temperature": sampling.temperature}
+        body: Json = {"model": features.model, "stream": True}
+        if features.temperature:
+            body["temperature"] = sampling.temperature
         if sampling.max_tokens is not None:
             body[features.max_tokens_field] = sampling.max_tokens
         if sampling.top_p < 1:
@@ -75,7 +90,7 @@ class Endpoint(ABC):
             body["stream_options"] = {"include_usage": True}
             if features.running_usage:
                 body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-        if sampling.stop and features.includes_stop:
+        if sampling.stop and features.includes_stop and not self.drops_space(request.path):
             body["stop"] = list(sampling.stop)
             body["include_stop_str_in_output"] = True
         body.update(self._extra_body)

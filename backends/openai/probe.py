@@ -1,17 +1,16 @@
 """Probe a server's features with a few small requests. probe_chat.py does so for servers without token ids."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-from branchwise.backends.base import ExtendRequest
 from branchwise.backends.openai.completions import CompletionsEndpoint
-from branchwise.backends.openai.endpoint import Endpoint, InvalidStreamError, Json, StreamedError
-from branchwise.backends.openai.responses import BranchChunk, ModelCard, ModelCards, ReportedUsage, Tokenized
-from branchwise.backends.openai.retry import retry_policy
+from branchwise.backends.openai.endpoint import Endpoint, Json
+from branchwise.backends.openai.negotiation import negotiate
+from branchwise.backends.openai.responses import ModelCard, ModelCards, Tokenized
+from branchwise.backends.openai.sampling_probe import Prober, ProbeSample, is_refusal
 from branchwise.backends.openai.scoring import score_tokens
 from branchwise.backends.openai.server_errors import ServerError
-from branchwise.backends.openai.server_features import ServerFeatures
+from branchwise.backends.openai.server_features import DEFAULT_CONTEXT, ServerFeatures
 from branchwise.backends.openai.tokenizer import RemoteTokenizer
 from branchwise.backends.openai.transport import Transport
 from branchwise.core.errors import ConfigError
@@ -24,19 +23,6 @@ _ALTERNATIVES = (64, 20, 5, 1)
 _SAMPLE_TOKENS = 8
 
 
-class ProbeSample(NamedTuple):
-    """One sampled response."""
-
-    chunks: list[BranchChunk]
-    text: str
-    usage: ReportedUsage | None
-
-    @property
-    def cached(self) -> int:
-        """Prompt tokens that came from the prefix cache; 0 if the server does not report them."""
-        return (self.usage.cached if self.usage is not None else None) or 0
-
-
 async def find_model(transport: Transport) -> ModelCard:
     """Return the model to use. Raises ConfigError if the settings name none and the server has several."""
     wanted = transport.settings.model
@@ -47,7 +33,8 @@ async def find_model(transport: Transport) -> ModelCard:
             raise
         cards = []  # some servers have no list of models
     if wanted is not None:
-        return next((card for card in cards if card.id == wanted), ModelCard(id=wanted))
+        others = [card.id for card in cards]
+        return next((card for card in cards if card.id == wanted), ModelCard(id=wanted, others=others))
     names = {card.id for card in cards}
     # `branchwise serve` lists M@strategy beside M.
     cards = [card for card in cards if "@" not in card.id or card.id.partition("@")[0] not in names]
@@ -57,12 +44,19 @@ async def find_model(transport: Transport) -> ModelCard:
     return cards[0]
 
 
-def context_length(transport: Transport, *reported: int | None) -> int:
-    """Return the context length from the settings, or as the server reports it. Raises ConfigError without either."""
+class Context(NamedTuple):
+    """Context length of the model."""
+
+    length: int
+    """Tokens."""
+    reported: bool
+    """False if the length is assumed, because neither the settings nor the server state it."""
+
+
+def find_context(transport: Transport, *reported: int | None) -> Context:
+    """Return the context length from the settings, as the server reports it, or a length that is safe to assume."""
     found = next((context for context in (transport.settings.context, *reported) if context), None)
-    if found is None:
-        raise ConfigError("context", "the server does not report it", "set it to the most tokens the model takes")
-    return found
+    return Context(found or DEFAULT_CONTEXT, reported=found is not None)
 
 
 async def probe_tokens(transport: Transport, card: ModelCard) -> ServerFeatures | None:
@@ -70,64 +64,40 @@ async def probe_tokens(transport: Transport, card: ModelCard) -> ServerFeatures 
     tokenized = await _tokenize_numbers(transport, card)
     if tokenized is None:
         return None
-    context = context_length(transport, card.context, tokenized.max_model_len)
-    length = max(size for size in (16, 32, 64, 128, _PROMPT_TOKENS) if size == 16 or size + _SAMPLE_TOKENS < context)
+    context = find_context(transport, card.context, tokenized.max_model_len)
+    sizes = (16, 32, 64, 128, _PROMPT_TOKENS)
+    length = max(size for size in sizes if size == 16 or size + _SAMPLE_TOKENS < context.length)
     root = Path(None, 1, tuple(tokenized.tokens[:length]), "")
-    most = ServerFeatures(card.id, context, tokens=True, logprobs=True, usage=True, seeds=True)
-    for features in _variants(most):
-        sample = await probe_sample(transport, CompletionsEndpoint(features, transport.settings.extra_body), root)
-        if sample is None:
-            continue
-        by_tokens = sample.usage is not None and sample.usage.prompt_tokens == length
-        if not by_tokens or not all(chunk.token_ids for chunk in sample.chunks if chunk.text):
-            return None
-        features = replace(features, logprobs=any(chunk.logprobs for chunk in sample.chunks))
-        return await _probe_details(transport, features, root, sample)
-    return None
-
-
-async def probe_sample(
-    transport: Transport, endpoint: Endpoint, root: Path, sampling: Sampling | None = None
-) -> ProbeSample | None:
-    """Return one greedy sample, or None if the server refuses the request or streams invalid events."""
-    request = ExtendRequest(root, (1,), sampling or Sampling(temperature=0, max_tokens=_SAMPLE_TOKENS))
-    body, failed = endpoint.body(request, 1), None
-
-    async def attempt() -> list[BranchChunk]:
-        nonlocal failed
-        failed = transport.replicas.choose(b"", failed)
-        reader = endpoint.reader(request)
-        async with transport.stream(failed, endpoint.path, body) as events:
-            return [reader.read(data) async for data in events if data.strip() != b"[DONE]"]
-
-    def has_alternative() -> bool:
-        return failed is not None and transport.replicas.has_alternative(failed)
-
-    # Some servers answer unknown fields with 500, so that a repetition does not help.
-    policy = retry_policy(
-        transport.settings, may_retry=lambda: True, has_alternative=has_alternative, final_statuses=(500,)
+    most = ServerFeatures(
+        card.id,
+        context.length,
+        tokens=True,
+        logprobs=True,
+        usage=True,
+        seeds=True,
+        context_reported=context.reported,
     )
+    prober = Prober(transport)
     try:
-        chunks: list[BranchChunk] = await policy(attempt)
-    except (StreamedError, InvalidStreamError, ValueError):
-        return None
+        features, sample = await negotiate(prober, CompletionsEndpoint, most, root)
     except ServerError as error:
-        missing = error.status == 404 and not endpoint.features.tokens
-        if error.status in (401, 403) or missing or (error.retryable and error.status != 500):
-            raise
+        if is_refusal(error, optional=True):
+            return None
+        raise
+    if sample.prompt_tokens != length or not all(chunk.token_ids for chunk in sample.chunks if chunk.text):
         return None
-    usage = next((chunk.usage for chunk in reversed(chunks) if chunk.usage is not None), None)
-    return ProbeSample(chunks, "".join(chunk.text for chunk in chunks), usage)
+    features = replace(features, logprobs=any(chunk.logprobs for chunk in sample.chunks))
+    return await _probe_details(prober, features, root, sample)
 
 
-async def probe_stop(transport: Transport, endpoint: Endpoint, root: Path, first: ProbeSample) -> tuple[bool, int]:
+async def probe_stop(prober: Prober, endpoint: Endpoint, root: Path, first: ProbeSample) -> tuple[bool, int]:
     """Return whether the server leaves a stop string in the text, and how much of the repeated prompt was cached."""
     stop = first.text.rstrip()[-1:] or "\n"
-    sampling = Sampling(temperature=0, max_tokens=_SAMPLE_TOKENS, stop=(stop,))
-    with_stop = type(endpoint)(replace(endpoint.features, includes_stop=True), transport.settings.extra_body)
-    sample = await probe_sample(transport, with_stop, root, sampling)
+    sampling = Sampling(max_tokens=_SAMPLE_TOKENS, stop=(stop,))
+    with_stop = prober.endpoint(type(endpoint), replace(endpoint.features, includes_stop=True))
+    sample = await prober.try_sample(with_stop, root, sampling)
     if sample is None:
-        again = await probe_sample(transport, endpoint, root)
+        again = await prober.try_sample(endpoint, root)
         return False, 0 if again is None else again.cached
     ended = any(chunk.finish == "stop" for chunk in sample.chunks)
     return ended and sample.text.endswith(stop), sample.cached
@@ -149,19 +119,17 @@ async def _tokenize_numbers(transport: Transport, card: ModelCard) -> Tokenized 
     return tokenized
 
 
-async def _probe_details(
-    transport: Transport, features: ServerFeatures, root: Path, first: ProbeSample
-) -> ServerFeatures:
+async def _probe_details(prober: Prober, features: ServerFeatures, root: Path, first: ProbeSample) -> ServerFeatures:
     """Return the features with stop strings, reuse, alternatives and scores probed."""
-    extra = transport.settings.extra_body
-    includes_stop, cached = await probe_stop(transport, CompletionsEndpoint(features, extra), root, first)
+    endpoint = prober.endpoint(CompletionsEndpoint, features)
+    includes_stop, cached = await probe_stop(prober, endpoint, root, first)
     features = replace(features, includes_stop=includes_stop, reuse=block_size(len(root.token_ids), cached))
     if features.logprobs:
-        most = await _most_alternatives(transport, CompletionsEndpoint(features, extra), root)
+        most = await _most_alternatives(prober, prober.endpoint(CompletionsEndpoint, features), root)
         features = replace(features, alternatives=most)
     ids = root.token_ids[:8]
     try:
-        scored = await score_tokens(transport, features.model, ids[:4], ids[4:], b"")
+        scored = await score_tokens(prober.transport, features.model, ids[:4], ids[4:], b"")
     except ServerError as error:
         if error.retryable:
             raise
@@ -169,11 +137,10 @@ async def _probe_details(
     return replace(features, score=scored is not None)
 
 
-async def _most_alternatives(transport: Transport, endpoint: Endpoint, root: Path) -> int:
+async def _most_alternatives(prober: Prober, endpoint: Endpoint, root: Path) -> int:
     """Return the most alternatives that the server reports for each token."""
     for wanted in _ALTERNATIVES:
-        sampling = Sampling(temperature=0, max_tokens=1, logprobs=wanted)
-        sample = await probe_sample(transport, endpoint, root, sampling)
+        sample = await prober.try_sample(endpoint, root, Sampling(max_tokens=1, logprobs=wanted))
         if sample is not None:
             rows = [row for chunk in sample.chunks for row in chunk.top or ()]
             return min(wanted, max(map(len, rows), default=0))
@@ -192,11 +159,3 @@ def block_size(prompt: int, cached: int) -> int:
     sizes = [1 << power for power in range(prompt.bit_length())] if 0 < cached < prompt else []
     fitting = [size for size in sizes if (prompt - 1) // size * size == cached]
     return max(fitting, default=1 if sizes else 0)
-
-
-def _variants(most: ServerFeatures) -> Iterator[ServerFeatures]:
-    """Yield the features to request, from most to least: servers may refuse fields that they do not know."""
-    yield most
-    for name in ("seeds", "logprobs"):
-        yield replace(most, seeds=name != "seeds", logprobs=name != "logprobs")
-    yield replace(most, seeds=False, logprobs=False)

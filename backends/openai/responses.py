@@ -30,6 +30,8 @@ class ModelCard(BaseModel):
     context_length: int | None = None
     context_window: int | None = None
     meta: dict[str, JsonValue] | None = None
+    others: list[str] = []
+    """The models that the server lists, if it does not list this one."""
 
     @property
     def context(self) -> int | None:

@@ -17,7 +17,8 @@ _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 class ServerError(BackendError):
     """A request that failed.
 
-    `unreachable`: no connection could be made; `retry_after`: seconds that the server asks to wait.
+    `unreachable`: no connection could be made; `retry_after`: seconds that the server asks to wait; `about_length`: the
+    prompt or the response is too long for the model.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class ServerError(BackendError):
         status: int | None = None,
         retry_after: float | None = None,
         unreachable: bool = False,
+        about_length: bool = False,
     ) -> None:
         super().__init__(problem, retryable=retryable, hint=hint)
+        self.about_length = about_length
         self.status = status
         self.retry_after = retry_after
         self.unreachable = unreachable
@@ -38,11 +41,20 @@ class ServerError(BackendError):
 
 def status_error(url: str, status: int, headers: Mapping[str, str], body: bytes, key: str | None) -> ServerError:
     """Return the error for a response with a status other than 200."""
-    message = "" if status in (401, 403) else _server_message(body, key)  # these may repeat a part of the key
+    message = _server_message(body, key)
+    if status in (401, 403):
+        message = _without_key_parts(message, key)
     retryable = status in _RETRYABLE_STATUSES or (status >= 500 and status not in (501, 505))
     problem = f"{url} answered {status}" + (f" ({message})" if message else "")
     wait = parse_retry_after(headers.get("retry-after"), time.time()) if retryable else None
-    return ServerError(problem, retryable=retryable, hint=_hint(status, message), status=status, retry_after=wait)
+    return ServerError(
+        problem,
+        retryable=retryable,
+        hint=_hint(status, message),
+        status=status,
+        retry_after=wait,
+        about_length=_is_about_length(message),
+    )
 
 
 def streamed_error(url: str, error: object, key: str | None) -> ServerError:
@@ -56,21 +68,27 @@ def streamed_error(url: str, error: object, key: str | None) -> ServerError:
         retryable=retryable,
         hint=_hint(status, message),
         status=status,
+        about_length=_is_about_length(message),
     )
 
 
-def malformed_response(url: str, problem: str) -> ServerError:
+def malformed_response(url: str, problem: str, status: int | None = None) -> ServerError:
     """Return the error for a stream that violates the protocol."""
     return ServerError(
         f"{url} {problem}",
         retryable=True,
         hint="if it happens again, check that the server follows the OpenAI protocol",
+        status=status,
     )
 
 
-def unexpected_response(url: str, path: str) -> ServerError:
-    """Return the error for a JSON response without the expected fields."""
-    return ServerError(f"{url}{path} answers with unexpected JSON", retryable=False, hint="check base_urls")
+def unexpected_response(url: str, path: str, body: bytes, key: str | None) -> ServerError:
+    """Return the error for a response without the expected fields, or one that is not JSON."""
+    message = _server_message(body, key)
+    words = f" ({message})" if message else ""
+    return ServerError(
+        f"{url}{path} answers like no OpenAI-compatible server{words}", retryable=False, hint="check base_urls"
+    )
 
 
 def connection_error(url: str, error: httpx.HTTPError) -> ServerError:
@@ -116,6 +134,17 @@ def _server_message(body: bytes, key: str | None) -> str:
     return line if len(line) <= _MAX_MESSAGE else line[: _MAX_MESSAGE - 3] + "..."
 
 
+def _is_about_length(message: str) -> bool:
+    return "context" in message.lower() or "max_tokens" in message
+
+
+def _without_key_parts(message: str, key: str | None) -> str:
+    """Return a message without the words that may show a part of the key, such as sk-ab***yz."""
+    parts = {part.lower() for part in ((key or "")[:4], (key or "")[-4:]) if part}
+    words = message.split()
+    return " ".join("***" if "*" in word or any(part in word.lower() for part in parts) else word for word in words)
+
+
 def _hint(status: int, message: str) -> str:
     if status in (401, 403):
         return "set the key: in the environment (api_key_env) or as api_key"
@@ -127,6 +156,6 @@ def _hint(status: int, message: str) -> str:
         return "check the server's own log"
     if 300 <= status < 400:
         return "use the address that it moved to"
-    if "context" in message.lower() or "max_tokens" in message:
+    if _is_about_length(message):
         return "shorten the question, or lower max_tokens"
     return "leave out what the server names"

@@ -20,6 +20,9 @@ from branchwise.backends.openai.server_errors import (
 )
 from branchwise.backends.openai.settings import OpenAISettings
 
+_NOT_STREAMED = ("text/html", "text/plain", "application/json")
+"""Types of responses that are no streams."""
+
 Body = Mapping[str, JsonValue]
 ResponseModel = TypeVar("ResponseModel", bound=BaseModel)
 
@@ -60,6 +63,9 @@ class Transport:
                 self.replicas.mark_reachable(replica)
                 if response.status_code != 200:
                     raise await self._status_error(replica, response)
+                if response.headers.get("content-type", "").startswith(_NOT_STREAMED):
+                    content = await response.aread()
+                    raise unexpected_response(replica.url, path, content, self.settings.key())
                 async with aclosing(server_events(response.aiter_bytes())) as events:
                     yield events
         except OversizedEventError as error:
@@ -72,16 +78,17 @@ class Transport:
     async def _request(
         self, replica: Replica, path: str, body: Body | None, model: type[ResponseModel]
     ) -> ResponseModel:
-        client = (await self.connections.current()).client
+        client, content = (await self.connections.current()).client, b""
         try:
             url = replica.url + path
             response = await (client.get(url) if body is None else client.post(url, json=body))
             self.replicas.mark_reachable(replica)
             if response.status_code != 200:
                 raise await self._status_error(replica, response)
-            return model.model_validate_json(response.content)
+            content = response.content
+            return model.model_validate_json(content)
         except ValidationError as error:
-            raise unexpected_response(replica.url, path) from error
+            raise unexpected_response(replica.url, path, content, self.settings.key()) from error
         except httpx.HTTPError as error:
             raise self._connection_error(replica, error) from error
 

@@ -13,7 +13,7 @@ from branchwise.backends.scripted.vocabulary import PrefixTree, Vocabulary
 from branchwise.backends.stream import Broken, Ended, Extension, Tokens
 from branchwise.core.errors import BackendError
 from branchwise.core.messages import Messages
-from branchwise.core.path import Path, StopReason, TopLogprob
+from branchwise.core.path import Path, StopReason, TopLogprob, word_ends
 from branchwise.core.usage import Usage
 
 __all__ = ["Reply", "Script", "ScriptedBackend"]
@@ -98,7 +98,8 @@ class ScriptedBackend(Backend):
     async def force(self, path: Path, text: str) -> Path:
         tokens = self.vocabulary.tokens(text)
         if not self._capabilities.token_out:
-            return Path(parent=path, key=path.key, token_ids=(), text=text, forced=True)
+            ends = word_ends(text) if self._capabilities.continues else ()
+            return Path(parent=path, key=path.key, token_ids=(), text=text, ends=ends, forced=True)
         return Path(
             parent=path, key=path.key, token_ids=tokens, text=text, ends=self.vocabulary.ends(tokens), forced=True
         )

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from branchwise.backends.base import Backend
 from branchwise.backends.models.load import check_names, engine_settings, load
+from branchwise.backends.openai.connect import connect
 from branchwise.chat.options import validated
 from branchwise.chat.task import chat_task
 from branchwise.core.budget import Budget
@@ -50,6 +51,16 @@ class ChatConfig(BaseModel):
     """Thinking switch of the chat template; None keeps the template's default."""
     thinking_budget: int | None = None
     """Maximum number of thinking tokens before the answer."""
+    base_url: str | tuple[str, ...] | None = None
+    """Address of an OpenAI-compatible server that runs the model, or one for each replica; None: it runs in this
+    process."""
+    api_key: str | None = Field(default=None, repr=False, exclude=True)
+    """Key of that server; None takes it from the environment variable OPENAI_API_KEY."""
+    context: int | None = None
+    """Context length of that server's model in tokens; None: the length that it reports, else 4096."""
+    allow_fallback: bool = False
+    """Vote with paths from the prompt, with a warning, if the strategy continues paths and the server does not continue
+    text; otherwise that is an error."""
     device: str | None = None
     """cpu, cuda, ...; None: a GPU if there is one."""
     dtype: str | None = None
@@ -112,8 +123,19 @@ class ChatConfig(BaseModel):
         """Return the budget of one question."""
         return Budget(self.budget_tokens, self.budget_seconds)
 
-    def load(self, model: str) -> Backend:
-        """Load `model` into the engine, fetching it if necessary. Raises ModelError, ConfigError, MissingExtraError."""
+    def load(self, model: str | None) -> Backend:
+        """Connect to the server, or load `model` into the engine, fetching it if necessary.
+
+        Raises ConfigError, ModelError, BackendError, MissingExtraError.
+        """
+        if self.base_url is not None:
+            for name in ("device", "dtype", "draft_model"):
+                require(getattr(self, name) is None, name, "is set together with base_url", "leave one of them out")
+            return connect(self.base_url, model, self.api_key, self.context)
+        for name in ("api_key", "context"):
+            require(getattr(self, name) is None, name, "is set without base_url", "set base_url, or leave it out")
+        if model is None:
+            raise ConfigError("model", "is missing", "name one, or set base_url, or pass a backend")
         check_names(model, self.draft_model)  # before torch, whose import takes seconds
         settings = engine_settings(
             device=self.device, dtype=self.dtype, speculation=self.speculation, draft_model=self.draft_model

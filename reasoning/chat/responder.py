@@ -61,5 +61,6 @@ class Responder:
             budget=config.budget(),
             seed=repeat_seed(config.seed if seed is None else seed, repeat),
             stop=stop,
+            allow_fallback=config.allow_fallback,
         )
         return reply_from(result, self._task.thinking)

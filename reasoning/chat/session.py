@@ -71,6 +71,7 @@ class ChatSession:
             seed=self._seed(call),
             observer=observer,
             stop=stop,
+            allow_fallback=self.config.allow_fallback,
         )
         result = await _run_to_end(run)
         if result.outcome is Outcome.FAILED:

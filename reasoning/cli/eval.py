@@ -89,6 +89,8 @@ def evaluate(
     model: options.ModelName = None,
     backend: options.BackendName = None,
     base_url: options.BaseURL = None,
+    context: options.Context = None,
+    allow_fallback: options.AllowFallback = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
@@ -146,6 +148,7 @@ def evaluate(
         model=model,
         backend=backend,
         base_url=base_url,
+        context=context,
         device=device,
         dtype=dtype,
         speculation=speculation,
@@ -167,6 +170,7 @@ def evaluate(
         seed=seed,
         budget_tokens=budget_tokens,
         concurrency=concurrency,
+        allow_fallback=allow_fallback,
     )
     origins = {name: source_origin(source) for name, source in sources.items()}
     _run(job, job.settings(dtype, None if named_verifier is None else named_verifier.name, origins), out)

@@ -56,6 +56,7 @@ class EvalJob:
     seed: int
     budget_tokens: int | None
     concurrency: int
+    allow_fallback: bool = False
 
     def settings(self, dtype: str | None, verifier: str | None, origins: Mapping[str, str]) -> RunSettings:
         """Return the settings for the journal, with the name of the verifier and the origin of each data set."""
@@ -129,6 +130,7 @@ class EvalJob:
             prompting=asked.prompting,
             verifier=self.verifier,
             budget_tokens=self.budget_tokens,
+            allow_fallback=self.allow_fallback,
         )
         with progress.shown():
             run_sync(functools.partial(evaluate, plan, backend_for, on_answered, stop), stop)

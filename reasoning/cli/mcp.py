@@ -27,6 +27,8 @@ def mcp(
     model: options.ModelName = None,
     backend: options.BackendName = None,
     base_url: options.BaseURL = None,
+    context: options.Context = None,
+    allow_fallback: options.AllowFallback = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
@@ -87,12 +89,14 @@ def mcp(
             "budget_seconds": budget_seconds,
             "temperature": temperature,
             "max_tokens": max_tokens,
+            "allow_fallback": allow_fallback,
         }
     )
     model_options = ModelOptions(
         model=model,
         backend=backend,
         base_url=base_url,
+        context=context,
         device=device,
         dtype=dtype,
         speculation=speculation,

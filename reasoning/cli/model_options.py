@@ -6,6 +6,7 @@ from branchwise.backends.base import Backend
 from branchwise.backends.models.load import check_names, engine_settings, load
 from branchwise.backends.models.names import DEFAULT_MODEL
 from branchwise.backends.models.progress import OnProgress
+from branchwise.backends.openai.connect import connect
 from branchwise.cli.interrupts import interruptible
 from branchwise.cli.options import BACKENDS, ENGINE, SERVER, VLLM
 from branchwise.cli.render.progress import fetch_progress
@@ -19,6 +20,8 @@ class ModelOptions:
     model: str | None
     backend: str | None
     base_url: list[str] | None
+    context: int | None
+    """Context length of a server's model; None: as it reports."""
     device: str | None
     dtype: str | None
     speculation: str
@@ -43,6 +46,7 @@ class ModelOptions:
             )
             self._require_unset("dtype", "draft_model")  # the device may be that of a verifier
             return
+        self._require_unset("context")
         require(backend != SERVER, "backend", "is a server without an address", "add --base-url http://host:port")
         if backend != ENGINE:
             self._require_unset("draft_model")
@@ -55,10 +59,7 @@ class ModelOptions:
         """
         self.check()
         if self.base_url:
-            from branchwise.backends.openai.backend import OpenAIBackend
-            from branchwise.backends.openai.settings import OpenAISettings
-
-            return OpenAIBackend.load(OpenAISettings(tuple(self.base_url), model=self.model))
+            return connect(self.base_url, self.model, context=self.context)
         with interruptible(), fetch_progress(f"loading {self.name}") as progress:
             return self._load_vllm(progress) if self._backend_name() == VLLM else self._load_engine(progress)
 

@@ -34,6 +34,8 @@ class ModelServer:
     cors: Sequence[str]
     """Origins whose web pages may read replies."""
     address: Address
+    allow_fallback: bool = False
+    """Requests for strategies that continue paths are answered by a vote if the backend continues none."""
 
     async def serve(self, listener: socket.socket, *, spans: bool) -> None:
         """Serve until a signal stops the server. `spans` exports OpenTelemetry spans.
@@ -51,7 +53,12 @@ class ModelServer:
         observer = together(metrics, telemetry(spans=spans, logs=self.address.format))
         log_warnings("uvicorn.error")
         completions = ChatCompletions(
-            self.backend, self.limits, observer=observer, strategy=self.strategy, verifier=self.verifier
+            self.backend,
+            self.limits,
+            observer=observer,
+            strategy=self.strategy,
+            verifier=self.verifier,
+            allow_fallback=self.allow_fallback,
         )
         service = Service(completions, queue, metrics)
         app = create_app(

@@ -95,6 +95,23 @@ BaseURL = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        help="Context length of the server's model in tokens. [default: the length it reports, else 4096]",
+        rich_help_panel=MODEL,
+    ),
+]
+AllowFallback = Annotated[
+    bool,
+    typer.Option(
+        "--allow-fallback",
+        help="Vote with paths from the prompt, with a warning, if the strategy continues paths and the server does "
+        "not continue text. [default: an error]",
+        show_default=False,
+        rich_help_panel=MODEL,
+    ),
+]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, ... [default: a GPU if there is one]", rich_help_panel=MODEL)
 ]

@@ -24,6 +24,8 @@ def serve(
     model: options.ModelName = None,
     backend: options.BackendName = None,
     base_url: options.BaseURL = None,
+    context: options.Context = None,
+    allow_fallback: options.AllowFallback = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
@@ -95,6 +97,7 @@ def serve(
         model=model,
         backend=backend,
         base_url=base_url,
+        context=context,
         device=device,
         dtype=dtype,
         speculation=speculation,
@@ -113,5 +116,6 @@ def serve(
             keys=keys,
             cors=cors or (),
             address=address,
+            allow_fallback=allow_fallback,
         )
         asyncio.run(server.serve(listener, spans=telemetry))

@@ -54,6 +54,8 @@ def solve(
     model: options.ModelName = None,
     backend: options.BackendName = None,
     base_url: options.BaseURL = None,
+    context: options.Context = None,
+    allow_fallback: options.AllowFallback = False,
     device: options.Device = None,
     dtype: options.Dtype = None,
     speculation: options.Speculation = "auto",
@@ -108,6 +110,7 @@ def solve(
         model=model,
         backend=backend,
         base_url=base_url,
+        context=context,
         device=device,
         dtype=dtype,
         speculation=speculation,
@@ -128,6 +131,7 @@ def solve(
             seed=seed,
             verifier=loaded_verifier,
             observer=live.observe if live else None,
+            allow_fallback=allow_fallback,
         )
     setup = _setup(text, chosen.name, named_verifier, loaded, chosen_task.name, seed)
     try:

@@ -9,6 +9,8 @@ BranchwiseError
 ├── SandboxError(problem, fix)           programs cannot run safely here (branchwise.sandbox.outcome)
 ├── CallError(what, error)               a user's code (a verifier, an answer format, an observer) failed
 └── BackendError(problem, retryable, hint)   a model failed while it processed a request
+    ├── ContinuationError            a backend did not continue a path after its text
+    └── UnsupportedError             a backend does not support the request at all
 """
 
 from typing import Self
@@ -85,6 +87,20 @@ class BackendError(BranchwiseError):
         self.problem = problem
         self.retryable = retryable
         self.hint = hint
+
+
+class ContinuationError(BackendError):
+    """A backend did not continue a path after its text, although it has continued paths before."""
+
+    def __init__(self, problem: str, *, hint: str) -> None:
+        super().__init__(problem, retryable=False, hint=hint)
+
+
+class UnsupportedError(BackendError):
+    """A backend does not support a kind of request at all."""
+
+    def __init__(self, problem: str, *, hint: str) -> None:
+        super().__init__(problem, retryable=False, hint=hint)
 
 
 def require(condition: bool, field: str, problem: str, fix: str) -> None:

@@ -1,5 +1,6 @@
 """Paths: a prompt and the tokens generated after it, in segments. Strategies fork and continue them."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -7,6 +8,11 @@ from typing import NamedTuple
 
 from branchwise.core.keys import cut_key
 from branchwise.core.messages import Messages
+
+# A word with the white space before it, so that no cut leaves white space at the end of a prefix: a model continues
+# from there with tokens that it rarely sees. Scripts that set no spaces are cut after each character.
+_UNSPACED = "\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
+_WORD = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\s{_UNSPACED}]+|$)")
 
 
 class StopReason(Enum):
@@ -40,7 +46,8 @@ class Path:
     text: str
     """Text of all tokens of the segment, including a stop string."""
     ends: tuple[int, ...] = ()
-    """[len(token_ids)] length of `text` after each token; empty for a root."""
+    """[size] length of `text` after each token; empty for a root. Without tokens: after each word, if the backend
+    continues text."""
     logprobs: tuple[float, ...] | None = None
     """[tokens] log-probability of each token before temperature and filters, in nats.
     A backend may report them without token ids."""
@@ -74,9 +81,14 @@ class Path:
         return reversed(chain)
 
     @property
+    def size(self) -> int:
+        """Number of tokens of the segment; of words if the backend returns text only, and continues it."""
+        return len(self.token_ids) or (0 if self.parent is None else len(self.ends))
+
+    @property
     def generated(self) -> int:
-        """Number of tokens after the prompt."""
-        return sum(len(segment.token_ids) for segment in self.segments())
+        """Number of tokens after the prompt, or of words; see `size`."""
+        return sum(segment.size for segment in self.segments())
 
     @property
     def opening(self) -> str:
@@ -135,10 +147,11 @@ class Path:
         if length == self.generated and self.stop_reason is None:
             return self
         node, end = self, self.generated
-        while node.parent is not None and end - len(node.token_ids) >= length:
-            end -= len(node.token_ids)
+        while node.parent is not None and end - node.size >= length:
+            end -= node.size
             node = node.parent
-        kept = length - (end - len(node.token_ids))
+        kept = length - (end - node.size)
+        logprobs = node.logprobs if node.logprobs is not None and len(node.logprobs) == node.size else None
         return replace(
             node,
             key=cut_key(node.key, length),
@@ -147,7 +160,12 @@ class Path:
             shown=None,
             cut_from=node.key if node.cut_from is None else node.cut_from,
             ends=node.ends[:kept],
-            logprobs=None if node.logprobs is None else node.logprobs[:kept],
+            logprobs=None if logprobs is None else logprobs[:kept],
             top_logprobs=None if node.top_logprobs is None else node.top_logprobs[:kept],
             stop_reason=None,
         )
+
+
+def word_ends(text: str) -> tuple[int, ...]:
+    """Return [words] the length of `text` after each word. White space at its end is a word of its own."""
+    return tuple(match.end() for match in _WORD.finditer(text) if match.end() > match.start())

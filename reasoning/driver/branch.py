@@ -12,7 +12,7 @@ from typing import NamedTuple
 from branchwise.backends.base import Backend, ExtendRequest
 from branchwise.backends.stream import BranchStream, Broken, Ended, Extension, Tokens
 from branchwise.core.errors import BranchwiseError
-from branchwise.core.path import Path, StopReason, TopLogprob
+from branchwise.core.path import Path, StopReason, TopLogprob, word_ends
 from branchwise.core.usage import Usage
 from branchwise.driver.fallbacks import RETRY_DELAYS, as_branchwise_error, is_retryable, retry
 from branchwise.prompts.thinking import Thinking
@@ -32,7 +32,8 @@ class _SampledToken(NamedTuple):
 class BranchTokens:
     """The tokens sampled for one branch. The last segment becomes its path; fixed-size chunks become Progress."""
 
-    def __init__(self, parent: Path, key: int) -> None:
+    def __init__(self, parent: Path, key: int, *, continues_text: bool = True) -> None:
+        self._continues_text = continues_text
         self.parent = parent
         """The path that the current segment continues."""
         self._key = key
@@ -92,12 +93,15 @@ class BranchTokens:
         logprobs = tuple(token.logprob for token in segment if token.logprob is not None)
         top_logprobs = tuple(token.top_logprobs for token in segment if token.top_logprobs is not None)
         count = len(token_ids) or len(segment)
+        ends = tuple(min(token.end, len(text)) for token in segment if token.end is not None)
+        if not token_ids and (len(ends) < count or not self._continues_text):
+            ends = word_ends(text) if self._continues_text else ()
         return Path(
             parent=self.parent,
             key=self._key,
             token_ids=token_ids,
             text=text,
-            ends=tuple(min(token.end, len(text)) for token in segment if token.end is not None),
+            ends=ends,
             logprobs=logprobs if len(logprobs) == count else None,
             top_logprobs=top_logprobs if top_logprobs and len(top_logprobs) == count else None,
             stop_reason=reason,
@@ -134,7 +138,7 @@ class ActiveBranch:
 
     def __init__(self, backend: Backend, request: ExtendRequest, thinking: Thinking, stream: BranchStream) -> None:
         """`request` has the branch's key alone; its `sampling.max_tokens` is the limit of the whole branch."""
-        self.tokens = BranchTokens(request.path, request.keys[0])
+        self.tokens = BranchTokens(request.path, request.keys[0], continues_text=backend.capabilities.continues)
         self.path = request.path
         self.cost = Usage()
         """While the branch runs, the cost of the requests that ended."""

@@ -4,14 +4,18 @@ Every reduction is noted; the notes are `Result.degraded`.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from branchwise.backends.base import Capabilities
-from branchwise.core.errors import BackendError, BranchwiseError
+from branchwise.core.errors import BackendError, BranchwiseError, ConfigError
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
+from branchwise.strategies.strategy import AnyStrategy
+
+log = logging.getLogger(__name__)
 
 Returned = TypeVar("Returned")
 Note = Callable[[str], None]
@@ -53,9 +57,35 @@ def is_retryable(error: BranchwiseError) -> bool:
     return isinstance(error, BackendError) and error.retryable
 
 
+class RunnableStrategy(NamedTuple):
+    """A strategy that the backend can run, and the notes on what it replaces."""
+
+    strategy: AnyStrategy
+    notes: tuple[str, ...] = ()
+
+
+def runnable(strategy: AnyStrategy, capabilities: Capabilities, *, allow_fallback: bool) -> RunnableStrategy:
+    """Return the strategy, or its fallback if it continues paths and the backend does not.
+
+    Raises ConfigError for such a strategy unless `allow_fallback` is set.
+    """
+    other = strategy.fallback
+    if other is None or capabilities.continues:
+        return RunnableStrategy(strategy)
+    if not allow_fallback:
+        raise ConfigError(
+            "strategy",
+            f"{strategy.name} continues paths, and the server of {capabilities.model} does not continue text",
+            "use one that votes, such as self-consistency, or allow_fallback=True (--allow-fallback) to vote instead",
+        )
+    note = f"{strategy.name}: the server does not continue text, so paths from the prompt voted instead"
+    log.warning("warning: %s", note)
+    return RunnableStrategy(other, (note,))
+
+
 def standing_notes(capabilities: Capabilities) -> tuple[str, ...]:
     """Return the notes that apply to every run on the backend, whatever the strategy requests."""
-    notes = list(capabilities.changes)
+    notes = [*capabilities.changes, *capabilities.notes]
     if not capabilities.keyed:
         notes.append("the backend does not sample by key: the same seed may give other paths")
     if not capabilities.counted:
@@ -63,7 +93,8 @@ def standing_notes(capabilities: Capabilities) -> tuple[str, ...]:
     if capabilities.prefix_reuse == 0:
         notes.append("the backend keeps no prefixes: shared prefixes are computed again for every path")
     if not capabilities.token_out:
-        notes.append("the backend shows no tokens: paths are text only and can't be cut into steps")
+        cut = ", cut between words" if capabilities.continues else " and can't be cut into steps"
+        notes.append(f"the backend shows no tokens: paths are text{cut}")
     return tuple(notes)
 
 

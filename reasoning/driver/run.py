@@ -51,6 +51,8 @@ class RunConfig:
     verifier: Verifier | None = None
     observer: Observer | None = None
     stop: Stop = field(default_factory=Stop)
+    notes: tuple[str, ...] = ()
+    """Notes of every result."""
     clock: Callable[[], float] = time.monotonic
     """Returns seconds."""
 
@@ -138,7 +140,8 @@ class Run(Generic[State]):
     def _submit_prompt(self, question: Question) -> None:
         task, number = self._config.task, len(self.questions)
         state = QuestionState(number, number, AnswerGroups(task.format, seconds_left=self._seconds_remaining))
-        state.notes.update(dict.fromkeys(standing_notes(self._config.backend.capabilities)))
+        notes = (*self._config.notes, *standing_notes(self._config.backend.capabilities))
+        state.notes.update(dict.fromkeys(notes))
         self.questions.append(state)
         self._reporter.question_started(state)
         try:

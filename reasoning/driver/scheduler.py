@@ -12,7 +12,7 @@ from dataclasses import replace
 from branchwise.backends.base import Backend, ExtendRequest
 from branchwise.backends.stream import Tokens
 from branchwise.core.budget import Budget, BudgetAllocator
-from branchwise.core.errors import BackendError, BranchwiseError, BudgetError, CallError
+from branchwise.core.errors import BranchwiseError, BudgetError, CallError, UnsupportedError
 from branchwise.core.keys import root_key
 from branchwise.core.path import Path, StopReason
 from branchwise.core.result import Outcome
@@ -197,9 +197,7 @@ class Scheduler:
         question = request.origin.question
         if not self._backend.capabilities.score:
             question.note(NO_SCORES)
-            raise BackendError(
-                "score: unsupported by the backend", retryable=False, hint="use one that scores given texts"
-            )
+            raise UnsupportedError("score: unsupported by the backend", hint="use one that scores given texts")
         scores = await retry("score", lambda: self._backend.score(action.path, action.continuations))
         request.cost = scores.cost
         return Scored(question.index, action, scores.logprobs)

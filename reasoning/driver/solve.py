@@ -5,7 +5,8 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from typing import TypedDict, TypeVar, Unpack
+from dataclasses import replace
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
 
@@ -26,6 +27,7 @@ from branchwise.driver.arguments import (
     task_of,
 )
 from branchwise.driver.events import Observer
+from branchwise.driver.fallbacks import runnable
 from branchwise.driver.reward import RewardFunction, as_verifier, with_reward
 from branchwise.driver.run import Run, RunConfig
 from branchwise.driver.scheduler import Verifier
@@ -48,6 +50,7 @@ class SolveOptions(TypedDict, total=False):
     reward_fn: RewardFunction | None
     observer: Observer | None
     stop: Stop | None
+    allow_fallback: bool
 
 
 async def solve(question: Question, backend: Backend, **options: Unpack[SolveOptions]) -> Result:
@@ -71,12 +74,14 @@ async def solve(question: Question, backend: Backend, **options: Unpack[SolveOpt
     observer     a function that receives the events of the run. If it raises, it receives no more, and
                  `Result.errors` says so
     stop         a `Stop`: set it to end the run early, with the best answer so far
+    allow_fallback
+                 vote with paths from the prompt if the strategy continues paths and the backend can't; the result and a
+                 warning say so. Default: False, which raises ConfigError
 
     Cancelling the awaiting task stops every branch. Raises ConfigError for invalid arguments, an invalid question
     included. A BackendError is never raised: what fails is listed in `Result.errors`.
     """
-    strategy = _strategy(options)
-    run = Run(strategy, _config(backend, options, strategy))
+    run = _run(backend, options)
     (result,) = await run.solve([question])
     if (error := run.questions[0].prompt_error) is not None:
         raise error
@@ -86,20 +91,19 @@ async def solve(question: Question, backend: Backend, **options: Unpack[SolveOpt
 async def solve_batch(questions: Iterable[Question], backend: Backend, **options: Unpack[SolveOptions]) -> list[Result]:
     """Answer several questions in one run that shares the budget. Return one result for each, in order.
 
-    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop. A
-    question that is invalid (empty, or too long for the model) fails alone, and its result says why. Raises ConfigError
-    for other invalid arguments.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop,
+    allow_fallback. A question that is invalid (empty, or too long for the model) fails alone, and its result says why.
+    Raises ConfigError for other invalid arguments.
     """
     batch = question_list(questions)
-    strategy = _strategy(options)
-    return await Run(strategy, _config(backend, options, strategy)).solve(batch)
+    return await _run(backend, options).solve(batch)
 
 
 def solve_sync(question: Question, backend: Backend, **options: Unpack[SolveOptions]) -> Result:
     """Answer one question from code that does not await; works inside a running event loop too (a notebook).
 
-    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop. Ctrl-C
-    stops the run and returns the best answer so far; a second one raises KeyboardInterrupt.
+    Takes the options of `solve`: strategy, task, answer_type, budget, seed, verifier, reward_fn, observer, stop,
+    allow_fallback. Ctrl-C stops the run and returns the best answer so far; a second one raises KeyboardInterrupt.
     """
     stop = stop_of(options.get("stop"))
     options["stop"] = stop
@@ -155,17 +159,21 @@ def _verifier(options: SolveOptions) -> Verifier | None:
     return as_verifier(reward)
 
 
-def _config(backend: Backend, options: SolveOptions, strategy: AnyStrategy) -> RunConfig:
-    """Return the run's configuration. Raises TypeError for an option that does not exist, ConfigError for a value."""
+def _run(backend: Backend, options: SolveOptions) -> Run[Any]:
+    """Return a new run. Raises TypeError for an option that does not exist, ConfigError for a value."""
     check_names(options, SolveOptions.__annotations__)
     check_backend(backend)
     check_callable(options.get("observer"), "observer")
-    return RunConfig(
+    given = _strategy(options)
+    config = RunConfig(
         backend=backend,
-        task=task_of(options.get("task"), options.get("answer_type"), strategy.default_task),
+        task=task_of(options.get("task"), options.get("answer_type"), given.default_task),
         budget=budget_of(options.get("budget")),
         seed=seed_of(options.get("seed", 0)),
         verifier=_verifier(options),
         observer=options.get("observer"),
         stop=stop_of(options.get("stop")),
     )
+    allow_fallback = options.get("allow_fallback", False)
+    strategy, notes = runnable(given, backend.capabilities, allow_fallback=allow_fallback)
+    return Run(strategy, replace(config, notes=notes))

@@ -45,6 +45,8 @@ class Plan:
     """Scores paths for strategies that use a verifier."""
     budget_tokens: int | None = None
     """Maximum number of sampled tokens per question; the questions of a batch share the sum."""
+    allow_fallback: bool = False
+    """Strategies that continue paths vote if the backend continues none."""
 
 
 async def evaluate(
@@ -155,6 +157,7 @@ class _StrategyRun:
                 verifier=self._plan.verifier,
                 observer=observe,
                 stop=self._stop,
+                allow_fallback=self._plan.allow_fallback,
             )
         except ConfigError:
             raise

@@ -74,13 +74,16 @@ class BranchwiseAPI(ModelAPI):
         backend: Backend | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are the fields of `ChatConfig` (-M on the command line); `backend` replaces loading the model.
+        """`arguments` are the fields of `ChatConfig` (-M on the command line).
+
+        `backend` replaces loading the model; a server at `base_url` (--model-base-url) runs it elsewhere.
 
         Raises ConfigError, ModelError or MissingExtraError.
         """
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
-        require(base_url is None, "base_url", "is not supported: the model runs in this process", "remove it")
-        self.arguments = ChatConfig.parse(arguments)
+        server = {"base_url": base_url, "api_key": api_key}
+        given = {name: value for name, value in server.items() if value is not None}
+        self.arguments = ChatConfig.parse({**arguments, **given})
         self.backend = backend or self.arguments.load(model_name)
         self._closes = backend is None
         self._responder = Responder(self.backend, self.arguments)

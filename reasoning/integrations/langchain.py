@@ -18,7 +18,7 @@ from branchwise.chat.prompt import tool_prompt
 from branchwise.chat.reply import Reply, ReplyDelta
 from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.chat.token_count import count_prompt, count_text
-from branchwise.core.errors import ConfigError, MissingExtraError, require
+from branchwise.core.errors import ConfigError, MissingExtraError
 from branchwise.core.messages import Messages
 from branchwise.core.path import StopReason
 from branchwise.driver import Stop, run_sync
@@ -56,18 +56,14 @@ class ChatBranchwise(BaseChatModel):
     _closes: bool = PrivateAttr()
 
     def __init__(self, model: str | None = None, *, backend: Backend | None = None, **given: object) -> None:
-        """Load `model` into this process, or use `backend`, which stays open. `given` are the fields of `ChatConfig`
-        and the arguments of every chat model (callbacks, tags, cache, ...).
+        """Load `model` here, use a server at `base_url`, or use `backend`, which stays open. `given` are the fields of
+        `ChatConfig` and the arguments of every chat model (callbacks, tags, cache, ...).
 
         Raises ConfigError, ModelError or MissingExtraError.
         """
         own = {name: given.pop(name) for name in tuple(given) if name in BaseChatModel.model_fields}
         arguments = ChatConfig.parse(given)
-        if backend is None:
-            require(model is not None, "model", "is missing", "name one, or pass a backend")
-            used = arguments.load(str(model))
-        else:
-            used = backend
+        used = arguments.load(model) if backend is None else backend
         fields = {"model": model or used.capabilities.model, "arguments": arguments, **own}
         super().__init__(**fields)  # type: ignore[arg-type]  # pydantic validates the fields
         self._session = ChatSession(used, arguments)

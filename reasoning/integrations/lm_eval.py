@@ -64,7 +64,7 @@ class BranchwiseLM(LM):
 
     def __init__(
         self,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         *,
         backend: Backend | None = None,
         concurrency: int = 4,
@@ -72,7 +72,7 @@ class BranchwiseLM(LM):
         max_batch_size: int | None = None,
         **arguments: object,
     ) -> None:
-        """`arguments` are the fields of `ChatConfig`; `backend` replaces loading `model`.
+        """`arguments` are the fields of `ChatConfig`, such as `base_url`; `backend` replaces loading `model`.
 
         `concurrency` is the number of questions answered at once. lm-eval's batch sizes are ignored: the engine forms
         its own batches. Raises ConfigError, ModelError or MissingExtraError.
@@ -82,6 +82,8 @@ class BranchwiseLM(LM):
         if arguments.get("device") == "cuda:0":  # the default of lm-eval's command line
             del arguments["device"]
         self.arguments = ChatConfig.parse(arguments)
+        if model is None and self.arguments.base_url is None:
+            model = DEFAULT_MODEL
         self.backend = backend or self.arguments.load(model)
         self.concurrency = concurrency
         self.usage = Usage()

@@ -18,7 +18,7 @@ from branchwise.chat.prompt import tool_prompt
 from branchwise.chat.reply import Reply, ReplyDelta
 from branchwise.chat.session import ChatCall, ChatSession
 from branchwise.chat.token_count import count_prompt
-from branchwise.core.errors import BackendError, ConfigError, MissingExtraError, require
+from branchwise.core.errors import BackendError, ConfigError, MissingExtraError
 from branchwise.driver import Stop
 
 try:
@@ -81,17 +81,16 @@ class BranchwiseModel(Model[None]):
         profile: ModelProfileSpec | None = None,
         **arguments: object,
     ) -> None:
-        """Load `model` into this process, or use `backend`, which stays open; `arguments` are the fields of
-        `ChatConfig`.
+        """Load `model` here, use a server at `base_url`, or use `backend`, which stays open.
+
+        `arguments` are the fields of `ChatConfig`.
 
         Raises ConfigError, ModelError or MissingExtraError.
         """
         super().__init__(settings=settings, profile=_with_defaults(profile))
         read = ChatConfig.parse(arguments)
-        if backend is None:
-            require(model is not None, "model", "is missing", "name one, or pass a backend")
         self._closes = backend is None
-        used = read.load(str(model)) if backend is None else backend
+        used = read.load(model) if backend is None else backend
         self._name = model or used.capabilities.model
         self._session = ChatSession(used, read)
 

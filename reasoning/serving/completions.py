@@ -27,7 +27,8 @@ _RANDOM = random.SystemRandom()
 class ChatCompletions:
     """Answers chat completion requests over one backend, many at the same time.
 
-    `strategy` answers requests that name none, `verifier` checks paths for strategies that need one, and `observer`
+    `strategy` answers requests that name none, `verifier` checks paths for strategies that need one,
+    `allow_fallback` lets strategies that continue paths vote where the backend continues none, and `observer`
     receives the events of every run. `seed` makes the seed of a request without one; `clock` returns Unix time.
     """
 
@@ -39,6 +40,7 @@ class ChatCompletions:
         observer: Observer | None = None,
         strategy: str = DEFAULT_STRATEGY,
         verifier: Verifier | None = None,
+        allow_fallback: bool = False,
         seed: Callable[[], int] = lambda: _RANDOM.getrandbits(32),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -48,6 +50,7 @@ class ChatCompletions:
         self.limits = limits or Limits()
         self.strategy = strategy
         self.verifier = verifier
+        self.allow_fallback = allow_fallback
         self._observer = observer
         self._seed = seed
         self._clock = clock
@@ -116,6 +119,7 @@ class ChatCompletions:
                         verifier=self.verifier,
                         observer=together(progress, self._observer),
                         stop=stop,
+                        allow_fallback=self.allow_fallback,
                     )
                     if result.outcome is Outcome.FAILED:
                         raise progress.errors[0]

@@ -70,6 +70,14 @@ class Strategy(ABC, Generic[State]):
         """
         return False
 
+    @property
+    def fallback(self) -> "AnyStrategy | None":
+        """Return the strategy to run instead where a backend does not continue paths; None if this one needs none.
+
+        It runs only if the caller allows it.
+        """
+        return None
+
     @abstractmethod
     def start(self, roots: Sequence[Path]) -> State:
         """Return the state before any action, for one root a question."""

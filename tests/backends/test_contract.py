@@ -23,7 +23,8 @@ async def test_every_branch_streams_its_tokens_and_ends_once(backend: Backend) -
     for branch in await generate(backend, await make_root(backend)):
         assert len(branch.ended) == 1
         assert branch.ended[0].cost.sampled == 40
-        assert len(branch.token_ids) == len(branch.ends) == (40 if capabilities.token_out else 0)
+        assert len(branch.token_ids) == (40 if capabilities.token_out else 0)
+        assert len(branch.ends) == 40 or not (capabilities.token_out or branch.ends)
         assert len(branch.logprobs) == (40 if capabilities.logprobs else 0)
         assert all(logprob <= 0 for logprob in branch.logprobs)
         assert branch.text

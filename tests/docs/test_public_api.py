@@ -42,7 +42,7 @@ INTERNAL = {
     "branchwise.backends.scripted.reply": {"Cancellation", "PlannedBranch", "plan_branch", "wait_or_stop"},
     "branchwise.core.budget": {"BudgetAllocator"},
     "branchwise.core.errors": {"require"},
-    "branchwise.core.path": {"TopLogprob"},
+    "branchwise.core.path": {"TopLogprob", "word_ends"},
     "branchwise.driver.events": {"Reporter", "Together"},
     "branchwise.driver.solve": {"SolveOptions", "run_sync"},
     "branchwise.prompts.library": {"structured"},

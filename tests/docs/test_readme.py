@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,17 @@ import branchwise as bw
 from branchwise.backends.scripted.backend import ScriptedBackend
 from branchwise.chat import config as arguments
 from tests.support.commands import run
+from tests.support.fake_server import FakeFeatures, FakeServer
 from tests.support.served import served
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("python", "strategies", "command-line", "evaluation", "engine", "search", "vllm", "serving")
+PAGES = ("python", "strategies", "command-line", "evaluation", "engine", "search", "vllm", "serving", "servers")
 DOCS = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in PAGES}
 TEXT = README + "".join(DOCS.values())
 ALL_PYTHON = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-PYTHON = [block for block in ALL_PYTHON if "base_url" not in block]
+PYTHON = [block for block in ALL_PYTHON if "base_url" not in block and "connect(" not in block]
+CONNECTING = [block for block in ALL_PYTHON if "connect(" in block]
 (CLIENT,) = (block for block in ALL_PYTHON if "base_url" in block)
 BLOCKS = [
     re.findall(r"^(?:echo \"[^\"]*\" \| )?branchwise .*$", block, re.MULTILINE)
@@ -36,6 +40,20 @@ def test_a_python_snippet_runs(snippet: str, monkeypatch: pytest.MonkeyPatch) ->
     if "FivePaths" in names:
         result = bw.solve_sync("q", bw.load(), strategy=names["FivePaths"]())  # type: ignore[operator]
         assert len(result.paths) == 5
+
+
+@pytest.mark.parametrize("snippet", CONNECTING, ids=range(len(CONNECTING)))
+def test_a_snippet_connects_to_a_server_of_chats_without_torch(snippet: str) -> None:
+    """The first one is the first example of the README."""
+    assert README.index(CONNECTING[0]) == README.index("```python\n") + len("```python\n")
+    code = f"import sys\nsys.modules['torch'] = None\n{snippet}\nassert backend.capabilities.continues"
+    reply = "First, 17 * 20 is 340.\nThen 17 * 3 is 51.\nSo the answer is \\boxed{391}."
+    with FakeServer(
+        lambda prompt, before: reply, FakeFeatures(tokens=False, continuation="plain", context=9000)
+    ) as server:
+        code = code.replace("http://localhost:8000", server.url)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout[:4]) == ("", "391 ")
 
 
 @pytest.mark.parametrize("commands", [block for block in BLOCKS if block])

@@ -9,12 +9,14 @@ import branchwise as bw
 from branchwise.backends.base import ExtendRequest
 from branchwise.backends.scripted.backend import Reply, ScriptedBackend
 from branchwise.backends.stream import Extension
+from branchwise.registry import STRATEGIES
 from tests.support.throwaway import Log, Throwaway, once
 
 FULL = bw.Capabilities(model="scripted", context=10_000)
 
 
 TEXT = replace(FULL, token_in=False, token_out=False, logprobs=False, top_k_logprobs=0)
+CLOSED = replace(TEXT, continues=False)
 
 
 def backend(
@@ -78,12 +80,21 @@ async def test_alternatives_are_limited_to_those_the_backend_reports() -> None:
         assert notes(result, *(["20 alternatives"] if limit < 20 else []))
 
 
-async def test_path_consistency_without_tokens_is_self_consistency() -> None:
-    result = await bw.solve("q", backend(TEXT), strategy=bw.PathConsistency(10, stop_at=None))
+async def test_path_consistency_cuts_text_between_words() -> None:
+    result = await bw.solve("q", backend(TEXT), strategy=bw.PathConsistency.plain(10))
+    assert result.paths[0].steps == (1, 2, 6)
+    assert [branch.prefix_tokens for branch in result.paths] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert result.paths[3].path.answer_text == "One. Later. The answer is 1."
+    assert notes(result, "cut between words", "tokenized again")
+
+
+async def test_path_consistency_without_continuation_votes() -> None:
+    strategy = bw.PathConsistency(10, stop_at=None)
+    result = await bw.solve("q", backend(CLOSED), strategy=strategy, allow_fallback=True)
     assert (result.answer, len(result.paths)) == ("1", 10)
     assert all(branch.path.parent is branch.path.root for branch in result.paths)
     assert all((branch.steps, branch.path.answer_text) == ((), "One. Two. The answer is 1.") for branch in result.paths)
-    assert notes(result, "shows no tokens", "can't be cut, so every path was sampled from the prompt")
+    assert notes(result, "path-consistency: the server does not continue text", "shows no tokens")
     assert result.usage.sampled == 90
 
 
@@ -148,3 +159,65 @@ async def test_a_branch_that_the_backend_cannot_stop_is_discarded() -> None:
     assert [branch.number for branch in result.paths] == [1]
     assert (result.usage.sampled, result.usage.discarded) == (18, 9)
     assert notes(result, "cannot stop one branch")
+
+
+CONTINUING = {
+    "path-consistency",
+    "path-consistency-plain",
+    "prefix-consistency",
+    "beam",
+    "dvts",
+    "rebase",
+    "particle",
+    "mcts",
+    "tot-bfs",
+    "tot-dfs",
+    "best-first",
+    "adaptive-path-consistency:max_level=2",
+    "best-of-n:step=line",
+    "best-of-n:propose=true",
+}
+
+
+@pytest.mark.parametrize("name", sorted({*STRATEGIES, *CONTINUING}))
+async def test_only_strategies_that_continue_paths_need_leave_to_vote(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    replies = ["One. The answer is 1.", "Two. The answer is 1.", "Three. The answer is 2."]
+    if name in CONTINUING:
+        with pytest.raises(bw.ConfigError, match=r"^strategy: .* continues paths.*--allow-fallback"):
+            await bw.solve("q", backend(CLOSED, replies), strategy=name)
+        assert not caplog.records
+        result = await bw.solve("q", backend(CLOSED, replies), strategy=name, allow_fallback=True)
+    else:
+        result = await bw.solve("q", backend(CLOSED, replies), strategy=name)
+    assert result.answer == "1"
+    assert all(branch.prefix_chars == 0 for branch in result.paths)
+    assert any("paths from the prompt voted instead" in note for note in result.degraded) is (name in CONTINUING)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * (name in CONTINUING)
+
+
+async def test_the_default_strategy_needs_no_continuation() -> None:
+    assert (await bw.solve("q", backend(CLOSED))).answer == "1"
+
+
+@pytest.mark.parametrize(
+    "strategy", [bw.PathConsistency(12, root_share=0.0), bw.AdaptivePathConsistency(12, max_level=2)]
+)
+async def test_a_backend_that_stops_continuing_costs_the_branches_under_way(
+    strategy: bw.PathConsistency | bw.AdaptivePathConsistency,
+) -> None:
+    class Closing(ScriptedBackend):
+        def extend(self, request: ExtendRequest) -> Extension:
+            if request.path.parent is not None:
+                raise bw.ContinuationError("the server began the turn again", hint="use another")
+            return super().extend(request)
+
+    def reply(path: bw.Path, before: int) -> str:
+        return f"One. Two. The answer is {'12'[before % 4 == 3]}."
+
+    result = await bw.solve("q", Closing(reply, capabilities=TEXT), strategy=replace(strategy, stop_at=None))
+    assert result.answer == "1"
+    assert 1 <= 12 - len(result.paths) <= strategy.window
+    assert all(branch.prefix_chars == 0 for branch in result.paths)
+    assert any("began the turn again" in error for error in result.errors)

@@ -136,7 +136,7 @@ async def test_stepwise_path_is_a_chain_with_its_stop_strings(capabilities: bw.C
 
 async def test_paths_without_token_ids_are_single_nodes() -> None:
     result = await solved({"": ["A. The answer is 1.", "A. The answer is 2."]}, bw.SelfConsistency(2), TEXT)
-    assert shape(result.tree) == [(None, "", 0, 2), (0, "A. The answer is 1.", 0, 1), (0, "A. The answer is 2.", 0, 1)]
+    assert shape(result.tree) == [(None, "", 0, 2), (0, "A. The answer is 1.", 5, 1), (0, "A. The answer is 2.", 5, 1)]
 
 
 @pytest.mark.parametrize("capabilities", [FULL, TEXT])

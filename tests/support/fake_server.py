@@ -40,7 +40,12 @@ class FakeFeatures:
     cached: bool = True
     logprobs: bool = True
     alternatives: int = 20
-    continues: bool = True
+    continuation: str = "fields"
+    """The condition on which it continues the assistant's turn; see `render_chat`."""
+    completes: bool = False
+    """It completes text at /v1/completions."""
+    temperatures: tuple[float, ...] = ()
+    """The temperatures that it accepts; empty: all of them."""
     score: bool = True
     block: int = 16
     context: int | None = 512
@@ -66,6 +71,9 @@ class FakeServer(InThread):
     faults: Callable[[int], Fault | None] = lambda _: None
     """Returns the fault of a request by its number."""
     model: str = "fake"
+    later: FakeFeatures | None = None
+    """Features after `change_after` requests."""
+    change_after: int = 0
 
     def __post_init__(self) -> None:
         self.tokenizer = TOKENIZER
@@ -113,7 +121,7 @@ class FakeServer(InThread):
         if not self.features.tokens:
             return _refuse(404, "no such address")
         body = await request.json()
-        text = body["prompt"] if "prompt" in body else render_chat(body, continues=self.features.continues)
+        text = body["prompt"] if "prompt" in body else render_chat(body, self.features.continuation)
         return JSONResponse({"tokens": self.tokenizer.encode(text), "max_model_len": self.features.context})
 
     async def _detokenize(self, request: Request) -> Response:
@@ -123,6 +131,9 @@ class FakeServer(InThread):
 
     async def _completions(self, request: Request) -> Response:
         body = await request.json()
+        if self.features.completes and isinstance(body["prompt"], str):
+            prompt = body["prompt"].replace("Assistant: ", ASSISTANT)
+            return await self._sample(request, body, CompletionsFormat(body), self.tokenizer.encode(prompt))
         if not self.features.tokens:
             return _refuse(404, "no such address")
         if (wanted := body.get("logprobs")) is not None and wanted > self.features.alternatives:
@@ -133,7 +144,7 @@ class FakeServer(InThread):
 
     async def _chat(self, request: Request) -> Response:
         body = await request.json()
-        prompt = self.tokenizer.encode(render_chat(body, continues=self.features.continues))
+        prompt = self.tokenizer.encode(render_chat(body, self.features.continuation))
         return await self._sample(request, body, ChatFormat(body), prompt)
 
     def _score(self, body: Json) -> Response:
@@ -150,6 +161,8 @@ class FakeServer(InThread):
             number = len(self.requests)
             self.requests.append(body)
             self.headers.append(dict(request.headers))
+        if self.later is not None and len(self.requests) > self.change_after:
+            self.features = self.later
         if refusal := self._refusal(body, prompt):
             return refusal
         fault = self.faults(number)
@@ -178,6 +191,9 @@ class FakeServer(InThread):
         for key in self.features.refused:
             if _has(body, key):
                 return _refuse(400, f"Unrecognized request argument supplied: {key}")
+        accepted = self.features.temperatures
+        if accepted and body.get("temperature", accepted[0]) not in accepted:
+            return _refuse(400, f"Unsupported value: 'temperature' does not support {body['temperature']}.")
         context = self.features.context
         if context is not None and len(prompt) + int(body.get("max_tokens") or 1) > context:  # type: ignore[call-overload]
             return _refuse(400, f"maximum context length is {context} tokens")

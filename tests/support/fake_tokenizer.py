@@ -38,13 +38,19 @@ TOKENIZER = FakeTokenizer()
 """Shared by all fake servers, as replicas of one model share theirs."""
 
 
-def render_chat(body: Json, *, continues: bool) -> str:
+def render_chat(body: Json, continuation: str) -> str:
     """Return the prompt of a chat request. Tools and tool calls are rendered as JSON.
 
-    `continues`: the server honours `continue_final_message`.
+    `continuation`: what makes the server continue the last turn of the assistant: `fields` of the request, the `flag`
+    of the message, nothing at all (`plain`), or `never`.
     """
     turns: list[Json] = list(body["messages"])  # type: ignore[call-overload]
-    last = turns.pop() if continues and body.get("continue_final_message") else None
+    asked = {
+        "fields": body.get("continue_final_message"),
+        "flag": turns[-1].get("prefix"),
+        "plain": turns[-1]["role"] == "assistant",
+    }
+    last = turns.pop() if asked.get(continuation) else None
     text = f"<|tools|>\n{json.dumps(body['tools'])}{END}\n" if body.get("tools") else ""
     for turn in turns:
         calls = json.dumps(turn["tool_calls"]) if turn.get("tool_calls") else ""

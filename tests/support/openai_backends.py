@@ -22,10 +22,16 @@ TEXT = FakeFeatures(tokens=False)
 STRICT = FakeFeatures(
     tokens=False,
     includes_stop=False,
-    continues=False,
+    continuation="never",
     block=1 << 20,
     context=None,
     refused=("include_stop_str_in_output", "continue_final_message", "continuous_usage_stats", "top_k"),
+)
+# api.openai.com with its newest models.
+OPENAI = replace(
+    STRICT,
+    temperatures=(1.0,),
+    refused=(*STRICT.refused, "max_tokens", "logprobs", "min_p", "stop", "chat_template_kwargs"),
 )
 
 

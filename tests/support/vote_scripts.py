@@ -13,7 +13,7 @@ from branchwise.core.path import TopLogprob
 from branchwise.strategies import AnyStrategy
 
 FULL = bw.Capabilities(model="scripted", context=100_000)
-TEXT_ONLY = replace(FULL, token_in=False, token_out=False, logprobs=False, top_k_logprobs=0)
+TEXT_ONLY = replace(FULL, token_in=False, token_out=False, continues=False, logprobs=False, top_k_logprobs=0)
 NO_LOGPROBS = replace(FULL, logprobs=False, top_k_logprobs=0)
 BROKEN = Reply("Oh no", fail_after=1)
 ANSWER = "The answer is {}."
@@ -85,7 +85,8 @@ def run(
     budget: bw.Budget | None = None,
 ) -> bw.Result:
     """Solve one question on `backend_for(replies)`."""
-    return bw.solve_sync("q", backend_for(replies, capabilities), strategy=strategy, budget=budget or bw.Budget())
+    backend, limits = backend_for(replies, capabilities), budget or bw.Budget()
+    return bw.solve_sync("q", backend, strategy=strategy, budget=limits, allow_fallback=True)
 
 
 def answers_of(result: bw.Result) -> str:

@@ -1,7 +1,7 @@
 """Adaptive path-consistency: stop once the answer is final; optionally continue prefixes and break ties until then."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from branchwise.core.answer import Answer
@@ -11,7 +11,7 @@ from branchwise.core.sampling import Sampling
 from branchwise.core.votes import beta_confidence, confidence, count, final_confidence, runner_up, weigh
 from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Extend, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
-from branchwise.strategies.strategy import Decision
+from branchwise.strategies.strategy import AnyStrategy, Decision
 from branchwise.strategies.voting.prefix_consistency import group_votes, late_prefix
 from branchwise.strategies.voting.prefixes import PrefixSamples
 
@@ -102,6 +102,11 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
     def alone(self) -> bool:
         return self.paths == 1
 
+    @property
+    def fallback(self) -> AnyStrategy | None:
+        # Without continued paths a tie is left to the vote, which is no other strategy.
+        return replace(self, max_level=0) if self.max_level and self.paths > 1 else None
+
     def initial_state(self, root: Path) -> AdaptiveSamples:
         return AdaptiveSamples(root, prefixes=[root])
 
@@ -124,6 +129,7 @@ class AdaptivePathConsistency(PerQuestion[AdaptiveSamples]):
         return samples.extend(range(first, samples.requested), self.name, self.root_share, self.sampling)
 
     def observe(self, samples: AdaptiveSamples, event: Event) -> None:
+        samples.observe_failure(event)
         if isinstance(event, Finished) and event.action.path in samples.groups:
             samples.groups[event.action.path].append(event.answer)
             samples.grouped.add(event.branch)

@@ -1,16 +1,16 @@
 """Path-consistency: later paths continue the first steps of earlier paths that agree."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from branchwise.core.errors import require
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import confidence, count
-from branchwise.strategies.actions import DEFAULT_PATHS, Action, check_paths
+from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, check_paths
 from branchwise.strategies.per_question import PerQuestion
-from branchwise.strategies.strategy import Decision
+from branchwise.strategies.strategy import AnyStrategy, Decision
 from branchwise.strategies.voting.prefixes import PrefixSamples
 
 
@@ -64,6 +64,10 @@ class PathConsistency(PerQuestion[PrefixSamples]):
     def alone(self) -> bool:
         return self.paths == 1
 
+    @property
+    def fallback(self) -> AnyStrategy | None:
+        return replace(self, max_level=0) if self.max_level and self.paths > 1 else None
+
     def initial_state(self, root: Path) -> PrefixSamples:
         return PrefixSamples(root, prefixes=[root])
 
@@ -85,6 +89,9 @@ class PathConsistency(PerQuestion[PrefixSamples]):
             size = self.window
         samples.requested = min(first + size, self.paths)
         return samples.extend(range(first, samples.requested), self.name, self.root_share, self.sampling)
+
+    def observe(self, samples: PrefixSamples, event: Event) -> None:
+        samples.observe_failure(event)
 
     def _decide_level(self, samples: PrefixSamples) -> None:
         """After a window, stop, or lengthen or shorten the prefixes."""

@@ -13,7 +13,8 @@ from branchwise.core.votes import weigh
 from branchwise.strategies.actions import DEFAULT_PATHS, Action, Event, Extend, Finished, check_paths
 from branchwise.strategies.per_question import PerQuestion
 from branchwise.strategies.samples import Samples
-from branchwise.strategies.strategy import Decision
+from branchwise.strategies.strategy import AnyStrategy, Decision
+from branchwise.strategies.voting.self_consistency import SelfConsistency
 
 
 @dataclass(slots=True)
@@ -53,6 +54,10 @@ class PrefixConsistency(PerQuestion[RegeneratedSamples]):
         require(0 < self.keep < 1, "keep", f"is {self.keep}", "use a share above 0, below 1")
         require(self.regrow >= 1, "regrow", f"is {self.regrow}", "use at least 1")
         require(self.power >= 0, "power", f"is {self.power}", "use 0 or more")
+
+    @property
+    def fallback(self) -> AnyStrategy | None:
+        return SelfConsistency(self.paths * (1 + self.regrow), self.sampling)
 
     def initial_state(self, root: Path) -> RegeneratedSamples:
         return RegeneratedSamples(root)

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from branchwise.core.answer import Answer
+from branchwise.core.errors import ContinuationError
 from branchwise.core.keys import choose
 from branchwise.core.path import Path
 from branchwise.core.sampling import Sampling
 from branchwise.core.votes import confidence, count, leader
-from branchwise.strategies.actions import Action, Extend, Finished
+from branchwise.strategies.actions import Action, Event, Extend, Failed, Finished
 from branchwise.strategies.samples import Samples
 from branchwise.strategies.strategy import Decision, Tally
 
@@ -25,6 +26,14 @@ class PrefixSamples(Samples):
     """True once the answer is final, before all paths are sampled."""
     decided_at: int = 0
     """Value of `ended` at the last decision on the level."""
+
+    prompt_only: bool = False
+    """True once the backend has stopped continuing paths: every further branch starts at the prompt."""
+
+    def observe_failure(self, event: Event) -> None:
+        """Go back to the prompt if the backend has stopped continuing paths; only the branches under way are lost."""
+        if isinstance(event, Failed) and isinstance(event.error, ContinuationError):
+            self.prompt_only, self.level, self.prefixes = True, 0, [self.root]
 
     def root_branches(self) -> list[Finished]:
         """Return the branches that continue the bare prompt: independent samples of the model."""
@@ -57,7 +66,7 @@ class PrefixSamples(Samples):
         """Lengthen the prefixes by a step if the leader's confidence reaches the threshold, else shorten them."""
         votes = count(self.answers)
         top = leader(votes)
-        if top is None:
+        if top is None or self.prompt_only:
             return
         confident = (confidence(votes) or 0.0) >= threshold
         if confident and self.level < max_level:
@@ -93,7 +102,7 @@ class PrefixSamples(Samples):
         return Decision(answer, leads, pooled, tallies, degraded)
 
     def uncut_notes(self, name: str) -> tuple[str, ...]:
-        """Return a note if the backend reports text without tokens: such paths have no steps, so the level stays 0."""
-        if not any(branch.path.text and not branch.path.token_ids for branch in self.finished):
+        """Return a note if the backend continues no paths: they have no steps, so the level stays 0."""
+        if not any(branch.path.text and not branch.path.ends for branch in self.finished):
             return ()
-        return (f"{name}: paths without tokens can't be cut, so every path was sampled from the prompt",)
+        return (f"{name}: paths can't be cut, so every path was sampled from the prompt",)

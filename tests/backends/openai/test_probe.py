@@ -10,10 +10,11 @@ from branchwise.backends.base import Capabilities
 from branchwise.backends.openai.backend import OpenAIBackend
 from branchwise.backends.openai.probe import block_size
 from branchwise.backends.openai.settings import OpenAISettings
-from branchwise.core.errors import BackendError, ConfigError
+from branchwise.core.errors import BackendError
 from tests.support.fake_server import FakeFeatures
 from tests.support.openai_backends import (
     ANSWER,
+    OPENAI,
     STRICT,
     TEXT,
     generate,
@@ -53,14 +54,28 @@ def test_a_server_with_token_ids_has_all_capabilities() -> None:
         (FakeFeatures(chunk=3), {"includes_stop": True, "tokens": True}),
         (FakeFeatures(refused=("seed",)), {"seeds": False, "tokens": True}),
         (FakeFeatures(refused=("logprobs",)), {"logprobs": False, "alternatives": 0, "tokens": True}),
-        (TEXT, {"tokens": False, "includes_stop": True, "continues": True, "running_usage": True, "logprobs": True}),
-        (replace(TEXT, continues=False), {"continues": False}),
+        (TEXT, {"tokens": False, "includes_stop": True, "running_usage": True, "logprobs": True, "temperature": True}),
+        (TEXT, {"continuation": "fields"}),
+        *((replace(TEXT, continuation=way), {"continuation": way}) for way in ("plain", "flag")),
+        (replace(TEXT, continuation="plain", usage=False), {"continuation": "plain"}),
+        (replace(TEXT, continuation="flag", chunk=3, logprobs=False), {"continuation": "flag"}),
+        (replace(TEXT, continuation="never"), {"continuation": None}),
+        (replace(TEXT, continuation="never", usage=False), {"continuation": None}),
+        (replace(TEXT, continuation="never", completes=True), {"continuation": "transcript"}),
         (replace(TEXT, usage=False), {"usage": False, "running_usage": False, "reuse": 0}),
         (replace(TEXT, refused=("max_tokens",)), {"max_tokens_field": "max_completion_tokens"}),
         (
             replace(STRICT, context=512),
-            {"includes_stop": False, "continues": False, "running_usage": False, "usage": True, "seeds": True},
+            {"includes_stop": False, "continuation": None, "running_usage": False, "usage": True, "seeds": True},
         ),
+        (replace(TEXT, temperatures=(1.0,)), {"temperature": False, "greedy": False, "seeds": True, "logprobs": True}),
+        (replace(TEXT, temperatures=(0.7, 1.0)), {"temperature": True, "greedy": False}),
+        (replace(FakeFeatures(), temperatures=(1.0,)), {"temperature": False, "tokens": True, "seeds": True}),
+        (
+            OPENAI,
+            {"temperature": False, "max_tokens_field": "max_completion_tokens", "logprobs": False, "usage": True},
+        ),
+        (OPENAI, {"context": 4096, "context_reported": False, "includes_stop": False, "continuation": None}),
         (replace(TEXT, refused=("logprobs", "seed", "stream_options")), {"logprobs": False, "usage": False}),
     ],
     ids=str,
@@ -83,12 +98,19 @@ def test_a_prompt_of_a_power_of_two_determines_the_block_size(block: int, prompt
     assert block_size(prompt, prompt) == 1
 
 
-def test_an_unreported_context_must_be_given() -> None:
+def test_an_unreported_context_is_assumed_and_noted() -> None:
     with serve(features=STRICT) as server:
-        with pytest.raises(ConfigError, match=r"^context: the server does not report it") as caught:
-            OpenAIBackend.load(settings(server))
-        assert caught.value.field == "context"
-        assert OpenAIBackend.load(settings(server, context=4096)).capabilities.context == 4096
+        assumed, given = (OpenAIBackend.load(settings(server, context=given)).capabilities for given in (None, 9000))
+    assert (assumed.context, given.context, given.notes) == (4096, 9000, ())
+    assert "4096 tokens are assumed" in assumed.notes[0]
+
+
+@pytest.mark.parametrize("field", ["messages", "model", "stream"])
+def test_a_refused_probe_shows_the_words_of_the_server(field: str) -> None:
+    with serve(features=replace(TEXT, refused=(field,))) as server, pytest.raises(BackendError) as caught:
+        OpenAIBackend.load(settings(server))
+    assert f"Unrecognized request argument supplied: {field}" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unreachable_server_is_named() -> None:

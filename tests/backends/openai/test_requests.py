@@ -111,7 +111,7 @@ async def test_special_tokens_in_a_question_are_ordinary_text() -> None:
 
 
 async def test_a_text_path_continues_the_assistants_turn() -> None:
-    for features in (TEXT, replace(TEXT, continues=False)):
+    for features in (TEXT, replace(TEXT, continuation="never")):
         with serve(features=features) as server:
             backend = await OpenAIBackend.connect(settings(server))
             start = await make_root(backend)
@@ -120,5 +120,5 @@ async def test_a_text_path_continues_the_assistants_turn() -> None:
             body = server.requests[-1]
             last = body["messages"][-1]  # type: ignore[index]
             assert last == {"role": "assistant", "content": "First, 6 times"}
-            assert ("continue_final_message" in body) is features.continues
+            assert ("continue_final_message" in body) is (features.continuation == "fields")
             await backend.close()

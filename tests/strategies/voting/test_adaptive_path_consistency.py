@@ -201,10 +201,10 @@ def test_decisions_wait_for_the_whole_window() -> None:
     assert answers_of(run(ROOTED, delayed("2", "1221111111"))) == "122111"
 
 
-def test_without_tokens_every_path_starts_at_the_prompt() -> None:
+def test_without_continuation_every_path_starts_at_the_prompt() -> None:
     result = run(replace(PREFIXED, ties=3), "12" * 10, TEXT_ONLY)
     assert (origins(result), result.votes) == ("R" * 20, {"1": 10, "2": 10})
-    assert any("can't be cut, so every path was sampled from the prompt" in note for note in result.degraded)
+    assert any("so paths from the prompt voted instead" in note for note in result.degraded)
 
 
 def test_a_probe_is_drawn_before_any_other_path_begins() -> None:

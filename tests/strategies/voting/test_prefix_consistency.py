@@ -8,7 +8,7 @@ import pytest
 
 import branchwise as bw
 from branchwise.backends.scripted.backend import Reply
-from tests.support.vote_scripts import ANSWER, BROKEN, FULL, TEXT_ONLY, answers_of, run
+from tests.support.vote_scripts import ANSWER, BROKEN, TEXT_ONLY, answers_of, run
 
 
 def test_reproduced_answers_outvote_others() -> None:
@@ -62,12 +62,13 @@ def test_a_path_too_short_to_cut_votes_alone() -> None:
     assert result.degraded == ()
 
 
-@pytest.mark.parametrize("keep", [0.75, 0.1])
-def test_the_majority_answers_if_no_path_can_be_cut(keep: float) -> None:
-    capabilities, replies = (
-        (TEXT_ONLY, list("112")) if keep == 0.75 else (FULL, [Reply(ANSWER.format(a)) for a in "112"])
-    )
-    result = run(bw.PrefixConsistency(3, keep=keep), replies, capabilities)
+def test_without_continuation_as_many_paths_vote() -> None:
+    result = run(bw.PrefixConsistency(3), "112", TEXT_ONLY)
+    assert (answers_of(result), result.votes) == ("112112", {"1": 4, "2": 2})
+
+
+def test_the_majority_answers_if_no_path_can_be_cut() -> None:
+    result = run(bw.PrefixConsistency(3, keep=0.1), [Reply(ANSWER.format(a)) for a in "112"])
     assert answers_of(result) == "112"
     assert (result.answer, result.votes) == ("1", {"1": 2, "2": 1})
     assert "prefix-consistency: no path can be cut, so the majority answered" in result.degraded
