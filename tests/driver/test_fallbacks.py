@@ -191,7 +191,8 @@ async def test_only_strategies_that_continue_paths_need_leave_to_vote(
         result = await bw.solve("q", backend(CLOSED, replies), strategy=name, allow_fallback=True)
     else:
         result = await bw.solve("q", backend(CLOSED, replies), strategy=name)
-    assert result.answer == "1"
+    assert result.answer is not None
+    assert result.answer.removesuffix(".").endswith("1")  # judges answer with a whole reply
     assert all(branch.prefix_chars == 0 for branch in result.paths)
     assert any("paths from the prompt voted instead" in note for note in result.degraded) is (name in CONTINUING)
     assert [record.levelname for record in caplog.records] == ["WARNING"] * (name in CONTINUING)
