@@ -25,6 +25,8 @@ class AnswerFormat(ABC):
 
     symbolic: bool = False
     """True if different normal forms may still be equal, which a mathematics library then decides."""
+    has_answers: bool = True
+    """False if no answer is expected, so that a run without one is complete."""
 
     @abstractmethod
     def extract(self, text: str) -> str | None:

@@ -19,7 +19,8 @@ class AnswerGroups:
         seconds_left: Callable[[], float | None] = lambda: None,
     ) -> None:
         """Set the time left for comparisons, in seconds; None means that there is no limit."""
-        self._format = format_
+        self.format = format_
+        """Format of the answers."""
         self._equivalence = equivalence
         self._seconds_left = seconds_left
         self._groups: dict[str, str] = {}  # normal form -> normal form of the first answer of its group
@@ -34,16 +35,16 @@ class AnswerGroups:
 
     async def place(self, text: str) -> Answer:
         """Return the answer `text` with its group's name as the value."""
-        normal = self._format.normal(text)
+        normal = self.format.normal(text)
         if normal not in self._groups:
             self._groups[normal] = await self._group_of(normal)
-            self._names.setdefault(self._groups[normal], self._format.display(text))
+            self._names.setdefault(self._groups[normal], self.format.display(text))
         return Answer(self._names[self._groups[normal]], text)
 
     async def _group_of(self, normal: str) -> str:
-        if isinstance(self._format, Meaning):
-            return await self._similar_group(normal, self._format)
-        if not self._format.is_symbolic(normal):
+        if isinstance(self.format, Meaning):
+            return await self._similar_group(normal, self.format)
+        if not self.format.is_symbolic(normal):
             return normal
         reading = await self._equivalence.read_async(normal, self._seconds_left())
         if not reading.is_complete:

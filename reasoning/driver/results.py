@@ -100,7 +100,9 @@ class QuestionState:
             return self.early_end
         if decision.answer is not None:
             return Outcome.COMPLETE
-        return Outcome.FAILED if self.errors and not self.finished else Outcome.NO_ANSWER
+        if self.errors and not self.finished:
+            return Outcome.FAILED
+        return Outcome.NO_ANSWER if self.groups.format.has_answers else Outcome.COMPLETE
 
     def result(self, decision: Decision, task: Task, observer_error: BranchwiseError | None) -> Result:
         """Return the question's result. `observer_error` is reported with the question's own errors."""

@@ -139,7 +139,7 @@ def details(result: Result, request: ResolvedRequest) -> dict[str, JsonValue]:
     body: dict[str, JsonValue] = {"strategy": request.strategy_name, "seed": request.seed}
     if request.is_plain:
         names = ["usage", "degraded", "errors"]
-        if result.outcome is not Outcome.NO_ANSWER:  # plain sampling extracts no answer
+        if result.outcome is not Outcome.COMPLETE:
             names += ["outcome", "advice"]
         return body | {name: record[name] for name in names}
     omitted = ("value",) if request.has_details else ("value", "paths", "tree")

@@ -74,6 +74,8 @@ class ResolvedRequest:
 class NoAnswer(AnswerFormat):
     """Answer format of plain sampling: no answer is extracted, the text is the reply."""
 
+    has_answers = False
+
     def extract(self, text: str) -> str | None:
         return None
 

@@ -26,6 +26,8 @@ async def test_requests_and_questions_are_counted() -> None:
     assert values['branchwise_paths_total{kept="true",strategy="self-consistency"}'] == 10
     assert values['branchwise_paths_total{kept="true",strategy="plain"}'] == 2
     assert values['branchwise_questions_total{outcome="complete",strategy="self-consistency"}'] == 2
+    assert values['branchwise_questions_total{outcome="complete",strategy="plain"}'] == 1
+    assert not any("no_answer" in name for name in values)
     assert values['branchwise_question_seconds_count{strategy="self-consistency"}'] == 2
     assert values['branchwise_requests_total{route="/v1/chat/completions",status="200"}'] == 3
     assert values['branchwise_requests_total{route="/v1/chat/completions",status="400"}'] == 1
