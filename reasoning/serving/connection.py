@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 from pydantic import JsonValue
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from branchwise.serving.errors import HTTPError, error_reply
@@ -79,7 +79,7 @@ async def run_while_connected(receive: Receive, work: Awaitable[Returned]) -> Re
         await asyncio.gather(task, disconnected, return_exceptions=True)
 
 
-class EventStream(Response):
+class EventStream(StreamingResponse):
     """Server-sent events. They are closed at once if the client disconnects, and closing waits for their clean-up.
 
     sse-starlette's response is not used: it cancels the events in a scope that interrupts their clean-up too, so that
@@ -107,6 +107,8 @@ class EventStream(Response):
             return
         finally:
             await self._rest.aclose()
+            if self.background is not None:
+                await self.background()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -27,8 +27,10 @@ class Metrics:
     standings = False
     media_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, queue: RequestQueue) -> None:
-        registry = self._registry = CollectorRegistry()
+    def __init__(self, queue: RequestQueue, registry: CollectorRegistry | None = None) -> None:
+        """Register the metrics in `registry`, by default one of their own."""
+        registry = self._registry = registry or CollectorRegistry()
+        self._queue = queue
         self._strategies: dict[int, str] = {}  # by run
         self._branches = set[tuple[int, int, int]]()
         self._requests = Counter("branchwise_requests", "Answered requests.", ("route", "status"), registry=registry)
@@ -49,12 +51,16 @@ class Metrics:
             buckets=_SECONDS_BUCKETS,
             registry=registry,
         )
-        running = Gauge("branchwise_questions_running", "Running questions.", registry=registry)
-        running.set_function(lambda: queue.running)
-        queued = Gauge("branchwise_questions_queued", "Waiting questions.", registry=registry)
-        queued.set_function(lambda: queue.queued)
-        branches = Gauge("branchwise_branches_running", "Running branches.", registry=registry)
-        branches.set_function(lambda: len(self._branches))
+        # The gauges are set, not computed when they are read: another process may read them, and add up all processes.
+        self._running, self._queued, self._running_branches = (
+            Gauge(f"branchwise_{name}", help_, registry=registry, multiprocess_mode="livesum")
+            for name, help_ in (
+                ("questions_running", "Running questions."),
+                ("questions_queued", "Waiting questions."),
+                ("branches_running", "Running branches."),
+            )
+        )
+        queue.on_change = self._count_queue
         self._cpu = Counter("branchwise_serving_cpu_seconds", "CPU seconds of the serving thread.", registry=registry)
         self._counted_cpu = time.thread_time()
 
@@ -70,20 +76,30 @@ class Metrics:
                 self._strategies.pop(run, None)
             case BranchStarted(run=run, question=question, branch=branch):
                 self._branches.add((run, question, branch))
+                self._running_branches.set(len(self._branches))
             case BranchEnded(run=run, question=question, branch=branch, kept=kept):
                 self._branches.discard((run, question, branch))
+                self._running_branches.set(len(self._branches))
                 self._paths.labels(self._strategies[run], str(kept).lower()).inc()
             case QuestionEnded():
                 self._count_question(event)
 
     def text(self) -> bytes:
         """Return the metrics in Prometheus's text format. Call it in the serving thread."""
+        self._count_cpu()
+        return generate_latest(self._registry)
+
+    def _count_queue(self) -> None:
+        self._running.set(self._queue.running)
+        self._queued.set(self._queue.queued)
+
+    def _count_cpu(self) -> None:
         now = time.thread_time()
         self._cpu.inc(max(0.0, now - self._counted_cpu))
         self._counted_cpu = now
-        return generate_latest(self._registry)
 
     def _count_question(self, event: QuestionEnded) -> None:
+        self._count_cpu()
         strategy = self._strategies[event.run]
         self._questions.labels(strategy, outcome_name(event.outcome, event.raised)).inc()
         self._seconds.labels(strategy).observe(event.usage.seconds)

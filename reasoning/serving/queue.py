@@ -21,6 +21,8 @@ class RequestQueue:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.running = 0
         self.draining = False
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the number of running or waiting questions has changed."""
         self._limits = limits
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -51,6 +53,7 @@ class RequestQueue:
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_exception(_draining_error())
+        self.on_change()
 
     async def wait_idle(self) -> None:
         """Wait until no question is running."""
@@ -66,12 +69,14 @@ class RequestQueue:
             raise self._busy_error("the queue is full")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        self.on_change()
         try:
             async with asyncio.timeout(self._limits.queue_seconds):
                 await place
         except BaseException as error:
             if place in self._waiting:
                 self._waiting.remove(place)
+                self.on_change()
             elif place.done() and not place.cancelled() and place.exception() is None:
                 self._release()  # the slot was assigned just before the wait ended
             if isinstance(error, TimeoutError):
@@ -81,6 +86,7 @@ class RequestQueue:
     def _occupy(self) -> None:
         self.running += 1
         self._idle.clear()
+        self.on_change()
 
     def _release(self) -> None:
         """Free a slot and assign it to the next waiting question."""
@@ -92,6 +98,7 @@ class RequestQueue:
                 waiting.set_result(None)
         if not self.running:
             self._idle.set()
+        self.on_change()
 
     def _busy_error(self, reason: str) -> HTTPError:
         ahead = (len(self._waiting) + self.running) / self._limits.questions

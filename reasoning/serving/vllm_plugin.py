@@ -3,31 +3,38 @@
     VLLM_PLUGINS=branchwise vllm serve Qwen/Qwen2.5-7B-Instruct
 
 `POST /v1/chat/completions` without a key `branchwise` stays vLLM's own. With the key, a strategy answers over the
-running engine; `POST /v1/branchwise` takes the key's fields at the top level and returns the whole result. The operator
-sets limits by the environment variables BRANCHWISE_MAX_PATHS, BRANCHWISE_MAX_TOKENS and BRANCHWISE_MAX_SECONDS.
+running engine; `POST /v1/branchwise` takes the key's fields at the top level and returns the whole result. Both routes
+have the dependencies, the load tracking and the middleware of vLLM's own; plugin_settings.py has the operator's limits.
 """
 
 import asyncio
-import functools
 import logging
 import os
+import time
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
-from branchwise.chat.limits import Limits
-from branchwise.core.errors import BranchwiseError, MissingExtraError, require
+from branchwise.core.errors import BranchwiseError, ConfigError, MissingExtraError
+from branchwise.driver import together
+from branchwise.observability.logs import emit
+from branchwise.observability.observers import telemetry
+from branchwise.serving.clients import Charge, Client
 from branchwise.serving.completions import ChatCompletions
-from branchwise.serving.errors import unknown_model
+from branchwise.serving.errors import HTTPError, unknown_model
 from branchwise.serving.native import KEY
+from branchwise.serving.plugin_settings import PluginSettings
+from branchwise.serving.queue import RequestQueue
 from branchwise.serving.request import ChatRequest
 
 try:
     from fastapi import FastAPI, Request
     from fastapi.responses import Response
     from fastapi.routing import APIRoute
+    from prometheus_client import REGISTRY
     from starlette.datastructures import State
     from starlette.requests import ClientDisconnect
     from vllm.engine.protocol import EngineClient
@@ -35,53 +42,36 @@ try:
     from vllm.lora.request import LoRARequest
 
     from branchwise.serving.connection import CLIENT_CLOSED_REQUEST, error_response
+    from branchwise.serving.metrics import Metrics
     from branchwise.serving.routes import CHAT_PATH, NATIVE_PATH, ChatRoutes
 except ImportError as error:
     raise MissingExtraError(error.name or "vllm", "vllm") from error
 
-log = logging.getLogger(__name__)
-
-Endpoint = Callable[..., Awaitable[Response]]
-
-
-def limits_from(environment: Mapping[str, str]) -> Limits:
-    """Return the limits that the operator set. Raises ConfigError with the name of the variable."""
-    defaults = Limits()
-    paths = _number(environment, "BRANCHWISE_MAX_PATHS", defaults.paths)
-    tokens = _number(environment, "BRANCHWISE_MAX_TOKENS", defaults.tokens)
-    seconds = _number(environment, "BRANCHWISE_MAX_SECONDS", defaults.seconds)
-    for name, value in (("BRANCHWISE_MAX_PATHS", paths), ("BRANCHWISE_MAX_TOKENS", tokens)):
-        require(value == int(value), name, f"is {value}", "use a whole number")
-    return Limits(paths=int(paths), tokens=int(tokens), seconds=seconds)
-
-
-def _number(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(name, "")
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    require(0 < value < float("inf"), name, f"is {text!r}", "use a positive number")
-    return value
+log = logging.getLogger("branchwise.plugin")
+access_log = logging.getLogger("branchwise.access")
 
 
 class EngineModels:
-    """The models of the engine: the base model and its LoRA adapters."""
+    """The models of the engine, the base model and its LoRA adapters, with one queue and the metrics of all."""
 
     def __init__(self, client: EngineClient, state: State) -> None:
-        """Call it in the engine's event loop. Raises ConfigError for invalid limits."""
+        """Call it in the engine's event loop. Raises ConfigError for invalid settings of the operator."""
+        settings = PluginSettings.read(os.environ)
         self._client = client
         self._models = state.openai_serving_models
         self._loop = asyncio.get_running_loop()
-        self._limits = limits_from(os.environ)
+        self._limits = settings.limits
+        self._queue = RequestQueue(self._limits)
+        # vLLM's /metrics reads this registry, or the files of all processes that its collectors write.
+        self.metrics = Metrics(self._queue, REGISTRY)
+        self._observer = together(self.metrics, telemetry(spans=settings.spans, logs=settings.log_format))
+        self.traced = _trace_context(spans=settings.spans)
         chat = state.openai_serving_chat  # has the chat template that the operator chose
         self._template: str | None = getattr(chat, "chat_template", None)
         self._variables: dict[str, JsonValue] = dict(getattr(chat, "default_chat_template_kwargs", None) or {})
         self._base = self._completions(None)
         self._adapters: dict[str, ChatCompletions] = {}
-        self.routes = ChatRoutes(self, self._limits.body_bytes)
+        self.routes = ChatRoutes(self, self._limits.body_bytes, self._turn)
 
     @property
     def default_model(self) -> str:
@@ -99,6 +89,12 @@ class EngineModels:
             self._adapters[key] = await asyncio.to_thread(self._completions, adapter)
         return self._adapters[key]
 
+    @asynccontextmanager
+    async def _turn(self, client: Client) -> AsyncIterator[Charge]:
+        """Wait for a place among the running questions. Raises HTTPError if the queue is full."""
+        async with self._queue.slot():
+            yield lambda _sampled: None
+
     def _completions(self, adapter: LoRARequest | None) -> ChatCompletions:
         backend = VLLMBackend(
             self._client,
@@ -108,7 +104,44 @@ class EngineModels:
             template_variables=self._variables,
             adapter=adapter,
         )
-        return ChatCompletions(backend, self._limits)
+        return ChatCompletions(backend, self._limits, observer=self._observer)
+
+
+def _trace_context(*, spans: bool) -> Callable[[Mapping[str, str]], AbstractContextManager[object]]:
+    """Return a context for each request's headers, in which its spans belong to the caller's trace."""
+    if not spans:
+        return nullcontext
+    from branchwise.observability.tracing import remote_parent
+
+    return remote_parent
+
+
+class ChatRoute(APIRoute):
+    """vLLM's chat route, except for requests with the key `branchwise`, which a strategy answers.
+
+    The body of all other requests is searched for the key and left to vLLM as it is.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[None, None, Response]]:
+        core = super().get_route_handler()
+        strategies = APIRoute(self.path, _answer_chat, methods=["POST"], dependencies=self.dependencies)
+        answer = strategies.get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await (answer if await _names_strategy(request) else core)(request)
+
+        return handle
+
+
+async def _names_strategy(request: Request) -> bool:
+    """Return whether the body has the key `branchwise`, with another value than null."""
+    if KEY.encode() not in await request.body():
+        return False
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError):  # vLLM's own route says so
+        return False
+    return isinstance(body, dict) and body.get(KEY) is not None
 
 
 class Plugin:
@@ -119,16 +152,20 @@ class Plugin:
 
     def attach_router(self, app: FastAPI) -> None:
         """Replace the chat route, and add the native one."""
-        core = next(route for route in app.routes if isinstance(route, APIRoute) and route.path == CHAT_PATH)
-        app.add_api_route(
-            CHAT_PATH,
-            _chat_route(core.endpoint),
-            methods=["POST"],
-            dependencies=core.dependencies,
-            responses=core.responses,
-            response_model=core.response_model,
+        core = _core_route(app)
+        app.router.routes.append(
+            ChatRoute(
+                CHAT_PATH,
+                core.endpoint,
+                methods=["POST"],
+                dependencies=core.dependencies,
+                responses=core.responses,
+                response_model=core.response_model,
+            )
         )
-        app.add_api_route(NATIVE_PATH, _answer_native, methods=["POST"], response_model=None)
+        app.add_api_route(
+            NATIVE_PATH, _answer_native, methods=["POST"], dependencies=core.dependencies, response_model=None
+        )
 
     async def init_state(self, engine_client: EngineClient | None, state: State, args: Namespace) -> None:
         """Set up the models; a server that only renders prompts has no engine."""
@@ -136,35 +173,51 @@ class Plugin:
             state.branchwise = EngineModels(engine_client, state)
 
 
-def _chat_route(core: Endpoint) -> Endpoint:
-    """Return the chat route, which is vLLM's own `core` unless the body has the key `branchwise`."""
-    answer: Endpoint = load_aware_call(_answer_chat)
-
-    @functools.wraps(core)  # keeps the signature, by which FastAPI reads and validates the body as before
-    async def create_chat_completion(request: object, raw_request: Request) -> Response:
-        if (getattr(request, "model_extra", None) or {}).get(KEY) is None:
-            return await core(request=request, raw_request=raw_request)
-        return await answer(request, raw_request)
-
-    return create_chat_completion
+def _core_route(app: FastAPI) -> APIRoute:
+    """Return vLLM's own chat route. Raises ConfigError if this version of vLLM keeps it elsewhere."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path == CHAT_PATH:
+            return route
+    raise ConfigError(
+        "VLLM_PLUGINS", f"has branchwise, but this vLLM has no route {CHAT_PATH}", "use vLLM 0.19 to 0.32"
+    )
 
 
-async def _answer_chat(request: object, raw_request: Request) -> Response:
-    """Answer a chat completion. `request` is the body as vLLM parsed it; it lacks fields that are needed here."""
-    models: EngineModels = raw_request.app.state.branchwise
-    try:
-        return await models.routes.complete(ChatRequest.parse(await raw_request.json()), raw_request)
-    except Exception as error:
-        return _error_response(error)
+async def _answer_chat(raw_request: Request) -> Response:
+    """Answer a chat completion by a strategy."""
+    return await _answer(raw_request, CHAT_PATH, lambda models: models.routes.chat(raw_request))
 
 
 async def _answer_native(raw_request: Request) -> Response:
     """Answer a question with the whole result."""
-    models: EngineModels = raw_request.app.state.branchwise
-    try:
-        return await models.routes.native(raw_request)
-    except Exception as error:
-        return _error_response(error)
+    return await _answer(raw_request, NATIVE_PATH, lambda models: models.routes.native(raw_request))
+
+
+async def _answer(raw_request: Request, route: str, answer: Callable[[EngineModels], Awaitable[Response]]) -> Response:
+    """Return the answer, or the response for what it raises; count and log the request."""
+    models: EngineModels | None = getattr(raw_request.app.state, "branchwise", None)
+    if models is None:
+        return error_response(HTTPError(501, "this server has no engine, and so no strategies", code="no_engine"))
+    start = time.monotonic()
+
+    async def run(request: None, raw_request: Request) -> Response:
+        try:
+            with models.traced(raw_request.headers):
+                return await answer(models)
+        except Exception as error:
+            return _error_response(error)
+
+    tracked: Callable[[None, Request], Awaitable[Response]] = load_aware_call(run)
+    response = await tracked(None, raw_request)
+    models.metrics.count_request(route, response.status_code)
+    fields: dict[str, JsonValue] = {
+        "method": "POST",
+        "route": route,
+        "status": response.status_code,
+        "seconds": round(time.monotonic() - start, 3),
+    }
+    emit(access_log, logging.INFO, "request", fields)
+    return response
 
 
 def _error_response(error: Exception) -> Response:

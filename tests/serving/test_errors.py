@@ -1,14 +1,12 @@
 """Error replies: OpenAI's statuses and codes, and little of the client's own input."""
 
-import json
 import random
 
 import pytest
 from pydantic import JsonValue
 
+from tests.support.malformed import LONG, malformed_bodies
 from tests.support.serving_lab import CHAT, NATIVE, chat_body, scripted, serving
-
-LONG = "x9" * 5000
 
 
 def longest_repeat(text: str, of: str = "x9") -> int:
@@ -57,47 +55,12 @@ async def test_replies_repeat_little_of_the_input(path: str, body: JsonValue) ->
         assert response.json()["error"]["message"]
 
 
-def mutated(value: JsonValue, rng: random.Random) -> JsonValue:
-    """Return a value with something else in one place of it."""
-    others: list[JsonValue] = [None, True, -1, 10**30, 1e308, "", LONG, "\ud800", [], {}, [[]] * 50, {"": {}}, "\0"]
-    if isinstance(value, dict) and value and rng.random() < 0.8:
-        name = rng.choice(list(value))
-        if rng.random() < 0.1:
-            return {**value, LONG[: rng.randrange(5000)]: rng.choice(others)}
-        return {**value, name: mutated(value[name], rng)}
-    if isinstance(value, list) and value and rng.random() < 0.8:
-        index = rng.randrange(len(value))
-        return [*value[:index], mutated(value[index], rng), *value[index + 1 :]]
-    return rng.choice(others)
-
-
 async def test_malformed_bodies_get_short_client_errors() -> None:
-    rng = random.Random(24)
-    tool: JsonValue = {
-        "type": "function",
-        "function": {"name": "f", "parameters": {"type": "object", "properties": {}}},
-    }
-    whole = chat_body(
-        temperature=1,
-        top_p=0.9,
-        top_k=5,
-        min_p=0.1,
-        max_tokens=4,
-        stop=["x"],
-        seed=1,
-        n=2,
-        stream=False,
-        tools=[tool],
-        tool_choice="auto",
-        logprobs=False,
-        branchwise={"strategy": "self-consistency", "paths": 2, "budget": {"tokens": 9}},
-    )
+    places = random.Random(24)
     async with serving(scripted("The answer is 42.")) as served:
-        for _ in range(600):
-            body = json.dumps(mutated(whole, rng)).encode()
-            content = body[: rng.randrange(len(body))] if rng.random() < 0.2 else body
+        for body in malformed_bodies(600, "scripted", seed=24):
             response = await served.http.post(
-                rng.choice((CHAT, NATIVE)), content=content, headers={"content-type": "application/json"}
+                places.choice((CHAT, NATIVE)), content=body, headers={"content-type": "application/json"}
             )
             assert response.status_code < 500, body[:500]
             if response.status_code != 200:

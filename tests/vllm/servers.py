@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,25 @@ def serving_tiny(kind: str, folder: Path, log: Path) -> Iterator[Server]:
     ]
     with vllm_server(Path(sys.executable), str(folder), options, log, {"VLLM_PLUGINS": "none"}) as running:
         yield Server(kind, running.address, running.model, None)
+
+
+@contextmanager
+def serving_plugin(folder: Path, log: Path, options: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
+    """Run vLLM's server of the tiny model with the plugin and a key, and with further options and variables."""
+    given = [
+        "--api-key",
+        API_KEY,
+        "--max-model-len",
+        str(CONTEXT),
+        "--kv-cache-memory-bytes",
+        str(64 << 20),
+        "--max-num-seqs",
+        "16",
+        "--enforce-eager",
+        *options,
+    ]
+    with vllm_server(Path(sys.executable), str(folder), given, log, PLUGIN | environment) as running:
+        yield Server(VLLM, running.address, running.model)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> float:
