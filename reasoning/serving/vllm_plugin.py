@@ -18,11 +18,12 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
+from branchwise.chat.turn import Charge
 from branchwise.core.errors import BranchwiseError, ConfigError, MissingExtraError
 from branchwise.driver import together
 from branchwise.observability.logs import emit
 from branchwise.observability.observers import telemetry
-from branchwise.serving.clients import Charge, Client
+from branchwise.serving.clients import Client
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.errors import HTTPError, unknown_model
 from branchwise.serving.native import KEY
