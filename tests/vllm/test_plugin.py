@@ -82,18 +82,36 @@ def load(client: httpx.Client) -> int:
 
 @pytest.mark.parametrize("route", [CHAT, NATIVE])
 def test_questions_beyond_the_queue_are_rejected(plugin: Server, client: httpx.Client, route: str) -> None:
-    body = body_of(plugin, route, tokens=400)
-    with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(client.post, route, json=body) for _ in range(3)]
-        wait_until(lambda: metrics(client)["branchwise_questions_queued"] == 1, 60)
-        assert metrics(client)["branchwise_questions_running"] == 2
-        assert metrics(client)["branchwise_branches_running"] == 4
-        rejected = client.post(route, json=body)
-        assert (rejected.status_code, rejected.json()["error"]["code"]) == (429, "busy")
-        assert 1 <= int(rejected.headers["retry-after"]) <= 60
-        plain = client.post(CHAT, json=body_of(plugin, NATIVE))  # without the key: vLLM's own
-        assert plain.status_code == 200
-        assert [reply.result().status_code for reply in running] == [200] * 3
+    """Four clients ask without a pause; two questions run and one waits."""
+    body, replies, stop = body_of(plugin, route, tokens=400), list[httpx.Response](), threading.Event()
+    seen: dict[str, float] = {}
+
+    def ask() -> None:
+        while not stop.is_set():
+            replies.append(client.post(route, json=body))
+
+    def full() -> bool:
+        for name, value in metrics(client).items():
+            seen[name] = max(value, seen.get(name, 0))
+        return seen["branchwise_questions_queued"] == 1 and any(reply.status_code == 429 for reply in list(replies))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        try:
+            wait_until(full, 120)
+            plain = client.post(CHAT, json=body_of(plugin, NATIVE))  # without the key: vLLM's own
+        finally:
+            stop.set()
+        for each in asking:
+            each.result()
+    assert plain.status_code == 200
+    assert (seen["branchwise_questions_running"], seen["branchwise_questions_queued"]) == (2, 1)
+    assert 2 <= seen["branchwise_branches_running"] <= 4
+    rejected = [reply for reply in replies if reply.status_code != 200]
+    for reply in rejected:
+        assert (reply.status_code, reply.json()["error"]["code"]) == (429, "busy")
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+    assert len(rejected) < len(replies)
     wait_until(lambda: metrics(client)["branchwise_questions_running"] == 0, 10)
     assert metrics(client)["branchwise_branches_running"] == metrics(client)["branchwise_questions_queued"] == 0
 
@@ -134,10 +152,20 @@ def test_the_dependencies_of_the_core_route_hold(plugin: Server, client: httpx.C
 def test_load_is_tracked_until_the_reply_ends(plugin: Server, client: httpx.Client, route: str, stream: bool) -> None:
     wait_until(lambda: load(client) == 0, 10)
     body = body_of(plugin, route, tokens=400, stream=stream)
+    replies, stop = list[httpx.Response](), threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            replies.append(client.post(route, json=body))
+
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(client.post, route, json=body)
-        wait_until(lambda: load(client) == 1, 30)
-        assert asked.result().status_code == 200
+        asking = pool.submit(ask)
+        try:
+            wait_until(lambda: load(client) == 1, 60)
+        finally:
+            stop.set()
+        asking.result()
+    assert {reply.status_code for reply in replies} == {200}
     wait_until(lambda: load(client) == 0, 10)
     assert client.post(route, json=body | {"temperature": -1}).status_code == 400
     wait_until(lambda: load(client) == 0, 10)  # it is counted down after the reply
