@@ -109,7 +109,7 @@ AllowFallback = Annotated[
         help="Vote with paths from the prompt, with a warning, if the strategy continues paths and the server does "
         "not continue text. [default: an error]",
         show_default=False,
-        rich_help_panel=MODEL,
+        rich_help_panel=REASONING,
     ),
 ]
 Device = Annotated[
