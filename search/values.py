@@ -57,6 +57,11 @@ def _failure_of(event: Event) -> str:
     return str(event.error) if isinstance(event, Failed) and event.error is not None else "the request was cancelled"
 
 
+def _fail(node: Node, event: Event, on_valued: OnValued) -> None:
+    node.failure = _failure_of(event)
+    on_valued()
+
+
 @dataclass(frozen=True, slots=True)
 class MeanProbability(Valuer):
     """The geometric mean of the path's token probabilities, 0 to 1."""
@@ -114,8 +119,7 @@ class SelfEvaluation(Valuer):
             score = Score(event.path, tuple(word for word, _ in self.replies), node.number)
             state.send(score, partial(self._scored, state, node, on_valued))
         else:
-            node.failure = _failure_of(event)
-            on_valued()
+            _fail(node, event, on_valued)
 
     def _scored(self, state: SearchState, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Failed) and isinstance(event.error, UnsupportedError) and isinstance(event.action, Score):
@@ -156,8 +160,7 @@ class ChatRating(Valuer):
             extend = Extend(event.path, sampling=judge_sampling(self.sampling), tag=node.number)
             state.send(extend, partial(self._rated, node, on_valued))
         else:
-            node.failure = _failure_of(event)
-            on_valued()
+            _fail(node, event, on_valued)
 
     def _rated(self, node: Node, on_valued: OnValued, event: Event) -> None:
         if isinstance(event, Finished):
@@ -205,8 +208,7 @@ class RolloutMean(Valuer):
         if ends:
             self._value_ends(state, node, ends, on_valued)
         else:
-            node.failure = _failure_of(event)
-            on_valued()
+            _fail(node, event, on_valued)
 
     def _value_ends(self, state: SearchState, node: Node, ends: Sequence[Node], on_valued: OnValued) -> None:
         remaining = len(ends)

@@ -59,6 +59,20 @@ def find_context(transport: Transport, *reported: int | None) -> Context:
     return Context(found or DEFAULT_CONTEXT, reported=found is not None)
 
 
+def all_features(card: ModelCard, context: Context, *, tokens: bool) -> ServerFeatures:
+    """Return the features of a server that accepts every optional field, from which a negotiation starts."""
+    return ServerFeatures(
+        card.id,
+        context.length,
+        tokens=tokens,
+        logprobs=True,
+        usage=True,
+        running_usage=not tokens,
+        seeds=True,
+        context_reported=context.reported,
+    )
+
+
 async def probe_tokens(transport: Transport, card: ModelCard) -> ServerFeatures | None:
     """Return the features of a server that takes and returns token ids, or None. Raises ServerError."""
     tokenized = await _tokenize_numbers(transport, card)
@@ -68,15 +82,7 @@ async def probe_tokens(transport: Transport, card: ModelCard) -> ServerFeatures 
     sizes = (16, 32, 64, 128, _PROMPT_TOKENS)
     length = max(size for size in sizes if size == 16 or size + _SAMPLE_TOKENS < context.length)
     root = Path(None, 1, tuple(tokenized.tokens[:length]), "")
-    most = ServerFeatures(
-        card.id,
-        context.length,
-        tokens=True,
-        logprobs=True,
-        usage=True,
-        seeds=True,
-        context_reported=context.reported,
-    )
+    most = all_features(card, context, tokens=True)
     prober = Prober(transport)
     try:
         features, sample = await negotiate(prober, CompletionsEndpoint, most, root)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from branchwise.backends.openai.chat import ChatEndpoint
 from branchwise.backends.openai.negotiation import negotiate
-from branchwise.backends.openai.probe import block_size, find_context, probe_stop
+from branchwise.backends.openai.probe import all_features, block_size, find_context, probe_stop
 from branchwise.backends.openai.probe_continuation import find_continuation
 from branchwise.backends.openai.responses import ModelCard
 from branchwise.backends.openai.sampling_probe import Prober, ProbeSample, is_refusal
@@ -20,16 +20,7 @@ async def probe_chat(transport: Transport, card: ModelCard) -> ServerFeatures:
     context = find_context(transport, card.context)
     numbers = ", ".join(str(number) for number in range(1, min(100, context.length // 8)))
     root = Path(None, 1, (), "", messages=as_messages(f"Go on counting: {numbers}"))
-    most = ServerFeatures(
-        card.id,
-        context.length,
-        tokens=False,
-        logprobs=True,
-        usage=True,
-        running_usage=True,
-        seeds=True,
-        context_reported=context.reported,
-    )
+    most = all_features(card, context, tokens=False)
     prober = Prober(transport)
     try:
         features, sample = await negotiate(prober, ChatEndpoint, most, root)
@@ -40,7 +31,7 @@ async def probe_chat(transport: Transport, card: ModelCard) -> ServerFeatures:
 
 def _refused(error: ServerError, card: ModelCard) -> ServerError:
     """Return the error for a server that refuses even a chat without optional fields, in the server's own words."""
-    if not (is_refusal(error, optional=True)):
+    if not is_refusal(error, optional=True):
         return error
     hint = "check base_urls and model"
     if card.others:

@@ -1,8 +1,8 @@
 """Probe how a server of chat completions continues text.
 
-A turn that ends inside a word shows it best: who continues the turn completes the word, who begins a new one does not.
-The word comes from the server's own reply, so that this holds for any model. Where the text decides nothing, the number
-of prompt tokens does: a turn that is continued is not closed.
+A turn that ends inside a word shows it best: a server that continues the turn completes the word, and one that begins a
+new turn does not. The word comes from the server's own reply, so that this holds for any model. Where the text decides
+nothing, the number of prompt tokens does: a turn that is continued is not closed.
 """
 
 import re

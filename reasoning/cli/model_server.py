@@ -2,8 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ class ModelServer:
         Without keys, requests whose Host header is not a loopback name are rejected on a loopback address.
         """
         from branchwise.observability.logs import log_warnings
-        from branchwise.observability.observers import telemetry
+        from branchwise.observability.observers import telemetry, trace_context
         from branchwise.serving.app import Service, create_app
         from branchwise.serving.metrics import Metrics
         from branchwise.serving.server import Server
@@ -66,7 +65,7 @@ class ModelServer:
             keys=self.keys,
             local=self.address.local_only and self.keys is None,
             cors=self.cors,
-            traced=_trace_context(spans),
+            traced=trace_context(spans=spans),
         )
         server = Server(
             app,
@@ -89,12 +88,3 @@ class ModelServer:
         quoted = body.replace("'", "'\\''")
         typer.echo(f"serving {model} at {url}")
         typer.echo(f"curl {url}/chat/completions -H 'Content-Type: application/json'{key} \\\n  -d '{quoted}'")
-
-
-def _trace_context(spans: bool) -> Callable[[Mapping[str, str]], AbstractContextManager[object]]:
-    """Return a context for each request's headers, in which its spans belong to the caller's trace."""
-    if not spans:
-        return nullcontext
-    from branchwise.observability.tracing import remote_parent
-
-    return remote_parent

@@ -45,14 +45,9 @@ class ToolServer:
         """Serve until standard input ends."""
         queue = RequestQueue(self.limits)
         log_warnings("mcp")
-
-        @asynccontextmanager
-        async def turn(context: Context) -> AsyncIterator[Charge]:
-            async with queue.slot():
-                yield lambda sampled: None
-
+        solver = Solver(self.backend, self.defaults, self.limits, turns=lambda context: queue.turn())
         try:
-            await Solver(self.backend, self.defaults, self.limits, turns=turn).server().run_stdio_async()
+            await solver.server().run_stdio_async()
         finally:
             await self.backend.close()
 

@@ -1,6 +1,7 @@
 """Reward functions: code of the user that scores a reply by its text, used as the run's verifier."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 
 from branchwise.core.errors import BranchwiseError, CallError, ConfigError
@@ -21,22 +22,25 @@ def as_verifier(reward: RewardFunction) -> Verifier:
     """Return the verifier that calls `reward`. It raises CallError if the function fails."""
 
     def score(path: Path) -> float:
-        try:
+        with _named_errors():
             return float(reward(_question_of(path), reply_of(path)))  # type: ignore[arg-type]  # it is not async
-        except BranchwiseError:
-            raise
-        except Exception as error:
-            raise CallError("reward_fn", error) from error
 
     async def score_async(path: Path) -> float:
-        try:
+        with _named_errors():
             return float(await reward(_question_of(path), reply_of(path)))  # type: ignore[misc]  # it is async
-        except BranchwiseError:
-            raise
-        except Exception as error:
-            raise CallError("reward_fn", error) from error
 
     return score_async if is_async(reward) else score
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Raise what a reward function raises as CallError, with the name of the argument."""
+    try:
+        yield
+    except BranchwiseError:
+        raise
+    except Exception as error:
+        raise CallError("reward_fn", error) from error
 
 
 def with_reward(strategy: AnyStrategy | None) -> AnyStrategy:

@@ -5,7 +5,6 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from pydantic import BaseModel
@@ -165,6 +164,8 @@ def _run(backend: Backend, options: SolveOptions) -> Run[Any]:
     check_backend(backend)
     check_callable(options.get("observer"), "observer")
     given = _strategy(options)
+    allow_fallback = options.get("allow_fallback", False)
+    strategy, notes = runnable(given, backend.capabilities, allow_fallback=allow_fallback)
     config = RunConfig(
         backend=backend,
         task=task_of(options.get("task"), options.get("answer_type"), given.default_task),
@@ -173,7 +174,6 @@ def _run(backend: Backend, options: SolveOptions) -> Run[Any]:
         verifier=_verifier(options),
         observer=options.get("observer"),
         stop=stop_of(options.get("stop")),
+        notes=notes,
     )
-    allow_fallback = options.get("allow_fallback", False)
-    strategy, notes = runnable(given, backend.capabilities, allow_fallback=allow_fallback)
-    return Run(strategy, replace(config, notes=notes))
+    return Run(strategy, config)

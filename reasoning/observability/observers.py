@@ -1,6 +1,8 @@
 """Telemetry for a whole process, configured by the OTEL_* environment variables."""
 
 import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import entry_points
 
 from branchwise.core.errors import ConfigError, MissingExtraError
@@ -26,6 +28,15 @@ def telemetry(*, spans: bool = False, logs: Format | None = None, level: str = "
 
         tracing = Tracing()
     return together(tracing, None if logs is None else QuestionLog())
+
+
+def trace_context(*, spans: bool) -> Callable[[Mapping[str, str]], AbstractContextManager[object]]:
+    """Return the context for a request's headers in which its spans belong to the caller's trace."""
+    if not spans:
+        return nullcontext
+    from branchwise.observability.tracing import remote_parent
+
+    return remote_parent
 
 
 def start_exporting() -> None:

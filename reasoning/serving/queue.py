@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from branchwise.chat.limits import Limits
+from branchwise.chat.turn import Charge, free_turn
 from branchwise.serving.errors import HTTPError
 
 _MIN_RETRY_SECONDS = 1
@@ -45,6 +46,12 @@ class RequestQueue:
         finally:
             self._mean_seconds += _MEAN_WEIGHT * (self._clock() - start - self._mean_seconds)
             self._release()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Charge]:
+        """Wait for a slot and occupy it, as `slot` does. The run's tokens are charged to nobody."""
+        async with self.slot(), free_turn() as charge:
+            yield charge
 
     def drain(self) -> None:
         """Reject the waiting questions and all new ones; running questions go on."""

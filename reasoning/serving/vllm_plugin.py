@@ -12,18 +12,15 @@ import logging
 import os
 import time
 from argparse import Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine
 
 from pydantic import JsonValue
 
 from branchwise.backends.vllm.backend import VLLMBackend
-from branchwise.chat.turn import Charge
 from branchwise.core.errors import BranchwiseError, ConfigError, MissingExtraError
 from branchwise.driver import together
 from branchwise.observability.logs import emit
-from branchwise.observability.observers import telemetry
-from branchwise.serving.clients import Client
+from branchwise.observability.observers import telemetry, trace_context
 from branchwise.serving.completions import ChatCompletions
 from branchwise.serving.errors import HTTPError, unknown_model
 from branchwise.serving.native import KEY
@@ -66,13 +63,13 @@ class EngineModels:
         # vLLM's /metrics reads this registry, or the files of all processes that its collectors write.
         self.metrics = Metrics(self._queue, REGISTRY)
         self._observer = together(self.metrics, telemetry(spans=settings.spans, logs=settings.log_format))
-        self.traced = _trace_context(spans=settings.spans)
+        self.traced = trace_context(spans=settings.spans)
         chat = state.openai_serving_chat  # has the chat template that the operator chose
         self._template: str | None = getattr(chat, "chat_template", None)
         self._variables: dict[str, JsonValue] = dict(getattr(chat, "default_chat_template_kwargs", None) or {})
         self._base = self._completions(None)
         self._adapters: dict[str, ChatCompletions] = {}
-        self.routes = ChatRoutes(self, self._limits.body_bytes, self._turn)
+        self.routes = ChatRoutes(self, self._limits.body_bytes, lambda client: self._queue.turn())
 
     @property
     def default_model(self) -> str:
@@ -90,12 +87,6 @@ class EngineModels:
             self._adapters[key] = await asyncio.to_thread(self._completions, adapter)
         return self._adapters[key]
 
-    @asynccontextmanager
-    async def _turn(self, client: Client) -> AsyncIterator[Charge]:
-        """Wait for a place among the running questions. Raises HTTPError if the queue is full."""
-        async with self._queue.slot():
-            yield lambda _sampled: None
-
     def _completions(self, adapter: LoRARequest | None) -> ChatCompletions:
         backend = VLLMBackend(
             self._client,
@@ -106,15 +97,6 @@ class EngineModels:
             adapter=adapter,
         )
         return ChatCompletions(backend, self._limits, observer=self._observer)
-
-
-def _trace_context(*, spans: bool) -> Callable[[Mapping[str, str]], AbstractContextManager[object]]:
-    """Return a context for each request's headers, in which its spans belong to the caller's trace."""
-    if not spans:
-        return nullcontext
-    from branchwise.observability.tracing import remote_parent
-
-    return remote_parent
 
 
 class ChatRoute(APIRoute):

@@ -16,6 +16,13 @@ API_KEY = "a-key-of-this-test"
 MAX_PATHS, MAX_TOKENS, MAX_SECONDS = 16, 8000, 900
 BRANCHWISE, VLLM = "branchwise serve", "vllm serve"
 KINDS = (VLLM, BRANCHWISE)
+_TINY = (
+    *("--max-model-len", str(CONTEXT)),
+    *("--kv-cache-memory-bytes", str(64 << 20)),
+    *("--max-num-seqs", "16"),
+    "--enforce-eager",
+)
+"""Options of vLLM's server of the tiny model."""
 _LOADS = {
     VLLM: ("vllm:num_requests_running", "vllm:num_requests_waiting"),
     BRANCHWISE: ("branchwise_branches_running", "branchwise_questions_queued"),
@@ -78,34 +85,14 @@ def serving_tiny(kind: str, folder: Path, log: Path) -> Iterator[Server]:
         with branchwise_server(str(folder), [], log) as running:
             yield Server(kind, running.address, running.model, None)
         return
-    options = [
-        "--max-model-len",
-        str(CONTEXT),
-        "--kv-cache-memory-bytes",
-        str(64 << 20),
-        "--max-num-seqs",
-        "16",
-        "--enforce-eager",
-    ]
-    with vllm_server(Path(sys.executable), str(folder), options, log, {"VLLM_PLUGINS": "none"}) as running:
+    with vllm_server(Path(sys.executable), str(folder), _TINY, log, {"VLLM_PLUGINS": "none"}) as running:
         yield Server(kind, running.address, running.model, None)
 
 
 @contextmanager
 def serving_plugin(folder: Path, log: Path, options: Sequence[str], environment: Mapping[str, str]) -> Iterator[Server]:
     """Run vLLM's server of the tiny model with the plugin and a key, and with further options and variables."""
-    given = [
-        "--api-key",
-        API_KEY,
-        "--max-model-len",
-        str(CONTEXT),
-        "--kv-cache-memory-bytes",
-        str(64 << 20),
-        "--max-num-seqs",
-        "16",
-        "--enforce-eager",
-        *options,
-    ]
+    given = [*_TINY, "--api-key", API_KEY, *options]
     with vllm_server(Path(sys.executable), str(folder), given, log, PLUGIN | environment) as running:
         yield Server(VLLM, running.address, running.model)
 

@@ -38,14 +38,14 @@ def main() -> None:
 def _start(request: Request, isolated: bool, private: str) -> "_Watch":
     """Fork the process that starts the program."""
     output, written = os.pipe()
-    news, told = os.pipe()
+    news, reports = os.pipe()
     alive, held = os.pipe()  # this process holds `held` until it ends
     child = os.fork()
     if child == 0:
         for descriptor in (_INPUT, _OUTPUT, output, news, held):
             os.close(descriptor)
-        init.run(request, isolated, private, init.Channels(written, told, alive))
-    for descriptor in (written, told, alive, request.report, request.proof):
+        init.run(request, isolated, private, init.Channels(written, reports, alive))
+    for descriptor in (written, reports, alive, request.report, request.proof):
         os.close(descriptor)
     return _Watch(request, private, child, output, _News(news), held)
 
